@@ -1,0 +1,178 @@
+"""The records that a run leaves behind, and the batch that carries them.
+
+A *record* is what a hook hands over: one point of a metric, one param, one file. The agent appends records to a journal
+(:mod:`looptap.journal`); the sender reads the journal and makes :class:`Batch` es of it; the collector stores a batch
+completely or not at all.
+
+Every record takes one number of its journal's sequence, in the order of emission; a :class:`Points` frame with three
+values takes three. So a gap in the sequence is a loss that can be counted, and for each journal, always::
+
+    emitted = stored + in journal + dropped (by reason)
+
+Arrays inside a batch are little-endian and travel as bytes, so they reach a chunk without becoming Python objects.
+This module imports the standard library and msgspec only; agent and collector both stand on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+#: Context of a series: which rank, which param group, … Empty for most. Keys and values are short text.
+Context: TypeAlias = dict[str, str]
+
+
+class RunStarted(msgspec.Struct, tag="run", frozen=True, omit_defaults=True):
+    """The identity of a run, known at its start. The first record of every journal; the same run may start twice (a fork)."""
+
+    run: str
+    name: str
+    experiment: str
+    time_ns: int
+    kind: str = "training"
+    script: str | None = None
+    command: tuple[str, ...] = ()
+    working_directory: str | None = None
+    host: str | None = None
+    user: str | None = None
+    pid: int | None = None
+    python: str | None = None
+
+
+class Environment(msgspec.Struct, tag="environment", frozen=True, omit_defaults=True):
+    """Code version and installed packages; gathered beside the run, so it follows the start by some time."""
+
+    time_ns: int
+    git_commit: str | None = None
+    git_branch: str | None = None
+    git_dirty: bool | None = None
+    git_remote: str | None = None
+    platform: str | None = None
+    packages: dict[str, str] = {}
+    variables: dict[str, str] = {}
+
+
+class Points(msgspec.Struct, tag="points", frozen=True, array_like=True, gc=False):
+    """Values of several metrics at one step and time. Each value takes one sequence number, in the order of ``values``."""
+
+    step: int
+    time_ns: int
+    values: dict[str, float]
+    context: Context = {}
+
+
+class Param(msgspec.Struct, tag="param", frozen=True, array_like=True):
+    """A setting. ``value`` is None, bool, int, float, str, or a small list or dict of these; a later value supersedes.
+
+    ``source`` says who told it: ``user``, ``argparse``, ``default`` (argparse, not given), ``constant``, ``torch``, …
+    """
+
+    key: str
+    value: Any
+    source: str
+    time_ns: int
+
+
+class Tag(msgspec.Struct, tag="tag", frozen=True, array_like=True):
+    key: str
+    value: str
+    time_ns: int
+
+
+class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
+    """A file that the program wrote or read, not looked into yet. Lives in journals only: the sender makes an
+    :class:`Artifact` of it, off the training thread."""
+
+    path: str
+    name: str
+    time_ns: int
+    size_bytes: int
+    modified_ns: int
+    role: str = "output"
+    kind: str | None = None
+    step: int | None = None
+    description: str | None = None
+
+
+class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
+    """A file by its content. ``digest`` is the SHA-256 in hex, or None when the content could not be had:
+    ``missing`` then says why (``deleted``, ``superseded``: overwritten before it was read, ``too_large``, …)."""
+
+    name: str
+    time_ns: int
+    size_bytes: int
+    digest: str | None = None
+    missing: str | None = None
+    path: str | None = None
+    role: str = "output"
+    kind: str | None = None
+    media_type: str = "application/octet-stream"
+    step: int | None = None
+    description: str | None = None
+
+
+class Note(msgspec.Struct, tag="note", frozen=True, array_like=True):
+    """What could not be captured, and why, in one sentence. ``looptap doctor`` and ``looptap show`` print it."""
+
+    topic: str
+    message: str
+    time_ns: int
+
+
+class RunEnded(msgspec.Struct, tag="end", frozen=True, omit_defaults=True):
+    """``status`` is finished, failed or killed; ``error`` is the exception in text, with its type first."""
+
+    status: str
+    time_ns: int
+    error: str | None = None
+
+
+class Dropped(msgspec.Struct, tag="dropped", frozen=True):
+    """Totals so far of records that this journal lost, by reason. Takes no sequence number: a later one replaces it."""
+
+    totals: dict[str, int]
+
+
+#: What a journal frame may hold.
+JournalRecord: TypeAlias = (
+    RunStarted | Environment | Points | Param | Tag | File | Artifact | Note | RunEnded | Dropped
+)
+#: What a batch may hold beside its series.
+BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Note | RunEnded
+
+
+class SeriesPoints(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """New points of one series, in order of emission: three arrays of the same length, each item 8 bytes."""
+
+    key: str
+    context: Context
+    steps: bytes  # int64
+    times_ns: bytes  # int64, since the Unix epoch
+    values: bytes  # float64; NaN and ±Inf are values like any other
+
+    def __len__(self) -> int:
+        return len(self.steps) // 8
+
+
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Records ``first`` … ``next - 1`` of one journal, less those that were lost on the way.
+
+    ``dropped`` are the journal's totals by reason as far as known. ``heartbeat_ns`` is when the agent was last alive.
+    """
+
+    run: str
+    journal: str
+    first: int
+    next: int
+    series: tuple[SeriesPoints, ...] = ()
+    records: tuple[BatchRecord, ...] = ()
+    dropped: dict[str, int] = {}
+    heartbeat_ns: int = 0
+
+    def count(self) -> int:
+        """How many records this batch carries."""
+        return sum(len(points) for points in self.series) + len(self.records)
+
+
+RUN_STATUSES = ("running", "finished", "failed", "killed", "lost")

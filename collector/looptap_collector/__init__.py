@@ -1,0 +1,1 @@
+"""Receives batches, keeps them in a store, answers questions about them, and shows them."""

@@ -1,0 +1,130 @@
+"""What a store must be able to do. Few methods, so that someone will implement them.
+
+A backend keeps what :class:`looptap.events.Batch` carries. It may raise two kinds of error: :class:`Rejected` is permanent
+(the same batch will never be accepted); anything else means "not now", and the sender tries the same bytes again later.
+``tests/collector/backends/contract.py`` proves every backend against the real engine.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from looptap.events import Artifact, Batch, Context, Environment, Note, RunStarted
+
+
+class Rejected(Exception):
+    """The store will never accept this batch; the message says why. Sending it again is pointless."""
+
+
+class Outcome(enum.Enum):
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """What the store knows of one journal. ``next`` is one past the last sequence number it has seen."""
+
+    journal: str
+    run: str
+    next: int
+    stored: int
+    dropped: dict[str, int]
+
+
+class RunRow(msgspec.Struct, frozen=True):
+    """A run as the store has it; ``status`` as last told, never guessed."""
+
+    run: str
+    name: str
+    experiment: str
+    kind: str
+    status: str
+    started_ns: int
+    ended_ns: int | None
+    heartbeat_ns: int | None
+    error: str | None
+    identity: RunStarted
+    environment: Environment | None
+    notes: tuple[Note, ...]
+
+
+class ParamRow(msgspec.Struct, frozen=True):
+    """``revision`` counts from 0; a value equal to the one before makes no new revision."""
+
+    key: str
+    value: object
+    source: str
+    revision: int
+    time_ns: int
+
+
+class SeriesRow(msgspec.Struct, frozen=True):
+    """Running summary of one series. ``last`` is the value at the highest step (the latest to arrive among equals), NaN and
+    Inf included. ``min`` and ``max`` leave NaN out and are None when every value is NaN."""
+
+    run: str
+    key: str
+    context: Context
+    count: int
+    nan_count: int
+    last: float
+    min: float | None
+    max: float | None
+    first_step: int
+    last_step: int
+    last_time_ns: int
+
+
+class History(msgspec.Struct, frozen=True):
+    """Points of one series in order of step (then of arrival). Three arrays of one length."""
+
+    steps: npt.NDArray[np.int64]
+    times_ns: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+
+
+class Backend(Protocol):
+    """Safe to call from several threads; several processes may have the same store open."""
+
+    def write(self, batch: Batch) -> Outcome:
+        """Store the whole batch and move the journal's ledger entry in one transaction.
+
+        ``DUPLICATE`` when the ledger is already at ``batch.next`` or beyond. Raises :class:`Rejected` when the batch overlaps
+        what the ledger has, when its arrays disagree in length, or when it is of a run that never started.
+        """
+
+    def delivery(self, run: str) -> Sequence[Delivery]: ...
+
+    def position(self, journal: str) -> int:
+        """One past the last sequence number stored of this journal; 0 for one never seen."""
+
+    def runs(self, *, experiment: str | None = None, limit: int | None = None) -> Sequence[RunRow]:
+        """Newest first."""
+
+    def run(self, run: str) -> RunRow | None:
+        """By id."""
+
+    def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
+        """Sorted by key; the newest revision of each, or all of them, oldest first."""
+
+    def tags(self, run: str) -> dict[str, str]: ...
+
+    def series(self, runs: Sequence[str]) -> Sequence[SeriesRow]:
+        """Summaries only: never touches a chunk. Sorted by run, key, context."""
+
+    def history(self, run: str, key: str, context: Context) -> History:
+        """Every point of the series. Raises KeyError when there is no such series."""
+
+    def artifacts(self, run: str) -> Sequence[Artifact]:
+        """In order of emission."""
+
+    def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:
+        """For a run that can no longer speak for itself (killed, lost). Ignored if the run ended by its own word."""
+
+    def close(self) -> None: ...
