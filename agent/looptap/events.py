@@ -175,4 +175,11 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
         return sum(len(points) for points in self.series) + len(self.records)
 
 
+class Rejected(Exception):
+    """The store will never accept this batch; the message says why. Sending it again is pointless.
+
+    Any other error of a delivery means "not now": the same bytes are tried again later.
+    """
+
+
 RUN_STATUSES = ("running", "finished", "failed", "killed", "lost")

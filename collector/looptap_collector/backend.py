@@ -1,6 +1,6 @@
 """What a store must be able to do. Few methods, so that someone will implement them.
 
-A backend keeps what :class:`looptap.events.Batch` carries. It may raise two kinds of error: :class:`Rejected` is permanent
+A backend keeps what :class:`looptap.events.Batch` carries. It may raise two kinds of error: ``Rejected`` is permanent
 (the same batch will never be accepted); anything else means "not now", and the sender tries the same bytes again later.
 ``tests/collector/backends/contract.py`` proves every backend against the real engine.
 """
@@ -15,11 +15,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from looptap.events import Artifact, Batch, Context, Environment, Note, RunStarted
+from looptap.events import Artifact, Batch, Context, Environment, Note, Rejected, RunStarted
 
-
-class Rejected(Exception):
-    """The store will never accept this batch; the message says why. Sending it again is pointless."""
+__all__ = ["Backend", "Delivery", "History", "Outcome", "ParamRow", "Rejected", "RunRow", "SeriesRow"]
 
 
 class Outcome(enum.Enum):

@@ -1,0 +1,33 @@
+"""What the author of an integration writes.
+
+One class per framework, registered under the entry point group ``looptap.integrations``; its name there is the module whose
+import wakes it. The author never writes a ``try``, never an uninstall, and never calls the original::
+
+    class TorchIntegration(Integration):
+        requires = "torch>=2.2"
+
+        def install(self, patch, record):
+            patch.hook(register_optimizer_step_post_hook, self.on_step)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from looptap.patching import Patcher
+    from looptap.recorder import Recorder
+
+
+class Integration:
+    #: One PEP 508 requirement; an installed version outside it is left alone, and ``looptap doctor`` says so. Empty: any.
+    requires: ClassVar[str] = ""
+    #: Names of integrations that fall silent when this one is awake: it sees the same values with better names.
+    supersedes: ClassVar[tuple[str, ...]] = ()
+
+    #: Where records go; set before :meth:`install` is called.
+    record: Recorder
+
+    def install(self, patch: Patcher, record: Recorder) -> None:
+        """Called once, right after the framework was imported (or at ``autolog()``, if it had been before)."""
+        raise NotImplementedError

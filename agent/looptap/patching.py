@@ -1,0 +1,170 @@
+"""How integrations watch a program, and how every trace of that is removed again.
+
+An integration says *what* it wants to see; the :class:`Patcher` does the rest::
+
+    patch.hook(register_optimizer_step_post_hook, self.on_step)      # the framework's own hook comes first
+    patch.observe("torch.autograd", "backward", self.on_backward)    # a wrapped function only where there is no hook
+
+An *observer* is a generator function with one ``yield``. What stands before the yield runs before the user's call, what
+stands after it runs when the call has returned or raised::
+
+    def on_backward(self, call):
+        started = time.perf_counter()
+        yield                                  # the original runs here, outside our guard
+        if call.error is None:
+            ...
+
+The original is called exactly once, with the user's own arguments, whatever the observer does. An observer that fails is
+counted and after three failures left out (:mod:`looptap.guard`). Wrappers keep name, docstring and signature, and pickle as
+the function they stand for. :meth:`Patcher.undo` puts back the identical objects, newest first; where somebody wrapped our
+wrapper in the meantime, theirs stays and ours only passes the call through.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
+
+from looptap.guard import Guard
+
+Observation: TypeAlias = Generator[None, None, None]
+
+
+class Call:
+    """One call under observation. ``result`` and ``error`` are set when the user's call is over."""
+
+    __slots__ = ("args", "error", "kwargs", "result")
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    @property
+    def instance(self) -> Any:
+        """``self`` of an observed method."""
+        return self.args[0]
+
+
+Observer: TypeAlias = Callable[[Call], Observation]
+_MISSING = object()
+
+
+class Patcher:
+    """Installs observers for one integration and remembers how to undo each."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.guards: list[Guard] = []
+        #: What the integration asked for and could not get, with the reason.
+        self.missing: list[str] = []
+        self._undo: list[Callable[[], None]] = []
+        self._active = True
+
+    def hook(self, register: Callable[..., Any], callback: Callable[..., Any], *args: Any) -> None:
+        """Call ``register(*args, guarded callback)``, which returns a handle with ``remove()``.
+
+        The callback's return value reaches the framework; a callback that failed returns None.
+        """
+        guard = self._guard(callback)
+
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if guard.closed:
+                return None
+            try:
+                return callback(*args, **kwargs)
+            except Exception as error:
+                if guard.strict:
+                    raise
+                guard.failed(error)
+                return None
+
+        handle = register(*args, guarded)
+        self._undo.append(handle.remove)
+
+    def observe(self, owner: str | type | Any, name: str, observer: Observer) -> None:
+        """Watch ``owner.name``: a function of a module (by its dotted name) or a method of a class.
+
+        A name that this version of the framework does not have is noted in :attr:`missing`, not raised.
+        """
+        target = importlib.import_module(owner) if isinstance(owner, str) else owner
+        original = getattr(target, name, None)
+        if original is None:
+            self.missing.append(f"{getattr(target, '__name__', target)}.{name} does not exist in this version")
+            return
+        # For a class, what must come back is the very object in its __dict__, or nothing if it was inherited.
+        before = vars(target).get(name, _MISSING)
+        wrapper = self._wrap(original, observer)
+        setattr(target, name, wrapper)
+
+        def restore() -> None:
+            if vars(target).get(name) is not wrapper:
+                return
+            if before is _MISSING:
+                delattr(target, name)
+            else:
+                setattr(target, name, before)
+
+        self._undo.append(restore)
+
+    def undo(self) -> None:
+        """Remove everything, newest first. Calls already under way finish unobserved."""
+        self._active = False
+        while self._undo:
+            with Guard(f"{self.name}.undo"):
+                self._undo.pop()()
+
+    def _guard(self, observer: Callable[..., Any]) -> Guard:
+        guard = Guard(f"{self.name}.{getattr(observer, '__name__', 'observer')}")
+        self.guards.append(guard)
+        return guard
+
+    def _wrap(self, original: Callable[..., Any], observer: Observer) -> Callable[..., Any]:
+        guard = self._guard(observer)
+
+        # A closure, not wrapt: 0.1 µs against 0.6 µs a call, and this is on the path of every training step.
+        @functools.wraps(original)
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            if guard.closed or not self._active:
+                return original(*args, **kwargs)
+            call = Call(args, kwargs)
+            observation: Observation | None = None
+            try:
+                observation = observer(call)
+                next(observation)
+            except StopIteration:
+                observation = None
+            except Exception as error:
+                if guard.strict:
+                    raise
+                guard.failed(error)
+                observation = None
+            if observation is None:
+                return original(*args, **kwargs)
+            try:
+                call.result = original(*args, **kwargs)
+            except BaseException as error:
+                call.error = error
+                _finish(observation, guard)
+                call.error = None  # break the cycle error → traceback → this frame → call → error
+                raise
+            _finish(observation, guard)
+            return call.result
+
+        return observed
+
+
+def _finish(observation: Observation, guard: Guard) -> None:
+    try:
+        next(observation)
+    except StopIteration:
+        return
+    except Exception as error:
+        if guard.strict:
+            raise
+        guard.failed(error)
+        return
+    observation.close()  # an observer with a second yield is our mistake, not the user's
