@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class Integration:
     #: One PEP 508 requirement; an installed version outside it is left alone, and ``looptap doctor`` says so. Empty: any.
     requires: ClassVar[str] = ""
-    #: Names of integrations that fall silent when this one is awake: it sees the same values with better names.
-    supersedes: ClassVar[tuple[str, ...]] = ()
+    #: For ``looptap doctor``, in the user's words: what is captured, and what is not and why.
+    captures: ClassVar[tuple[str, ...]] = ()
+    not_captured: ClassVar[tuple[str, ...]] = ()
 
     #: Where records go; set before :meth:`install` is called.
     record: Recorder

@@ -6,34 +6,222 @@ be recorded is counted by reason. When a method returns, the record is in the jo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from looptap.events import Context
+from looptap.events import Context, File, JournalRecord, Note, Param, Points, Tag
+from looptap.journal.frames import encode
+from looptap.plain import clean, number, plain, step_number
+from looptap.redaction import Redactor
+
+if TYPE_CHECKING:
+    from looptap.journal.writer import JournalWriter
+
+_NO_CONTEXT: Context = {}
+#: Records that were made before the run began wait for it in memory; more than this many means that none will begin.
+_WAITING_LIMIT = 10_000
 
 
 class Recorder:
     #: The last completed training step, counted from 0 by the integration that sees the optimizer; -1 before the first.
     step: int = -1
 
+    def __init__(self, begin: Callable[[], JournalWriter | None], redactor: Redactor) -> None:
+        """``begin`` starts a run and returns its journal, or None where this process must stay silent."""
+        self._begin = begin
+        self._journal: JournalWriter | None = None
+        self.redactor = redactor
+        self.keeps_files = True
+        self._waiting: list[JournalRecord] = []
+        self._notes: set[tuple[str, str]] = set()
+        self._next_step: dict[str, int] = {}
+        self._suppressing = 0
+        self._suppressed_here = threading.local()
+
+    # --- the run that records go to -------------------------------------------------------------------------------
+
     def begin(self) -> None:
         """Training has shown itself (an optimizer, a backward pass): start the run if none is under way."""
+        if self._journal is None and not self.is_suppressed():
+            self._begin()
+
+    def attach(self, journal: JournalWriter) -> None:
+        """From now on records go to this journal; those that were waiting go first."""
+        waiting, self._waiting = self._waiting, []
+        for record in waiting:
+            journal.append(encode(record))
+        self._journal = journal
+
+    def detach(self) -> None:
+        """The run is over, or belongs to another process since a fork."""
+        self._journal = None
+        self._notes.clear()
+        self._next_step.clear()
+        self.step = -1
+
+    @contextmanager
+    def suppress(self) -> Iterator[None]:
+        """Nothing that this thread does inside is recorded."""
+        here = self._suppressed_here
+        here.depth = getattr(here, "depth", 0) + 1
+        self._suppressing += 1
+        try:
+            yield
+        finally:
+            here.depth -= 1
+            self._suppressing -= 1
+
+    def is_suppressed(self) -> bool:
+        return self._suppressing > 0 and getattr(self._suppressed_here, "depth", 0) > 0
+
+    # --- records --------------------------------------------------------------------------------------------------
 
     def metrics(
-        self, values: Mapping[str, float], step: int, context: Context | None = None, time_ns: int | None = None
+        self,
+        values: Mapping[str, float],
+        step: int,
+        context: Context | None = None,
+        time_ns: int | None = None,
     ) -> None:
-        """Values at one step. This is the path of every training step: hand over all that belongs together at once."""
+        """Values at one step. This is the path of every training step: hand over all that belongs together at once.
+
+        ``values`` must be float64 already; :meth:`log_metrics` is for values of any kind.
+        """
+        journal = self._journal
+        if journal is None:
+            journal = self._begin()
+            if journal is None:
+                return
+        if self._suppressing and self.is_suppressed():
+            return
+        try:
+            payload = encode(Points(step, time_ns or time.time_ns(), values, context or _NO_CONTEXT))  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001 - one odd value must not cost the others
+            self._metrics_one_by_one(journal, values, step, context, time_ns)
+            return
+        journal.append(payload, len(values))
+
+    def log_metrics(
+        self, values: Mapping[str, Any], step: Any = None, context: Context | None = None, time_ns: int | None = None
+    ) -> None:
+        """Values of any kind that has one number in it, at ``step`` or, without one, at the last training step.
+
+        Where no training step has been seen, each metric counts its own calls from 0.
+        """
+        journal = self._journal or self._begin()
+        if journal is None or self.is_suppressed():
+            return
+        numbers: dict[str, float] = {}
+        for key, value in values.items():
+            try:
+                numbers[clean(str(key))] = number(value)
+            except Exception as error:  # noqa: BLE001 - a user's __float__ or __str__ may raise anything
+                self._refuse(journal, "not a number", f"metric {key!r}", error)
+        if not numbers:
+            return
+        if step is not None:
+            try:
+                at = step_number(step)
+            except Exception as error:  # noqa: BLE001
+                self._refuse(journal, "not a step", f"metrics {', '.join(numbers)}", error, len(numbers))
+                return
+            self.metrics(numbers, at, context, time_ns)
+        elif self.step >= 0:
+            self.metrics(numbers, self.step, context, time_ns)
+        else:
+            for key, value in numbers.items():
+                at = self._next_step[key] = self._next_step.get(key, -1) + 1
+                self.metrics({key: value}, at, context, time_ns)
 
     def param(self, key: str, value: Any, source: str) -> None:
         """A setting. Before the run has begun it is kept and written when it does."""
+        key = clean(str(key))
+        self._write(Param(key, self.redactor.value(key, plain(value)), source, time.time_ns()))
 
-    def params(self, values: Mapping[str, Any], source: str) -> None: ...
+    def params(self, values: Mapping[str, Any], source: str) -> None:
+        """Several settings; dicts inside become dotted keys (``optimizer.lr``)."""
+        for key, value in values.items():
+            if isinstance(value, Mapping) and value:
+                self.params({f"{key}.{inner}": item for inner, item in value.items()}, source)
+            else:
+                self.param(key, value, source)
 
-    def tag(self, key: str, value: str) -> None: ...
+    def tag(self, key: str, value: str) -> None:
+        key = clean(str(key))
+        self._write(Tag(key, self.redactor.value(key, clean(str(value))), time.time_ns()))
 
-    def file(self, path: Any, *, name: str | None = None, role: str = "output", kind: str | None = None,
-             step: int | None = None, description: str | None = None) -> None:
-        """A file that has just been written (``output``) or read (``input``). Hashed and stored off this thread."""
+    def file(
+        self,
+        path: Any,
+        *,
+        name: str | None = None,
+        role: str = "output",
+        kind: str | None = None,
+        step: int | None = None,
+        description: str | None = None,
+    ) -> None:
+        """A file that has just been written (``output``) or read (``input``). Hashed and stored off this thread.
+
+        Raises OSError when there is no such file.
+        """
+        if not self.keeps_files:
+            return
+        absolute = os.path.abspath(os.fsdecode(os.fspath(path)))
+        facts = os.stat(absolute)
+        if self._journal is None:
+            self._begin()
+        self._write(
+            File(
+                path=clean(absolute),
+                name=clean(name or os.path.basename(absolute)),
+                time_ns=time.time_ns(),
+                size_bytes=facts.st_size,
+                modified_ns=facts.st_mtime_ns,
+                role=role,
+                kind=kind,
+                step=step,
+                description=None if description is None else clean(description),
+            )
+        )
 
     def note(self, topic: str, message: str) -> None:
         """Why something is not captured; one sentence. The same note again is ignored."""
+        if (topic, message) not in self._notes:
+            self._notes.add((topic, message))
+            self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
+
+    # --- private --------------------------------------------------------------------------------------------------
+
+    def _write(self, record: JournalRecord) -> None:
+        if self.is_suppressed():
+            return
+        journal = self._journal
+        if journal is not None:
+            journal.append(encode(record))
+        elif len(self._waiting) < _WAITING_LIMIT:
+            self._waiting.append(record)
+
+    def _metrics_one_by_one(
+        self,
+        journal: JournalWriter,
+        values: Mapping[str, Any],
+        step: int,
+        context: Context | None,
+        time_ns: int | None,
+    ) -> None:
+        for key, value in values.items():
+            try:
+                point = {clean(str(key)): number(value)}
+                payload = encode(Points(step_number(step), time_ns or time.time_ns(), point, context or _NO_CONTEXT))
+            except Exception as error:  # noqa: BLE001
+                self._refuse(journal, "not a number", f"metric {key!r}", error)
+            else:
+                journal.append(payload)
+
+    def _refuse(self, journal: JournalWriter, reason: str, what: str, error: Exception, count: int = 1) -> None:
+        journal.drop(reason.replace(" ", "_"), count)
+        self.note("values", f"{what} was left out: {type(error).__name__}: {error}"[:500])

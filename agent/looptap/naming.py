@@ -1,0 +1,30 @@
+"""Names for runs that people can say: ``calm-otter-12``. Ids for machines: sortable by time, unique without a server."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+_MOODS = (
+    "able bold brave brisk calm clear clever cosy crisp daring deft eager early fair fast fine fond free fresh gentle glad"
+    " golden good grand happy honest humble keen kind lively lucky mellow merry mild neat noble open patient plain polite"
+    " prime proud quick quiet ready rich robust royal sage sharp shy silent simple sleek smart snug solid sound spry steady"
+    " still sturdy sunny sure sweet swift tidy true vivid warm wise witty young"
+).split()
+_ANIMALS = (
+    "ant badger bat bear beaver bee bison boar bobcat camel carp cat cobra cod condor coot crab crane cricket crow deer dingo"
+    " dove duck eagle eel egret elk falcon ferret finch fox frog gecko goat goose gull hare hawk hen heron horse ibex ibis"
+    " jackal jay koala lark lemur lion llama lobster lynx magpie marten mole moose moth mouse newt ocelot orca otter owl ox"
+    " panda parrot pelican perch pike pony puffin puma quail rabbit raven robin salmon seal shark sheep shrew shrimp skunk"
+    " sloth snail snake sparrow spider squid stork swan swift tapir tern tiger toad trout turtle viper vole walrus wasp"
+    " weasel whale wolf wombat wren yak zebra"
+).split()
+
+
+def run_name() -> str:
+    return f"{secrets.choice(_MOODS)}-{secrets.choice(_ANIMALS)}-{secrets.randbelow(90) + 10}"
+
+
+def new_id() -> str:
+    """18 hex digits: 11 of the time in milliseconds, 7 random. Later ids sort after earlier ones."""
+    return f"{time.time_ns() // 1_000_000:011x}{secrets.randbits(28):07x}"
