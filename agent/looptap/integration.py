@@ -32,3 +32,6 @@ class Integration:
     def install(self, patch: Patcher, record: Recorder) -> None:
         """Called once, right after the framework was imported (or at ``autolog()``, if it had been before)."""
         raise NotImplementedError
+
+    def finish(self) -> None:
+        """Called when a run ends: write what is still held back. Most integrations hold nothing back."""

@@ -72,7 +72,6 @@ class Settings:
     name: str = _setting("", str, "the name of the run; default: made up, like calm-otter-12")
     enabled: bool = _setting(True, _bool, "false makes autolog() do nothing at all")
     quiet: bool = _setting(False, _bool, "true prints no line at start and end")
-    strict: bool = _setting(False, _bool, "true lets our own errors through (for our tests)")
     disable: tuple[str, ...] = _setting((), _names, "integrations to leave out, like torch,argparse")
     artifacts: bool = _setting(True, _bool, "false records no model files")
     constants: bool = _setting(True, _bool, "false records no constants of the main script")

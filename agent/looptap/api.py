@@ -1,0 +1,140 @@
+"""The public calls. Each is one line over :mod:`looptap.session`; none of them raises on account of a value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from looptap import lifetime
+from looptap.plain import exception
+from looptap.session import SESSION, ActiveRun
+from looptap.status import Status, current_status
+
+
+def autolog(**settings: Any) -> None:
+    """Record every training run of this process from here on. Call it once, anywhere before training; imports may come
+    before or after.
+
+    Takes the settings of :class:`looptap.Settings` (``store="…"``, ``experiment="…"``, ``quiet=True``, …) and raises
+    TypeError for a name that is none of them; nothing else is ever raised. Calling it again changes the settings of the
+    next run.
+    """
+    SESSION.configure(settings)
+    if not SESSION.settings.enabled:
+        return
+    with SESSION.guard:
+        lifetime.install()
+        SESSION.arm()
+
+
+def stop() -> None:
+    """End the run under way and remove every hook; frameworks get back the identical objects."""
+    with SESSION.guard:
+        SESSION.disarm()
+
+
+def status() -> Status:
+    """What is captured at this moment, what is not, and why. Printing it gives a readable page."""
+    return current_status()
+
+
+def start_run(name: str | None = None, *, experiment: str | None = None) -> ActiveRun | None:
+    """Begin a run by hand; the one under way ends first. None where nothing is recorded (data-loader workers,
+    ``enabled=False``)."""
+    lifetime.install()
+    if not SESSION.armed:
+        SESSION.configure({})
+    with SESSION.guard:
+        return SESSION.begin(name, experiment)
+    return None
+
+
+def end_run(status: str = "finished") -> None:
+    """End the run under way: ``finished``, ``failed`` or ``killed``. Waits for the store, ``exit_timeout`` at most."""
+    with SESSION.guard:
+        SESSION.end(status if status in ("finished", "failed", "killed") else "finished")
+
+
+@contextmanager
+def run(name: str | None = None, *, experiment: str | None = None) -> Iterator[ActiveRun | None]:
+    """``with looptap.run("baseline"):`` – a run that ends with the block, as failed if the block raises."""
+    active = start_run(name, experiment=experiment)
+    try:
+        yield active
+    except BaseException as error:
+        with SESSION.guard:
+            SESSION.end("killed" if isinstance(error, KeyboardInterrupt) else "failed", exception(error))
+        raise
+    end_run()
+
+
+def current_run() -> ActiveRun | None:
+    """The run under way (``.id``, ``.name``, ``.experiment``), or None."""
+    return SESSION.run
+
+
+def log_metric(key: str, value: Any, step: int | None = None) -> None:
+    """One number at ``step``; without it, at the last training step (or counted from 0 where no training is seen).
+
+    NaN and infinities are kept as they are. A value that is no number is left out and counted.
+    """
+    _record().log_metrics({key: value}, step)
+
+
+def log_metrics(values: Mapping[str, Any], step: int | None = None) -> None:
+    """Several numbers at one step; see :func:`log_metric`."""
+    _record().log_metrics(values, step)
+
+
+def log_param(key: str, value: Any) -> None:
+    """A setting. Another value for the same key later becomes a new revision; objects are shortened to text."""
+    recorder = _record()
+    recorder.begin()
+    with SESSION.guard:
+        recorder.param(key, value, "user")
+
+
+def log_params(values: Mapping[str, Any]) -> None:
+    """Several settings; dicts inside become dotted keys."""
+    recorder = _record()
+    recorder.begin()
+    with SESSION.guard:
+        recorder.params(values, "user")
+
+
+def set_tag(key: str, value: str) -> None:
+    """A label of the run."""
+    recorder = _record()
+    recorder.begin()
+    with SESSION.guard:
+        recorder.tag(key, value)
+
+
+def log_artifact(path: str | os.PathLike[str], name: str | None = None, *, description: str | None = None) -> None:
+    """Keep a file with the run. It is hashed and stored in the background; a file that is not there is noted."""
+    recorder = _record()
+    recorder.begin()
+    with SESSION.guard:
+        try:
+            recorder.file(path, name=name, description=description)
+        except OSError as error:
+            recorder.note("artifacts", f"log_artifact({os.fspath(path)!r}) found no file: {error.strerror or error}")
+
+
+def flush(timeout: float | None = None) -> bool:
+    """Wait until everything recorded so far is in the store; False if that took longer than ``timeout`` seconds."""
+    return SESSION.flush(timeout)
+
+
+def suppress() -> AbstractContextManager[None]:
+    """``with looptap.suppress():`` – nothing that this thread does inside is recorded."""
+    return SESSION.recorder.suppress()
+
+
+def _record() -> Any:
+    if not lifetime.is_installed():
+        lifetime.install()
+        SESSION.configure({})
+    return SESSION.recorder

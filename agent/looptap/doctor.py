@@ -1,0 +1,76 @@
+"""``looptap doctor``: whether this machine and environment are fit, line by line. A line that begins with ``!`` is a problem."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from looptap import registry, settings
+
+
+def report() -> Iterator[str]:
+    """One line at a time. Imports integrations, and so their frameworks where these are installed; installs no hook."""
+    loaded, problems = settings.load()
+    yield from (f"! {problem}" for problem in problems)
+    store = settings.resolve_store(loaded.store or None)
+    yield f"store: {store}"
+    yield from _place("store", store)
+    root = settings.journal_root(loaded)
+    if root is None:
+        yield "! journal: no home folder to put it in; records would only be kept in memory. Set LOOPTAP_JOURNAL to a folder."
+    else:
+        yield f"journal: {root}"
+        yield from _place("journal", str(root))
+        yield from _left_behind(root)
+    if not loaded.enabled:
+        yield "! looptap is switched off by the setting 'enabled'"
+    for name, load in registry.discover():
+        yield from _integration(name, load, name in loaded.disable)
+
+
+def _place(what: str, folder: str) -> Iterator[str]:
+    if folder == "off" or folder.startswith(("http://", "https://")):
+        return
+    existing = Path(folder)
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield f"! {what}: {existing} cannot be written; set LOOPTAP_{what.upper()} to a folder that can"
+        return
+    usage = shutil.disk_usage(existing)
+    if usage.free < 0.05 * usage.total:
+        yield f"! {what}: less than 5 % of the disk of {existing} is free; the journal stops taking points there"
+
+
+def _left_behind(root: Path) -> Iterator[str]:
+    from looptap.journal.folder import find_journals
+
+    waiting = len(find_journals(root)) if root.is_dir() else 0
+    if waiting:
+        yield f"  {waiting} journals there belong to runs under way or could not be delivered yet (looptap sync)"
+
+
+def _integration(name: str, load: object, disabled: bool) -> Iterator[str]:
+    if disabled:
+        yield f"{name}: disabled by the setting 'disable'"
+        return
+    try:
+        kind = load()  # type: ignore[operator]
+    except ModuleNotFoundError as error:
+        yield f"{name}: not installed here ({error.name})"
+        return
+    except Exception as error:  # noqa: BLE001 - whatever a third-party integration raises is the answer
+        yield f"! {name}: its integration cannot be loaded: {type(error).__name__}: {error}"
+        return
+    version = registry.installed_version(kind.requires)
+    if not registry.supported(kind.requires, version):
+        yield f"! {name} {version}: not captured; needs {kind.requires}"
+        return
+    yield f"{name}{f' {version}' if version else ''}: captured"
+    yield from (f"  + {text}" for text in kind.captures)
+    yield from (f"  - {text}" for text in kind.not_captured)

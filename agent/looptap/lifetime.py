@@ -1,0 +1,61 @@
+"""Fork, exit and signals: what we register with the interpreter, and what we leave alone.
+
+We install no signal handler. A signal that ends the process needs none: every record is in the journal already, and the next
+looptap command finds a journal without an owner and without an end. We replace no ``sys.excepthook`` either: when the
+interpreter prints an unhandled exception it leaves it in ``sys.last_value``, where the exit handler reads it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+from looptap import plain
+from looptap.session import SESSION
+
+_installed = False
+#: What was in sys.last_value when we were armed: an older exception of an interactive session is not this run's.
+_before: BaseException | None = None
+
+
+def install() -> None:
+    """Once per process, at the first ``autolog()`` or user call."""
+    global _installed, _before
+    if _installed:
+        return
+    _installed = True
+    _before = _last_exception()
+    atexit.register(_at_exit)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def is_installed() -> bool:
+    return _installed
+
+
+def _last_exception() -> BaseException | None:
+    # sys.last_exc is new in 3.12; both are set before any excepthook of the user is called.
+    return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+
+
+def _at_exit() -> None:
+    status, error = "finished", None
+    exception = _last_exception()
+    # An interactive session goes on after an exception, so there it says nothing about how the run ended.
+    if exception is not None and exception is not _before and not hasattr(sys, "ps1"):
+        status = "killed" if isinstance(exception, KeyboardInterrupt) else "failed"
+        error = plain.exception(exception)
+    with SESSION.guard:
+        SESSION.end(status, error)
+
+
+def _after_fork() -> None:
+    with SESSION.guard:
+        SESSION.after_fork_in_child()
+    # Children of multiprocessing leave by os._exit, past atexit; their own way out is a finalizer.
+    if "multiprocessing.util" in sys.modules:
+        from multiprocessing import util
+
+        util.Finalize(None, _at_exit, exitpriority=0)

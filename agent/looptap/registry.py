@@ -1,0 +1,132 @@
+"""Wakes integrations: each when the program imports its framework, before or after ``autolog()``, in any order.
+
+Integrations are found by the entry points of the group ``looptap.integrations``; ours and everybody else's in the same way.
+Nothing that goes wrong in one reaches the user's import, and no framework is imported by us.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib import metadata
+from types import ModuleType
+
+import wrapt
+from packaging.requirements import InvalidRequirement, Requirement
+
+from looptap.guard import Guard
+from looptap.integration import Integration
+from looptap.patching import Patcher
+from looptap.recorder import Recorder
+
+GROUP = "looptap.integrations"
+
+
+@dataclass
+class Entry:
+    """One integration and how it fares. ``state`` is waiting, active, disabled, unsupported or failed."""
+
+    name: str
+    load: Callable[[], type[Integration]]
+    state: str = "waiting"
+    #: Why it is not active, in one sentence; empty when there is nothing to say.
+    reason: str = ""
+    version: str | None = None
+    integration: Integration | None = None
+    patcher: Patcher | None = field(default=None, repr=False)
+
+    def problems(self) -> list[str]:
+        """What this integration could not hook, and which of its observers failed."""
+        if self.patcher is None:
+            return []
+        failed = [
+            f"{guard.name} failed {guard.failures} times{' and was switched off' if guard.closed else ''}:"
+            f" {guard.last_error}"
+            for guard in self.patcher.guards
+            if guard.failures
+        ]
+        return [*self.patcher.missing, *failed]
+
+
+class Registry:
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.entries: dict[str, Entry] = {}
+        self.active = False
+        self._lock = threading.RLock()
+
+    def activate(self, disable: Iterable[str] = ()) -> None:
+        """Install what is imported already and wait for the rest. Again after :meth:`deactivate` is fine."""
+        self.active = True
+        off = set(disable)
+        for name, load in discover():
+            if name in self.entries:
+                entry = self.entries[name]
+                entry.state = "waiting"
+            else:
+                entry = self.entries[name] = Entry(name, load)
+            if name in off:
+                entry.state, entry.reason = "disabled", "switched off by the setting 'disable'"
+            elif name in sys.modules:
+                self.wake(entry, sys.modules[name])
+            else:
+                # wrapt keeps such a hook for good, so it asks again whether anyone still wants it.
+                wrapt.register_post_import_hook(lambda module, entry=entry: self.wake(entry, module), name)
+
+    def deactivate(self) -> None:
+        """Undo every patch, newest integration first."""
+        with self._lock:
+            self.active = False
+            for entry in reversed(list(self.entries.values())):
+                if entry.patcher is not None:
+                    entry.patcher.undo()
+                    entry.patcher = None
+                    entry.state, entry.reason = "waiting", "looptap.stop() was called"
+
+    def renew_lock(self) -> None:
+        """In a forked child: the parent's other thread that held the lock does not exist here."""
+        self._lock = threading.RLock()
+
+    def wake(self, entry: Entry, module: ModuleType) -> None:
+        """Install one integration; a failure is kept in the entry and goes no further."""
+        with self._lock:
+            if not self.active or entry.state not in ("waiting",):
+                return
+            guard = Guard(f"{entry.name}.install")
+            patcher = Patcher(entry.name)
+            with guard:
+                kind = entry.load()
+                entry.version = getattr(module, "__version__", None) or installed_version(kind.requires)
+                if not supported(kind.requires, entry.version):
+                    entry.state = "unsupported"
+                    entry.reason = f"needs {kind.requires}, found {entry.version}"
+                    return
+                entry.integration = kind()
+                entry.integration.record = self.recorder
+                entry.integration.install(patcher, self.recorder)
+                entry.patcher = patcher
+                entry.state, entry.reason = "active", ""
+            if guard.failures:
+                patcher.undo()
+                entry.state, entry.reason = "failed", guard.last_error or "unknown error"
+
+
+def discover() -> list[tuple[str, Callable[[], type[Integration]]]]:
+    return [(point.name, point.load) for point in metadata.entry_points(group=GROUP)]
+
+
+def installed_version(requires: str) -> str | None:
+    try:
+        return metadata.version(Requirement(requires).name)
+    except (metadata.PackageNotFoundError, InvalidRequirement):
+        return None
+
+
+def supported(requires: str, version: str | None) -> bool:
+    """A version that cannot be told is given the benefit of the doubt: missing attributes are noted by the patcher."""
+    if not requires or version is None:
+        return True
+    # A local build, like 2.13.0+cpu, is the release it was built from.
+    return Requirement(requires).specifier.contains(str(version).split("+")[0], prereleases=True)

@@ -1,0 +1,246 @@
+"""The run under way in this process, and the switch that starts it all.
+
+There is one :class:`Session` per process. ``autolog()`` arms it; the first sign of training, or the first call of the user,
+begins a run: a journal, a recorder that writes into it, a sender that ships it. The end of the program ends the run.
+
+A process that was forked from this one does not inherit the run's journal or its thread. If the child records something, it
+opens a journal of its own for the same run. Data-loader workers stay silent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from looptap import adoption, identity, naming, settings
+from looptap.events import RunEnded, RunStarted
+from looptap.guard import Guard
+from looptap.journal.folder import JournalMeta
+from looptap.journal.frames import encode
+from looptap.journal.writer import JournalWriter
+from looptap.plain import clean
+from looptap.recorder import Recorder
+from looptap.redaction import Redactor
+from looptap.registry import Registry
+from looptap.sender import Sender
+from looptap.settings import Settings
+from looptap.sinks import open_sink
+
+
+@dataclass
+class ActiveRun:
+    """A run that this process writes to. ``is_primary`` is False in a forked child, which adds to its parent's run."""
+
+    started: RunStarted
+    store: str
+    journal: JournalWriter
+    sender: Sender | None
+    is_primary: bool
+    points_before: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.started.run
+
+    @property
+    def name(self) -> str:
+        return self.started.name
+
+    @property
+    def experiment(self) -> str:
+        return self.started.experiment
+
+
+class Session:
+    def __init__(self) -> None:
+        self.settings = Settings()
+        #: Settings that could not be read, one line each.
+        self.problems: list[str] = []
+        self.armed = False
+        self.guard = Guard("session")
+        self.recorder = Recorder(self._begin, Redactor())
+        self.registry = Registry(self.recorder)
+        self.run: ActiveRun | None = None
+        #: The run of the process that this one was forked from.
+        self.inherited: tuple[RunStarted, str] | None = None
+        self._lock = threading.RLock()
+
+    # --- arming -----------------------------------------------------------------------------------------------------
+
+    def configure(self, arguments: dict[str, Any]) -> None:
+        """Read the settings. They hold for the next run; a run under way keeps its own."""
+        self.settings, self.problems = settings.load(arguments)
+        self.recorder.redactor = Redactor(self.settings.redact)
+        self.recorder.keeps_files = self.settings.artifacts
+        for problem in self.problems:
+            self.say(problem)
+
+    def arm(self) -> None:
+        """Install the hooks. Nothing is recorded, printed or created before training shows itself."""
+        with self._lock:
+            self.armed = True
+            self.registry.activate(self.settings.disable)
+
+    def disarm(self) -> None:
+        with self._lock:
+            self.end()
+            self.armed = False
+            self.registry.deactivate()
+
+    # --- the run ----------------------------------------------------------------------------------------------------
+
+    def begin(self, name: str | None = None, experiment: str | None = None) -> ActiveRun | None:
+        """Start a run; the one under way ends first. None where this process must stay silent."""
+        with self._lock:
+            if self.run is not None:
+                self.end()
+            if self._is_worker() or not self.settings.enabled:
+                return None
+            if self.inherited is not None:
+                started, store = self.inherited
+            else:
+                store = settings.resolve_store(self.settings.store or None)
+                started = identity.start(
+                    naming.new_id(),
+                    clean(name or self.settings.name or naming.run_name()),
+                    clean(experiment or self.settings.experiment),
+                    time.time_ns(),
+                    self.recorder.redactor,
+                )
+            is_primary = self.inherited is None
+            meta = JournalMeta.of_this_process(started.run, started.name, store, is_primary)
+            journal = JournalWriter.create(
+                settings.journal_root(self.settings), meta, max_bytes=self.settings.journal_mib * 2**20
+            )
+            journal.append(encode(started))
+            self.run = ActiveRun(started, store, journal, None, is_primary)
+            self.recorder.attach(journal)
+            self._start_threads(self.run)
+            if is_primary:
+                self.say(f"run {started.name} → {_short(store)} · looptap ui")
+            if journal.problem:
+                self.say(journal.problem)
+            return self.run
+
+    def end(self, status: str = "finished", error: str | None = None) -> None:
+        """End the run under way, wait for the store at most ``exit_timeout`` seconds, and say what was kept."""
+        with self._lock:
+            run, self.run = self.run, None
+            if run is None:
+                return
+            with self.guard:
+                for entry in self.registry.entries.values():
+                    if entry.integration is not None:
+                        entry.integration.finish()
+                    for problem in entry.problems():
+                        self.recorder.note(entry.name, problem)
+            self.recorder.detach()
+            with self.guard:
+                if run.is_primary:
+                    error = None if error is None else self.recorder.redactor.text(clean(error))
+                    run.journal.append(encode(RunEnded(status, time.time_ns(), error)))
+                delivered = run.sender.stop(self.settings.exit_timeout) if run.sender else False
+                if run.is_primary:
+                    self.say(_summary(run, status, delivered))
+                run.journal.close()
+                if delivered:
+                    run.journal.remove()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until what was recorded so far is in the store. False when that did not happen in time (seconds)."""
+        run = self.run
+        if run is None:
+            return True
+        if run.sender is None:
+            return False
+        return run.sender.flush(self.settings.exit_timeout if timeout is None else timeout)
+
+    def after_fork_in_child(self) -> None:
+        """Runs in every forked child: the run, its journal and its thread belong to the parent."""
+        self._lock = threading.RLock()
+        self.registry.renew_lock()
+        run, self.run = self.run, None
+        self.recorder.detach()
+        if run is not None:
+            self.inherited = (run.started, run.store)
+            run.journal.abandon_in_child()
+
+    # --- private ----------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> JournalWriter | None:
+        """For the recorder: something wants to be recorded and no run is under way."""
+        if self.run is None:
+            with self.guard:
+                self.begin()
+        return self.run.journal if self.run is not None else None
+
+    def _start_threads(self, run: ActiveRun) -> None:
+        try:
+            run.sender = Sender(
+                run.journal,
+                run.id,
+                lambda: open_sink(run.store),
+                interval=self.settings.send_interval,
+                exit_timeout=self.settings.exit_timeout,
+            )
+            run.sender.start()
+            if run.is_primary:
+                threading.Thread(target=self._beside, args=(run,), name="looptap-beside", daemon=True).start()
+        except RuntimeError:
+            # The interpreter is shutting down and starts no threads any more (3.12): the journal keeps everything,
+            # and the next looptap command delivers it.
+            run.sender = None
+
+    def _beside(self, run: ActiveRun) -> None:
+        """What takes its time and nobody waits for: the environment, and what dead processes left behind."""
+        with Guard("environment"):
+            found = identity.environment(run.started.script, self.recorder.redactor)
+            run.journal.append(encode(found))
+        with Guard("adoption"):
+            root = settings.journal_root(self.settings)
+            if root is not None:
+                adoption.deliver_abandoned(root, open_sink)
+
+    def _is_worker(self) -> bool:
+        """True in a data-loader worker, and while a spawned child only imports its parent's main script."""
+        data = sys.modules.get("torch.utils.data")
+        if data is not None and data.get_worker_info() is not None:
+            return True
+        process = sys.modules.get("multiprocessing.process")
+        return process is not None and bool(getattr(process.current_process(), "_inheriting", False))
+
+    def say(self, line: str) -> None:
+        """One line to the user, on stderr, so that what the program prints stays what it was."""
+        if self.settings.quiet or sys.stderr is None:
+            return
+        with self.guard:
+            print(f"looptap: {line}", file=sys.stderr, flush=True)
+
+
+def _short(store: str) -> str:
+    """The store as one would type it from here."""
+    try:
+        relative = os.path.relpath(store)
+    except (OSError, ValueError):
+        return store
+    return relative if not relative.startswith("..") and os.path.isabs(store) else store
+
+
+def _summary(run: ActiveRun, status: str, delivered: bool) -> str:
+    state = run.sender.state() if run.sender else None
+    points = state.points_stored if state else 0
+    dropped = sum(run.journal.dropped.values())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(run.journal.dropped.items()) if count)
+    lost = f"{dropped:,} dropped" + (f" ({reasons})" if reasons else "")
+    line = f"run {run.name} {status} · {points:,} points stored, {lost}"
+    if delivered:
+        return f"{line} · looptap show {run.name}"
+    why = f": {state.error}" if state and state.error else ""
+    return f"{line} · the rest is safe in the journal{why} · deliver it with: looptap sync"
+
+
+SESSION = Session()
