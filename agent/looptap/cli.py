@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -40,10 +42,23 @@ def _needs_collector(name: str) -> click.Command:
     return missing
 
 
+def main() -> None:
+    """The ``looptap`` command."""
+    try:
+        result = commands.main(prog_name="looptap", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    # `looptap run` hands the user's program back to be run here, outside click, which would turn its Ctrl-C into "Aborted!".
+    sys.exit(result() if callable(result) else result)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="looptap")
 @click.pass_context
-def main(context: click.Context) -> None:
+def commands(context: click.Context) -> None:
     """Auto-logging for deep learning: what a training program did, on record."""
     if context.invoked_subcommand not in (None, "run"):
         # Whatever a killed run left behind is in the store before anything is read from it.
@@ -66,7 +81,7 @@ def deliver(quiet: bool) -> None:
         click.echo("nothing to deliver")
 
 
-@main.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@commands.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("-m", "module", is_flag=True, help="PROGRAM is a module, as for python -m.")
 @click.option("--store", help="Where records go: a folder, or 'off'.")
 @click.option("--experiment", help="The group of runs that this run belongs to.")
@@ -74,26 +89,22 @@ def deliver(quiet: bool) -> None:
 @click.option("--quiet", is_flag=True, default=None, help="Print no line of our own.")
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run(module: bool, program: str, arguments: tuple[str, ...], **given: Any) -> None:
+def run(module: bool, program: str, arguments: tuple[str, ...], **given: Any) -> Callable[[], int]:
     """Run PROGRAM with its ARGUMENTS, as python would, and record its training."""
     from looptap import launch
 
+    if not module and not os.path.exists(program):
+        raise click.UsageError(f"no such file: {program}")
     start = launch.run_module if module else launch.run_script
-    try:
-        code = start(program, arguments, given)
-    except FileNotFoundError as error:
-        if sys.modules["__main__"].__name__ != "__main__" or error.filename is None:
-            raise
-        raise click.ClickException(f"no such file: {error.filename}") from None
-    sys.exit(code)
+    return lambda: start(program, arguments, given)
 
 
-@main.command("sync")
+@commands.command("sync")
 def sync() -> None:
     """Deliver what runs that were killed, or could not reach their store, left in the journal."""
 
 
-@main.command("doctor")
+@commands.command("doctor")
 def doctor() -> None:
     """Say what looptap would capture here, what not and why, and whether its places on disk are usable."""
     from looptap.doctor import report
@@ -106,4 +117,4 @@ def doctor() -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="looptap")
+    main()

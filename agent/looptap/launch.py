@@ -12,6 +12,7 @@ import runpy
 import sys
 import types
 from collections.abc import Sequence
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 import looptap
@@ -19,22 +20,20 @@ import looptap
 
 def run_script(path: str, arguments: Sequence[str], settings: dict[str, Any]) -> int:
     """Run a file as the main program; returns its exit code. Raises FileNotFoundError when there is no such file."""
-    path = os.path.expanduser(path)
-    if os.path.isdir(path):
-        path = os.path.join(path, "__main__.py")
+    filename = os.path.abspath(os.path.join(path, "__main__.py") if os.path.isdir(path) else path)
     # open_code: what the interpreter itself uses for source, so audit hooks see a script here and not some data file.
-    with io.open_code(os.path.abspath(path)) as file:
+    with io.open_code(filename) as file:
         source = file.read()
     sys.argv = [path, *arguments]
-    _replace_first_path(os.path.dirname(os.path.abspath(path)))
+    _replace_first_path(os.path.dirname(filename))
     main = types.ModuleType("__main__")
-    main.__file__ = os.path.abspath(path) if sys.version_info < (3, 9) else path
-    main.__builtins__ = __builtins__  # type: ignore[attr-defined]
-    main.__loader__ = None
+    main.__file__ = filename
+    main.__loader__ = SourceFileLoader("__main__", filename)
+    main.__dict__["__builtins__"] = sys.modules["builtins"]
     sys.modules["__main__"] = main
 
     def program() -> None:
-        exec(compile(source, path, "exec", dont_inherit=True), main.__dict__)
+        exec(compile(source, filename, "exec", dont_inherit=True), main.__dict__)
 
     return _run(program, settings)
 

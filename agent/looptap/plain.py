@@ -78,7 +78,7 @@ def text(value: Any) -> str:
 def clean(value: str) -> str:
     """Shortened, and without the lone surrogates that UTF-8 cannot carry."""
     if len(value) > TEXT_LIMIT:
-        value = f"{value[: TEXT_LIMIT - 20]}… ({len(value)} characters)"
+        value = f"{value[: TEXT_LIMIT - 40]}… ({len(value)} characters)"
     if value.isascii():
         return value
     return value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,258 @@
+"""The patcher: the user's call is untouched, every observer is guarded, and everything is undone."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from looptap.guard import FAILURES_TO_CLOSE
+from looptap.patching import Call, Observation, Patcher
+
+
+def double(value: int, *, plus: int = 0) -> int:
+    """Twice the value."""
+    return 2 * value + plus
+
+
+class Base:
+    def run(self, value: int) -> int:
+        return value + 1
+
+    @staticmethod
+    def still(value: int) -> int:
+        return value
+
+
+class Derived(Base):
+    pass
+
+
+ORIGINAL = double
+THIS = __name__
+
+
+@pytest.fixture
+def patch() -> Iterator[Patcher]:
+    patcher = Patcher("test")
+    yield patcher
+    patcher.undo()
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    made = types.ModuleType("made_for_patching")
+    made.double = ORIGINAL  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("sys").modules, "made_for_patching", made)
+    return made
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOPTAP_STRICT", "0")
+
+
+def test_observer_sees_arguments_and_result(patch: Patcher, module: Any) -> None:
+    """Before the yield the arguments are there, after it the result."""
+    seen: list[Any] = []
+
+    def observer(call: Call) -> Observation:
+        seen.append((call.args, call.kwargs))
+        yield
+        seen.append(call.result)
+
+    patch.observe("made_for_patching", "double", observer)
+    assert module.double(4, plus=1) == 9
+    assert seen == [((4,), {"plus": 1}), 9]
+
+
+def test_users_exception_is_the_same_object(patch: Patcher, module: Any) -> None:
+    """What the original raises reaches the user unchanged, and the observer is told."""
+    error = KeyboardInterrupt("mine")
+    seen: list[BaseException | None] = []
+
+    def failing() -> None:
+        raise error
+
+    def observer(call: Call) -> Observation:
+        yield
+        seen.append(call.error)
+
+    module.failing = failing
+    patch.observe("made_for_patching", "failing", observer)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        module.failing()
+    assert caught.value is error
+    assert seen == [error]
+
+
+def test_wrong_arguments_give_the_users_own_error(patch: Patcher, module: Any) -> None:
+    """A call with wrong arguments fails as it would without us."""
+
+    def observer(call: Call) -> Observation:
+        yield
+
+    patch.observe("made_for_patching", "double", observer)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'wrong'"):
+        module.double(1, wrong=2)
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize("where", ["before", "after", "not a generator"])
+def test_failing_observer_is_counted_and_switched_off(module: Any, where: str) -> None:
+    """An observer may fail in any place: the user's call still happens exactly once, and after three failures it is off."""
+    calls = observed = 0
+
+    def original() -> str:
+        nonlocal calls
+        calls += 1
+        return "result"
+
+    def observer(call: Call) -> Any:
+        nonlocal observed
+        observed += 1
+        if where == "before":
+            raise ValueError("ours")
+        yield
+        raise ValueError("ours")
+
+    def plain(call: Call) -> Any:
+        nonlocal observed
+        observed += 1
+        return 3
+
+    module.original = original
+    patcher = Patcher("test")
+    patcher.observe("made_for_patching", "original", plain if where == "not a generator" else observer)
+    for _ in range(10):
+        assert module.original() == "result"
+    assert calls == 10
+    assert observed == FAILURES_TO_CLOSE
+    assert patcher.guards[0].closed
+    assert patcher.guards[0].last_error
+
+
+@pytest.mark.usefixtures("lenient")
+def test_ctrl_c_in_our_code_passes(patch: Patcher, module: Any) -> None:
+    """KeyboardInterrupt inside an observer is the user's: it is not swallowed."""
+
+    def observer(call: Call) -> Observation:
+        raise KeyboardInterrupt
+        yield
+
+    patch.observe("made_for_patching", "double", observer)
+    with pytest.raises(KeyboardInterrupt):
+        module.double(1)
+
+
+def test_strict_mode_swallows_nothing(monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
+    """With LOOPTAP_STRICT=1 our own errors come out."""
+    monkeypatch.setenv("LOOPTAP_STRICT", "1")
+    patcher = Patcher("test")
+
+    def observer(call: Call) -> Observation:
+        raise ValueError("ours")
+        yield
+
+    patcher.observe("made_for_patching", "double", observer)
+    with pytest.raises(ValueError, match="ours"):
+        module.double(1)
+
+
+def test_undo_restores_the_identical_objects() -> None:
+    """Functions, methods, inherited methods and static methods come back as the very objects that they were."""
+    before = dict(vars(Base))
+    patcher = Patcher("test")
+
+    def observer(call: Call) -> Observation:
+        yield
+
+    patcher.observe(Base, "run", observer)
+    patcher.observe(Derived, "run", observer)
+    assert "run" in vars(Derived)
+    assert Derived().run(1) == 2
+    patcher.undo()
+    assert vars(Base)["run"] is before["run"]
+    assert vars(Base)["still"] is before["still"]
+    assert "run" not in vars(Derived)
+
+
+def test_someone_elses_wrapper_stays(module: Any) -> None:
+    """Where somebody wrapped our wrapper, undo leaves theirs and ours only passes the call through."""
+    seen: list[int] = []
+
+    def observer(call: Call) -> Observation:
+        seen.append(call.args[0])
+        yield
+
+    patcher = Patcher("test")
+    patcher.observe("made_for_patching", "double", observer)
+    ours = module.double
+    theirs = lambda value: ours(value) + 100  # noqa: E731
+    module.double = theirs
+    patcher.undo()
+    assert module.double is theirs
+    assert module.double(2) == 104
+    assert seen == []
+
+
+def test_wrapper_keeps_name_signature_and_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A patched function is still known by its name, documentation and signature, and pickles by reference."""
+    patcher = Patcher("test")
+
+    def observer(call: Call) -> Observation:
+        yield
+
+    this = __import__("sys").modules[THIS]
+    patcher.observe(this, "double", observer)
+    try:
+        patched = this.double
+        assert patched is not ORIGINAL
+        assert patched.__name__ == "double"
+        assert patched.__doc__ == "Twice the value."
+        assert inspect.signature(patched) == inspect.signature(ORIGINAL)
+        assert pickle.loads(pickle.dumps(patched)) is patched
+    finally:
+        patcher.undo()
+    assert this.double is ORIGINAL
+
+
+def test_hook_is_removed_and_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A framework's hook gets our callback, its failures are swallowed, and undo calls remove()."""
+    monkeypatch.setenv("LOOPTAP_STRICT", "0")
+    hooks: list[Any] = []
+
+    class Handle:
+        def remove(self) -> None:
+            hooks.clear()
+
+    def register(callback: Any) -> Handle:
+        hooks.append(callback)
+        return Handle()
+
+    def callback(value: int) -> int:
+        if value < 0:
+            raise ValueError("ours")
+        return value * 10
+
+    patcher = Patcher("test")
+    patcher.hook(register, callback)
+    assert hooks[0](2) == 20
+    assert [hooks[0](-1) for _ in range(4)] == [None] * 4
+    assert hooks[0](2) is None, "switched off after three failures"
+    patcher.undo()
+    assert hooks == []
+
+
+def test_missing_name_is_noted(patch: Patcher) -> None:
+    """A function that this version does not have is no error."""
+
+    def observer(call: Call) -> Observation:
+        yield
+
+    patch.observe("json", "no_such_function", observer)
+    assert patch.missing == ["json.no_such_function does not exist in this version"]

@@ -1,0 +1,18 @@
+"""Every test has its own state folder and store, and nothing that goes wrong in our code is swallowed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("LOOPTAP_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LOOPTAP_STRICT", "1")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("LOOPTAP_STORE", str(tmp_path / "store"))
