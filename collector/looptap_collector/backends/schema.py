@@ -1,0 +1,72 @@
+"""Bringing the tables of a store to the form that this version works with.
+
+A fresh store is made in one go from :mod:`looptap_collector.backends.tables`; Alembic is imported only to upgrade an older one,
+because a training process pays for every import. ``tests/collector/backends/test_schema.py`` holds both ways to the same result.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
+from sqlalchemy.exc import OperationalError
+
+from looptap_collector.backends import tables
+
+#: Revisions of the schema, oldest first; each is a file of ``migrations/versions``.
+REVISIONS = ("0001", "0002")
+HEAD = REVISIONS[-1]
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+# The table in which Alembic notes the revision, in Alembic's own form.
+_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+
+
+class UnusableStore(RuntimeError):
+    """The store cannot be opened by this version and trying again does not help; the message says why, in one line."""
+
+
+def is_at_head(connection: Connection) -> bool:
+    """Nothing has to be done. Changes nothing and locks nobody out."""
+    return _revision(connection) == HEAD
+
+
+def bring_to_head(connection: Connection, place: str) -> None:
+    """Create or upgrade the tables, inside the transaction of the caller (which keeps other processes out).
+
+    Raises :class:`UnusableStore` when a newer looptap made them or when they are somebody else's.
+    """
+    if not inspect(connection).get_table_names():
+        tables.metadata.create_all(connection)
+        _version.create(connection)
+        connection.execute(_version.insert().values(version_num=HEAD))
+        return
+    revision = _revision(connection)
+    if revision is None:
+        raise UnusableStore(f"{place} is not a looptap store")
+    if revision == HEAD:  # another process was faster
+        return
+    if revision not in REVISIONS:
+        raise UnusableStore(f"{place} was made by a newer looptap (its schema is {revision!r}, this version knows up to "
+                            f"{HEAD!r}): pip install -U looptap")
+    upgrade(connection)
+
+
+def upgrade(connection: Connection, revision: str = HEAD) -> None:
+    """Run the migrations up to a revision, from whichever the store is at (an empty one too)."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _revision(connection: Connection) -> str | None:
+    try:
+        return connection.execute(select(_version.c.version_num)).scalar_one_or_none()
+    except OperationalError as error:
+        if "no such" in str(error.orig):  # table or column
+            return None
+        raise

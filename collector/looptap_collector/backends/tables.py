@@ -1,0 +1,227 @@
+"""The tables of a store in SQL, the same on every engine.
+
+Text that came from a run is only ever data here. A context is kept as JSON with sorted keys, so that equal contexts are equal
+text. Doubles of a series' summary are kept twice: to the bit in an :class:`ExactDouble`, and as a plain number in a ``_real``
+column for people who read the file with another tool (null where the value is not finite).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+)
+from sqlalchemy.types import TypeDecorator
+
+_WORDS = 1 << 64
+_HALF = 1 << 63
+_NEGATIVE_NANS = (1 << 52) - 1
+
+
+class ExactDouble(TypeDecorator[float]):
+    """A double as a signed 64-bit integer of the same order: no engine rounds it, refuses it or makes it null.
+
+    The order is -Inf, …, -0.0, 0.0, …, +Inf, NaN. Every bit pattern has its own integer, NaN payloads too.
+    """
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Any) -> int | None:
+        return None if value is None else exact(value)
+
+    def process_result_value(self, value: int | None, dialect: Any) -> float | None:
+        return None if value is None else double(value)
+
+
+def exact(value: float) -> int:
+    """The integer of a double; :func:`double` is its inverse."""
+    (bits,) = struct.unpack("<Q", struct.pack("<d", value))
+    # Negative numbers count downwards in their bits; turned over, the patterns are in order from the negative NaNs upwards.
+    ordered = bits + _HALF if bits < _HALF else _WORDS - 1 - bits
+    # 0.0 / 0.0 is a negative NaN on x86: a turn of the circle puts those at the top, beside the positive ones.
+    return int((ordered - _NEGATIVE_NANS) % _WORDS - _HALF)
+
+
+def double(word: int) -> float:
+    """The double that :func:`exact` made this integer of."""
+    ordered = (word + _HALF + _NEGATIVE_NANS) % _WORDS
+    bits = ordered - _HALF if ordered >= _HALF else _WORDS - 1 - ordered
+    (value,) = struct.unpack("<d", struct.pack("<Q", bits))
+    return float(value)
+
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only where the type is spelled INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+_RunId = String(64)
+
+experiment = Table(
+    "experiment",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String(512), nullable=False, unique=True),
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("run", _RunId, primary_key=True),
+    Column("experiment_id", _Id, ForeignKey("experiment.id"), nullable=False),
+    Column("name", String(512), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("started_ns", BigInteger, nullable=False),
+    Column("ended_ns", BigInteger),
+    Column("heartbeat_ns", BigInteger),
+    Column("error", Text),
+    # 1 once the run has told its own end; what others conclude about it no longer counts then.
+    Column("told_end", Integer, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("environment", Text),
+    Index("run_by_start", "started_ns"),
+    Index("run_by_experiment", "experiment_id", "started_ns"),
+)
+
+param = Table(
+    "param",
+    metadata,
+    Column("run", _RunId, ForeignKey("run.run"), primary_key=True),
+    Column("key", String(512), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("value", Text, nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+)
+
+tag = Table(
+    "tag",
+    metadata,
+    Column("run", _RunId, ForeignKey("run.run"), primary_key=True),
+    Column("key", String(512), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run", _RunId, ForeignKey("run.run"), nullable=False),
+    Column("key", String(512), nullable=False),
+    Column("context", String(2048), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("nan_count", BigInteger, nullable=False),
+    Column("last", ExactDouble, nullable=False),
+    Column("min", ExactDouble),
+    Column("max", ExactDouble),
+    Column("last_real", Double),
+    Column("min_real", Double),
+    Column("max_real", Double),
+    Column("first_step", BigInteger, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("last_time_ns", BigInteger, nullable=False),
+    # Full chunks come first; the small ones at the end, still to be merged, are parts tail_part … next_part - 1.
+    Column("next_part", Integer, nullable=False),
+    Column("tail_part", Integer, nullable=False),
+    Column("tail_points", Integer, nullable=False),
+    UniqueConstraint("run", "key", "context"),
+)
+
+chunk = Table(
+    "chunk",
+    metadata,
+    Column("series_id", _Id, ForeignKey("series.id"), primary_key=True, autoincrement=False),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("count", Integer, nullable=False),
+    Column("nan_count", Integer, nullable=False),
+    Column("min", ExactDouble),
+    Column("max", ExactDouble),
+    Column("first_step", BigInteger, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+artifact = Table(
+    "artifact",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("media_type", String(255), nullable=False),
+)
+
+lineage = Table(
+    "lineage",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run", _RunId, ForeignKey("run.run"), nullable=False),
+    # Null where the content could not be had; `missing` then says why.
+    Column("digest", String(64), ForeignKey("artifact.digest")),
+    Column("missing", Text),
+    Column("role", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("path", Text),
+    Column("kind", String(64)),
+    Column("media_type", String(255), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("step", BigInteger),
+    Column("description", Text),
+    Column("time_ns", BigInteger, nullable=False),
+    Index("lineage_by_run", "run"),
+    Index("lineage_by_artifact", "digest"),
+)
+
+note = Table(
+    "note",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run", _RunId, ForeignKey("run.run"), nullable=False),
+    Column("topic", String(512), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+    Index("note_by_run", "run"),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("journal", String(255), primary_key=True),
+    Column("run", _RunId, ForeignKey("run.run"), nullable=False),
+    Column("next", BigInteger, nullable=False),
+    Column("stored", BigInteger, nullable=False),
+    Column("dropped", Text, nullable=False),
+    Index("ledger_by_run", "run"),
+)
+
+#: What to query with a tool that knows nothing of looptap. ``last_kind`` tells what a null in ``last`` stands for.
+RUN_METRICS = f"""
+CREATE VIEW run_metrics AS
+SELECT run.run AS run, run.name AS run_name, experiment.name AS experiment, run.status AS status,
+       series."key" AS "key", series.context AS context, series.count AS count, series.nan_count AS nan_count,
+       series.last_real AS last,
+       CASE WHEN series.last > {exact(float("inf"))} THEN 'nan'
+            WHEN series.last = {exact(float("inf"))} THEN 'inf'
+            WHEN series.last = {exact(float("-inf"))} THEN '-inf'
+            ELSE 'finite' END AS last_kind,
+       series.min_real AS min, series.max_real AS max,
+       series.first_step AS first_step, series.last_step AS last_step, series.last_time_ns AS last_time_ns
+FROM series JOIN run ON run.run = series.run JOIN experiment ON experiment.id = run.experiment_id
+""".strip()
+
+event.listen(metadata, "after_create", DDL(RUN_METRICS.replace("%", "%%")))

@@ -1,0 +1,177 @@
+"""What a batch must look like before any backend sees it.
+
+Limits are for records that no sensible program makes; the agent shortens what it records long before. A batch that breaks one
+would break it again, so the answer is always :class:`Rejected`, never "not now".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from looptap.events import (
+    RUN_STATUSES,
+    Artifact,
+    Batch,
+    Context,
+    Environment,
+    Note,
+    Param,
+    Rejected,
+    RunEnded,
+    RunStarted,
+    Tag,
+)
+from looptap_collector.backends.summaries import columns_of
+
+NAME_BYTES = 512
+ID_BYTES = 64
+JOURNAL_BYTES = 255
+CONTEXT_ITEMS = 16
+CONTEXT_BYTES = 2_048
+VALUE_BYTES = 65_536
+VALUE_DEPTH = 16
+_WORD = 1 << 63
+_HEX = frozenset("0123456789abcdef")
+
+
+def check(batch: Batch) -> None:
+    """Raises :class:`Rejected` with the first thing that is wrong, in one line."""
+    _text("run", batch.run, ID_BYTES)
+    _text("journal", batch.journal, JOURNAL_BYTES)
+    for name in ("first", "next", "heartbeat_ns"):
+        _whole(name, getattr(batch, name), at_least=0)
+    if batch.count() > batch.next - batch.first:
+        raise Rejected(f"journal {batch.journal!r}: {batch.count()} records do not fit the numbers "
+                       f"{batch.first} to {batch.next - 1}")
+    for reason, total in batch.dropped.items():
+        _text("reason of a drop", reason, NAME_BYTES)
+        _whole(f"dropped ({reason})", total, at_least=0)
+    for points in batch.series:
+        _text("metric name", points.key, NAME_BYTES)
+        _context(points.context)
+        columns_of(points)
+    for record in batch.records:
+        if type(record) not in _CHECKS:
+            raise Rejected(f"a batch cannot carry a {type(record).__name__}")
+        _CHECKS[type(record)](record)
+
+
+def _run_started(record: RunStarted) -> None:
+    _text("run", record.run, ID_BYTES)
+    _text("run name", record.name, NAME_BYTES)
+    _text("experiment name", record.experiment, NAME_BYTES)
+    _text("kind of run", record.kind, ID_BYTES)
+    _whole("time_ns", record.time_ns)
+
+
+def _environment(record: Environment) -> None:
+    _whole("time_ns", record.time_ns)
+
+
+def _param(record: Param) -> None:
+    _text("param name", record.key, NAME_BYTES)
+    _text(f"source of param {record.key!r}", record.source, ID_BYTES)
+    _whole("time_ns", record.time_ns)
+    _value(record.key, record.value, VALUE_DEPTH)
+    # MessagePack ends at 64 bits, so a longer integer is measured as text.
+    if len(msgspec.msgpack.encode(record.value, enc_hook=str)) > VALUE_BYTES:
+        raise Rejected(f"the value of param {record.key!r} is longer than {VALUE_BYTES} bytes")
+
+
+def _tag(record: Tag) -> None:
+    _text("tag name", record.key, NAME_BYTES)
+    _text(f"tag {record.key!r}", record.value, VALUE_BYTES, at_least=0)
+    _whole("time_ns", record.time_ns)
+
+
+def _artifact(record: Artifact) -> None:
+    _text("artifact name", record.name, VALUE_BYTES)
+    _text("role of an artifact", record.role, ID_BYTES)
+    for optional in (record.path, record.kind, record.description, record.missing):
+        if optional is not None:
+            _text(f"artifact {record.name!r}", optional, VALUE_BYTES, at_least=0)
+    _text("media type", record.media_type, JOURNAL_BYTES)
+    _whole("size_bytes", record.size_bytes, at_least=0)
+    _whole("time_ns", record.time_ns)
+    if record.step is not None:
+        _whole("step", record.step)
+    if (record.digest is None) == (record.missing is None):
+        raise Rejected(f"artifact {record.name!r} needs a digest or the reason why it is missing")
+    if record.digest is not None and not (len(record.digest) == 64 and _HEX.issuperset(record.digest)):
+        raise Rejected(f"artifact {record.name!r}: {record.digest[:80]!r} is not a SHA-256 in hex")
+
+
+def _note(record: Note) -> None:
+    _text("topic of a note", record.topic, NAME_BYTES)
+    _text(f"note {record.topic!r}", record.message, VALUE_BYTES, at_least=0)
+    _whole("time_ns", record.time_ns)
+
+
+def _run_ended(record: RunEnded) -> None:
+    if record.status not in RUN_STATUSES:
+        raise Rejected(f"{record.status!r} is not a status of a run (known: {', '.join(RUN_STATUSES)})")
+    if record.error is not None:
+        _text("error", record.error, VALUE_BYTES, at_least=0)
+    _whole("time_ns", record.time_ns)
+
+
+_CHECKS: dict[type, Any] = {
+    RunStarted: _run_started,
+    Environment: _environment,
+    Param: _param,
+    Tag: _tag,
+    Artifact: _artifact,
+    Note: _note,
+    RunEnded: _run_ended,
+}
+
+
+def _context(context: Context) -> None:
+    if len(context) > CONTEXT_ITEMS:
+        raise Rejected(f"a context has {len(context)} items; {CONTEXT_ITEMS} are allowed")
+    size = 0
+    for key, value in context.items():
+        _text("context name", key, NAME_BYTES)
+        _text(f"context {key!r}", value, NAME_BYTES, at_least=0)
+        size += len(key) + len(value)
+    if size > CONTEXT_BYTES // 2:
+        raise Rejected(f"a context takes {size} characters; {CONTEXT_BYTES // 2} are allowed")
+
+
+def _text(what: str, text: Any, longest: int, *, at_least: int = 1) -> None:
+    if not isinstance(text, str):
+        raise Rejected(f"{what} is {type(text).__name__}, not text")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise Rejected(f"{what} is not valid Unicode: {text[:80]!r}") from error
+    if not at_least <= size <= longest:
+        raise Rejected(f"{what} takes {size} bytes; {at_least} to {longest} are allowed: {text[:80]!r}")
+    if "\0" in text:
+        raise Rejected(f"{what} has a NUL character: {text[:80]!r}")
+
+
+def _whole(what: str, number: Any, *, at_least: int = -_WORD) -> None:
+    if type(number) is not int or not at_least <= number < _WORD:
+        raise Rejected(f"{what} is {str(number)[:80]}; a whole number from {at_least} to {_WORD - 1} is needed")
+
+
+def _value(key: str, value: Any, depth: int) -> None:
+    if value is None or isinstance(value, (bool, int, float)):
+        return
+    if isinstance(value, str):
+        _text(f"param {key!r}", value.replace("\0", ""), VALUE_BYTES, at_least=0)
+    elif depth == 0:
+        raise Rejected(f"the value of param {key!r} is nested more than {VALUE_DEPTH} deep")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _value(key, item, depth - 1)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _text(f"a name inside param {key!r}", name, NAME_BYTES, at_least=0)
+            _value(key, item, depth - 1)
+    else:
+        raise Rejected(f"the value of param {key!r} is a {type(value).__name__}; it must be None, bool, int, float, str, or a list "
+                       "or dict of these")
