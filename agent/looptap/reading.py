@@ -1,0 +1,342 @@
+"""Recorded runs as Python objects and pandas tables.
+
+::
+
+    runs = looptap.search_runs(experiment="baseline")        # one row per run
+    run = looptap.get_run("latest")
+    run.params["lr"], run.metrics["loss"].last
+    run.history("loss").plot(x="step", y="value")
+
+Reading needs the collector and pandas, which training does not; both are imported when the first question
+is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from looptap.session import SESSION
+from looptap.settings import resolve_store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from looptap_collector.backend import Backend, RunRow, SeriesRow
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """One series in a few numbers. ``last`` is the value at the highest step and may be NaN or infinite;
+    ``min`` and ``max`` leave NaN out and are None when there is nothing else."""
+
+    key: str
+    context: Mapping[str, str]
+    count: int
+    nan_count: int
+    last: float
+    min: float | None
+    max: float | None
+    first_step: int
+    last_step: int
+
+
+@dataclass(frozen=True)
+class ArtifactSummary:
+    """A file of the run. ``digest`` is its SHA-256 in hex; None when the content is not kept, and
+    ``missing`` says why."""
+
+    name: str
+    role: str
+    kind: str | None
+    size_bytes: int
+    digest: str | None
+    missing: str | None
+    path: str | None
+    step: int | None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Counts of records: ``emitted = stored + in_journal + sum(dropped.values())``. Points are records,
+    too."""
+
+    emitted: int
+    stored: int
+    in_journal: int
+    dropped: Mapping[str, int]
+    points_stored: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as it was when it was asked for. Only :meth:`history` goes back to the store.
+
+    ``metrics`` are by key, ``loss``; a key with several series has one entry for each, ``lr{group=0}``,
+    ``lr{group=1}``. ``environment`` has ``python``, ``platform``, ``git`` (commit, branch, dirty, remote),
+    ``packages``, ``variables``. ``ended`` is None while the run goes on; times are in UTC, to the
+    microsecond.
+    """
+
+    id: str
+    name: str
+    experiment: str
+    status: str
+    started: datetime
+    ended: datetime | None
+    error: str | None
+    params: Mapping[str, Any]
+    param_sources: Mapping[str, str]
+    metrics: Mapping[str, MetricSummary]
+    artifacts: tuple[ArtifactSummary, ...]
+    environment: Mapping[str, Any]
+    tags: Mapping[str, str]
+    delivery: Delivery
+    store: str
+
+    def history(
+        self, key: str, context: Mapping[str, str] | None = None, *, thin: int | None = None
+    ) -> pd.DataFrame:
+        """The points of one series in order of step: ``step`` (int64), ``time`` (datetime64[ns, UTC]),
+        ``value`` (float64, exactly as recorded, NaN and infinities included).
+
+        ``key`` is a metric's key, or an entry of :attr:`metrics`. ``thin`` keeps at most that many points
+        (7 or more), among them the first, the last and every extreme. Raises KeyError when the run has no
+        such series or, without ``context``, when the key has more than one.
+        """
+        pandas = _pandas()
+        summary = self._series(key, context)
+        with _opened(self.store) as backend:
+            found = backend.history(self.id, summary.key, dict(summary.context))
+        if thin is not None:
+            from looptap_collector.thinning import thin as thinned
+
+            found = thinned(found, thin)
+        times = pandas.to_datetime(found.times_ns, unit="ns", utc=True)
+        return pandas.DataFrame({"step": found.steps, "time": times, "value": found.values})
+
+    def _series(self, key: str, context: Mapping[str, str] | None) -> MetricSummary:
+        if context is None and key in self.metrics:
+            return self.metrics[key]
+        of_key = [(label, item) for label, item in self.metrics.items() if item.key == key]
+        if context is not None:
+            wanted = {str(name): str(value) for name, value in context.items()}
+            for _, item in of_key:
+                if dict(item.context) == wanted:
+                    return item
+        if not of_key:
+            raise KeyError(
+                f"run {self.name} has no metric {key!r}; it has: {', '.join(self.metrics) or 'none'}"
+            )
+        raise KeyError(
+            f"{key!r} has several series: {', '.join(label for label, _ in of_key)};"
+            " give one of them or its context"
+        )
+
+
+def get_run(run: str = "latest", store: str | os.PathLike[str] | None = None) -> Run:
+    """One run by id, the beginning of an id, name (the newest of that name), or ``latest``.
+
+    ``store`` is the folder that :func:`looptap.autolog` would take. Raises LookupError when there is no
+    such run, FileNotFoundError when there is no store, ModuleNotFoundError when the collector is not
+    installed.
+    """
+    _flush()
+    folder = _folder(store)
+    with _opened(folder) as backend:
+        from looptap_collector.query import find_run
+
+        return _read(backend, find_run(backend, run), folder)
+
+
+def search_runs(
+    store: str | os.PathLike[str] | None = None,
+    experiment: str | None = None,
+    status: str | None = None,
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """A table with one row per run, newest first.
+
+    Columns: ``id``, ``name``, ``experiment``, ``status``, ``started`` and ``ended`` (datetime64[ns, UTC];
+    NaT while running), ``duration_seconds``, ``script``, ``git_commit``, then ``params.<key>``,
+    ``metrics.<key>`` (last value) and ``tags.<key>``; a cell is missing where a run has no such entry.
+    Raises as :func:`get_run` does, and ModuleNotFoundError without pandas.
+    """
+    pandas = _pandas()
+    _flush()
+    with _opened(_folder(store)) as backend:
+        from looptap_collector.query import duration_seconds, series_labels
+
+        rows = [row for row in backend.runs(experiment=experiment) if status in (None, row.status)][:limit]
+        series: dict[str, list[SeriesRow]] = {row.run: [] for row in rows}
+        for item in backend.series(list(series)):
+            series[item.run].append(item)
+        table = []
+        params: dict[str, None] = {}
+        metrics: dict[str, None] = {}
+        tags: dict[str, None] = {}
+        for row in rows:
+            own_params = {f"params.{param.key}": param.value for param in backend.params(row.run)}
+            labels = series_labels(series[row.run])
+            own_metrics = {
+                f"metrics.{label}": item.last for label, item in zip(labels, series[row.run], strict=True)
+            }
+            own_tags = {f"tags.{key}": value for key, value in backend.tags(row.run).items()}
+            params |= dict.fromkeys(own_params)
+            metrics |= dict.fromkeys(own_metrics)
+            tags |= dict.fromkeys(own_tags)
+            table.append(
+                {
+                    "id": row.run,
+                    "name": row.name,
+                    "experiment": row.experiment,
+                    "status": row.status,
+                    "started": row.started_ns,
+                    "ended": row.ended_ns,
+                    "duration_seconds": duration_seconds(row),
+                    "script": row.identity.script,
+                    "git_commit": row.environment.git_commit if row.environment else None,
+                    **own_params,
+                    **own_metrics,
+                    **own_tags,
+                }
+            )
+    columns = [*_RUN_COLUMNS, *sorted(params), *sorted(metrics), *sorted(tags)]
+    frame = pandas.DataFrame(table, columns=columns)
+    for column in ("started", "ended"):
+        # Through Int64, not float: nanoseconds since 1970 do not fit into a float's 53 bits.
+        whole = pandas.array([line[column] for line in table], dtype="Int64")
+        frame[column] = pandas.to_datetime(pandas.Series(whole), unit="ns", utc=True).astype(
+            "datetime64[ns, UTC]"
+        )
+    return frame
+
+
+_RUN_COLUMNS = (
+    "id",
+    "name",
+    "experiment",
+    "status",
+    "started",
+    "ended",
+    "duration_seconds",
+    "script",
+    "git_commit",
+)
+
+
+def _read(backend: Backend, row: RunRow, folder: str) -> Run:
+    from looptap_collector.query import accounts
+    from looptap_collector.record import environment_fields
+
+    params = backend.params(row.run)
+    series = backend.series([row.run])
+    account = accounts(backend, row.run)
+    return Run(
+        id=row.run,
+        name=row.name,
+        experiment=row.experiment,
+        status=row.status,
+        started=_moment(row.started_ns),
+        ended=None if row.ended_ns is None else _moment(row.ended_ns),
+        error=row.error,
+        params={param.key: param.value for param in params},
+        param_sources={param.key: param.source for param in params},
+        metrics=_summaries(series),
+        artifacts=tuple(
+            ArtifactSummary(
+                name=item.name,
+                role=item.role,
+                kind=item.kind,
+                size_bytes=item.size_bytes,
+                digest=item.digest,
+                missing=item.missing,
+                path=item.path,
+                step=item.step,
+            )
+            for item in backend.artifacts(row.run)
+        ),
+        environment=environment_fields(row),
+        tags=backend.tags(row.run),
+        delivery=Delivery(
+            account.emitted,
+            account.stored,
+            account.in_journal,
+            account.dropped,
+            sum(item.count for item in series),
+        ),
+        store=folder,
+    )
+
+
+def _summaries(series: list[SeriesRow] | tuple[SeriesRow, ...] | Any) -> dict[str, MetricSummary]:
+    from looptap_collector.query import series_labels
+
+    times_used: dict[str, int] = {}
+    for item in series:
+        times_used[item.key] = times_used.get(item.key, 0) + 1
+    return {
+        item.key if times_used[item.key] == 1 else label: MetricSummary(
+            item.key,
+            dict(item.context),
+            item.count,
+            item.nan_count,
+            item.last,
+            item.min,
+            item.max,
+            item.first_step,
+            item.last_step,
+        )
+        for label, item in zip(series_labels(series), series, strict=True)
+    }
+
+
+def _moment(time_ns: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=time_ns // 1000)
+
+
+def _flush() -> None:
+    """What this process has recorded so far is in the store before it is asked."""
+    if SESSION.run is not None:
+        SESSION.flush()
+
+
+def _folder(store: str | os.PathLike[str] | None) -> str:
+    if store is None and SESSION.run is not None:
+        return SESSION.run.store
+    folder = resolve_store(store)
+    if folder == "off" or folder.startswith(("http://", "https://")):
+        raise ValueError(f"cannot read from the store {folder!r}: give the folder of a store")
+    return folder
+
+
+@contextmanager
+def _opened(folder: str) -> Iterator[Backend]:
+    try:
+        from looptap_collector.embedded import open_backend
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"reading runs needs {error.name}: pip install 'looptap[collector]'", name=error.name
+        ) from error
+    backend = open_backend(Path(folder), create=False)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "tables need pandas: pip install 'looptap[pandas]'", name=error.name
+        ) from error
+    return pandas

@@ -1,0 +1,197 @@
+"""The commands that look at a store: ``runs``, ``show``, ``export``, ``ui``.
+
+``looptap.cli`` registers :data:`COMMANDS` and hands over, as the context's ``obj``, a function that tells
+how many records wait in a journal on this machine (:data:`looptap_collector.query.InJournal`), or None.
+What is wrong with a call is told in one line (what, where, how to mend it), with exit code 2. What only one
+command needs is imported inside it: ``looptap --help`` should answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from looptap_collector.backend import Backend, RunRow
+from looptap_collector.query import InJournal, UnknownRun, find_run
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_JSON_HELP = "Print JSON. NaN and infinities are the strings NaN, Infinity and -Infinity; integers are exact."
+
+
+class Mistake(click.ClickException):
+    """One clear line for the user."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        from looptap_collector.terminal import printable
+
+        click.echo(f"looptap: {printable(self.message)}", file=file or sys.stderr)
+
+
+def _store_option(command: _Command) -> _Command:
+    return click.option(
+        "--store", metavar="FOLDER", help="The store. Default: the one autolog() would use here."
+    )(command)
+
+
+@contextmanager
+def opened(store: str | None) -> Iterator[Backend]:
+    """The backend of the store that ``--store`` or the settings name, closed afterwards."""
+    folder = store_folder(store)
+    backend = _open(folder)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def store_folder(store: str | None) -> Path:
+    from looptap.settings import resolve_store
+
+    resolved = resolve_store(store)
+    if resolved == "off":
+        raise Mistake("the store is 'off', so there is nothing to read; name a folder with --store")
+    if resolved.startswith(("http://", "https://")):
+        raise Mistake(
+            f"reading from a collector at {resolved} is not supported yet; name a folder with --store"
+        )
+    return Path(resolved)
+
+
+def _open(folder: Path) -> Backend:
+    try:
+        from looptap_collector.embedded import open_backend
+    except ModuleNotFoundError as error:
+        raise Mistake(f"reading a store needs {error.name}: pip install 'looptap[collector]'") from error
+    try:
+        return open_backend(folder, create=False)
+    except FileNotFoundError as error:
+        raise Mistake(
+            f"there is no store at {folder}; record a run first (looptap run train.py)"
+            " or name another with --store"
+        ) from error
+    except Exception as error:
+        raise Mistake(f"the store at {folder} cannot be opened: {type(error).__name__}: {error}") from error
+
+
+def _found(backend: Backend, which: str) -> RunRow:
+    try:
+        return find_run(backend, which)
+    except UnknownRun as error:
+        raise Mistake(f"{error}. See them all: looptap runs") from error
+
+
+@click.command()
+@click.option("--experiment", metavar="NAME", help="Only runs of this experiment.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many runs."
+)
+@click.option("--json", "as_json", is_flag=True, help=_JSON_HELP)
+@_store_option
+def runs(experiment: str | None, limit: int, as_json: bool, store: str | None) -> None:
+    """List the runs of a store, newest first."""
+    from looptap_collector import terminal
+    from looptap_collector.record import run_list, to_json
+
+    with opened(store) as backend:
+        if as_json:
+            click.echo(to_json(run_list(backend, experiment=experiment, limit=limit), indent=2))
+            return
+        rows = backend.runs(experiment=experiment, limit=limit)
+        if not rows:
+            of = f" of experiment {experiment!r}" if experiment else ""
+            click.echo(terminal.printable(f"no runs{of} yet; record one: looptap run train.py"))
+            return
+        terminal.console().print(terminal.runs_table(rows, backend.series([row.run for row in rows])))
+        if len(rows) == limit:
+            click.echo(f"the newest {limit}; more with --limit")
+
+
+@click.command()
+@click.argument("run", default="latest")
+@click.option("--json", "as_json", is_flag=True, help=f"The whole record. {_JSON_HELP}")
+@_store_option
+@click.pass_obj
+def show(in_journal: InJournal | None, run: str, as_json: bool, store: str | None) -> None:
+    """Show one RUN: an id, the beginning of one, a name, or 'latest' (the default)."""
+    from looptap_collector import terminal
+    from looptap_collector.record import run_record, to_json
+
+    with opened(store) as backend:
+        found = _found(backend, run)
+        if as_json:
+            click.echo(to_json(run_record(backend, found, in_journal), indent=2))
+        else:
+            terminal.show_run(terminal.console(), backend, found, in_journal)
+
+
+@click.command()
+@click.argument("run", default="latest")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["parquet", "csv", "jsonl"]),
+    required=True,
+    help="jsonl: NaN and infinities are the strings NaN, Infinity and -Infinity. csv: nan, inf and -inf; "
+    "text that a spreadsheet would take for a formula gets a ' in front.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Where to write; - is the standard output. Default: NAME.FORMAT here.",
+)
+@_store_option
+def export(run: str, file_format: str, output: str | None, store: str | None) -> None:
+    """Write all points of a RUN as one long table: run, key, context, step, time, value."""
+    from looptap_collector.export import default_file_name, export_run, export_to_stream
+
+    with opened(store) as backend:
+        found = _found(backend, run)
+        try:
+            if output == "-":
+                export_to_stream(backend, found, file_format, click.get_binary_stream("stdout"))
+                return
+            path = Path(output) if output else Path(default_file_name(found, file_format))
+            count = export_run(backend, found, file_format, path)
+        except ModuleNotFoundError as error:
+            raise Mistake(str(error)) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Mistake(f"cannot write {error.filename or output}: {error.strerror or error}") from error
+    click.echo(f"{count:,} points → {path}")
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one."
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="An address of this machine. Others can read it!"
+)
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@_store_option
+@click.pass_obj
+def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, store: str | None) -> None:
+    """Serve the store as a web page, until Ctrl-C."""
+    folder = store_folder(store)
+    try:
+        from looptap_collector.web.server import CannotServe, serve
+    except ModuleNotFoundError as error:
+        raise Mistake(f"the page needs {error.name}: pip install 'looptap[collector]'") from error
+
+    try:
+        serve(folder, in_journal, host=host, port=port, browser=not no_browser)
+    except CannotServe as error:
+        raise Mistake(str(error)) from error
+
+
+COMMANDS: list[click.Command] = [runs, show, export, ui]

@@ -1,0 +1,155 @@
+"""Questions to a store that every view asks: which run is meant, which series is the loss, what was
+delivered.
+
+Nothing here prints or formats; the command line, the web page and the Python API stand on it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from looptap.events import Context
+from looptap_collector.backend import Backend, RunRow, SeriesRow
+
+#: How many records of a journal, from this position on, still wait on this machine's disk.
+InJournal = Callable[[str, int], int]
+
+#: A shorter beginning of an id is too easily hit by accident.
+SHORTEST_ID_PREFIX = 4
+
+#: Series that are no objective, however they are named. ``system.`` is ours, see the design.
+_NOT_A_LOSS = re.compile(
+    r"^system\.|(^|[._/ -])(lr|learning_rate|epochs?|step|steps|time|seconds|duration|norm|scale|skipped"
+    r"|evaluations|acc|accuracy|momentum|iteration)([._/ -]|$)|_(time|seconds|norm|scale|steps)$",
+    re.IGNORECASE,
+)
+_LOSS = re.compile(r"loss|nll|perplexity|objective|^err|[._/]err|mse|cost|elbo", re.IGNORECASE)
+_VALIDATION = re.compile(r"val|test|eval", re.IGNORECASE)
+
+
+class UnknownRun(LookupError):
+    """No run answers to that name, or more than one does. The message is one line and says what there is."""
+
+
+def find_run(backend: Backend, which: str) -> RunRow:
+    """The run meant by ``latest``, an id, a name (the newest of that name), or the beginning of one id.
+
+    Raises :class:`UnknownRun` otherwise.
+    """
+    if found := backend.run(which):
+        return found
+    runs = backend.runs()
+    if not runs:
+        raise UnknownRun("this store has no runs yet")
+    if which == "latest":
+        return runs[0]
+    for row in runs:
+        if row.name == which:
+            return row
+    if len(which) >= SHORTEST_ID_PREFIX:
+        matches = [row for row in runs if row.run.startswith(which)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise UnknownRun(
+                f"{len(matches)} runs begin with {which!r}: {_some([row.run for row in matches])}"
+            )
+    names = list(dict.fromkeys(row.name for row in runs))
+    near = [name for name in names if which and name.startswith(which)]
+    near = near or difflib.get_close_matches(which, names, n=1)
+    guess = f"; did you mean {near[0]!r}?" if near else "."
+    raise UnknownRun(f"there is no run {which!r}{guess} The newest are: {_some(names)}")
+
+
+def _some(names: Sequence[str], at_most: int = 5) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > at_most else ""
+    return ", ".join(names[:at_most]) + more
+
+
+def series_labels(rows: Sequence[SeriesRow]) -> list[str]:
+    """A name for each series of one run, no two the same: ``loss``, ``lr{group=1}``."""
+    seen: dict[str, int] = {}
+    labels = []
+    for row in rows:
+        label = series_label(row.key, row.context)
+        # A key may itself look like a key with a context, so names can meet; the later one gets a number.
+        seen[label] = seen.get(label, 0) + 1
+        labels.append(label if seen[label] == 1 else f"{label}#{seen[label]}")
+    return labels
+
+
+def series_label(key: str, context: Context) -> str:
+    if not context:
+        return key
+    inside = ",".join(f"{name}={value}" for name, value in sorted(context.items()))
+    return f"{key}{{{inside}}}"
+
+
+def is_loss(key: str) -> bool:
+    """Whether a metric of this name is an objective. A guess by name, used only to choose what is shown
+    first."""
+    return bool(_LOSS.search(key)) and not _NOT_A_LOSS.search(key)
+
+
+def interest(row: SeriesRow) -> tuple[int, str, list[tuple[str, str]]]:
+    """Sort key: losses of training first, then other losses, then the rest, ``system.`` last; alphabetical
+    within each."""
+    if is_loss(row.key):
+        place = 1 if _VALIDATION.search(row.key) or "phase" in row.context else 0
+    elif row.key.startswith("system."):
+        place = 4
+    else:
+        place = 3 if _NOT_A_LOSS.search(row.key) else 2
+    return place, row.key, sorted(row.context.items())
+
+
+def main_loss(rows: Sequence[SeriesRow]) -> SeriesRow | None:
+    """The series whose last value a list of runs shows; None when no series looks like an objective."""
+    best = min(rows, key=interest, default=None)
+    if best is None or _NOT_A_LOSS.search(best.key):
+        return None
+    return best
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """What became of every record of a run: ``emitted = stored + in_journal + sum(dropped)``, always."""
+
+    stored: int
+    in_journal: int
+    dropped: dict[str, int]
+
+    @property
+    def emitted(self) -> int:
+        return self.stored + self.in_journal + sum(self.dropped.values())
+
+
+def accounts(backend: Backend, run: str, in_journal: InJournal | None = None) -> Accounts:
+    """Added up over all journals of the run. Without ``in_journal`` nothing is known to wait on disk.
+
+    A record that the ledger has passed but that is neither stored nor counted as dropped could not be read
+    back from its journal; it is counted as ``unreadable``.
+    """
+    stored = waiting = 0
+    dropped: dict[str, int] = {}
+    for entry in backend.delivery(run):
+        stored += entry.stored
+        lost = dict(entry.dropped)
+        gap = entry.next - entry.stored - sum(lost.values())
+        if gap > 0:
+            lost["unreadable"] = lost.get("unreadable", 0) + gap
+        for reason, count in lost.items():
+            if count:
+                dropped[reason] = dropped.get(reason, 0) + count
+        if in_journal is not None:
+            waiting += in_journal(entry.journal, entry.next)
+    return Accounts(stored, waiting, dict(sorted(dropped.items())))
+
+
+def duration_seconds(row: RunRow) -> float:
+    """From start to end; for a run that has not ended, to its last sign of life."""
+    last = row.ended_ns if row.ended_ns is not None else max(row.heartbeat_ns or 0, row.started_ns)
+    return max(0, last - row.started_ns) / 1e9

@@ -1,0 +1,194 @@
+"""The whole record of one run as plain data, ready for JSON.
+
+JSON has no NaN and no infinities, so those are the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
+Integers are exact, however large. Times are ISO 8601 in UTC, with the exact nanoseconds beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from looptap.events import Artifact, Environment
+from looptap_collector.backend import Backend, ParamRow, RunRow, SeriesRow
+from looptap_collector.query import InJournal, accounts, duration_seconds, main_loss, series_labels
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = None) -> dict[str, Any]:
+    """Everything that the store has about a run, except the points themselves (``history`` and ``export``
+    have those).
+
+    Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``environment``, ``notes``, ``delivery``.
+    """
+    series = backend.series([run.run])
+    account = accounts(backend, run.run, in_journal)
+    return {
+        "run": run_fields(run),
+        "params": _params(backend.params(run.run, revisions=True)),
+        "tags": backend.tags(run.run),
+        "metrics": {
+            label: series_fields(row) for label, row in zip(series_labels(series), series, strict=True)
+        },
+        "artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(run.run)],
+        "environment": environment_fields(run),
+        "notes": [
+            {"topic": note.topic, "message": note.message, "time": iso(note.time_ns)} for note in run.notes
+        ],
+        "delivery": {
+            "emitted": account.emitted,
+            "stored": account.stored,
+            "in_journal": account.in_journal,
+            "dropped": account.dropped,
+            "points_stored": sum(row.count for row in series),
+        },
+    }
+
+
+def run_list(
+    backend: Backend, *, experiment: str | None = None, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """The runs of a store, newest first: what :func:`run_record` says under ``run``, the number of
+    ``points``, and as ``loss`` the last value of the series that a list shows (``key`` and ``last``, or
+    None)."""
+    rows = backend.runs(experiment=experiment, limit=limit)
+    by_run: dict[str, list[SeriesRow]] = {row.run: [] for row in rows}
+    for series in backend.series(list(by_run)):
+        by_run[series.run].append(series)
+    listed = []
+    for row in rows:
+        own = by_run[row.run]
+        loss = main_loss(own)
+        listed.append(
+            run_fields(row)
+            | {
+                "points": sum(series.count for series in own),
+                "loss": {"key": loss.key, "last": loss.last} if loss else None,
+            }
+        )
+    return listed
+
+
+def run_fields(run: RunRow) -> dict[str, Any]:
+    identity = run.identity
+    return {
+        "id": run.run,
+        "name": run.name,
+        "experiment": run.experiment,
+        "kind": run.kind,
+        "status": run.status,
+        "started": iso(run.started_ns),
+        "started_ns": run.started_ns,
+        "ended": iso(run.ended_ns),
+        "ended_ns": run.ended_ns,
+        "heartbeat": iso(run.heartbeat_ns),
+        "heartbeat_ns": run.heartbeat_ns,
+        "duration_seconds": duration_seconds(run),
+        "error": run.error,
+        "script": identity.script,
+        "command": list(identity.command),
+        "working_directory": identity.working_directory,
+        "host": identity.host,
+        "user": identity.user,
+        "pid": identity.pid,
+    }
+
+
+def series_fields(row: SeriesRow) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "context": dict(row.context),
+        "count": row.count,
+        "nan_count": row.nan_count,
+        "last": row.last,
+        "min": row.min,
+        "max": row.max,
+        "first_step": row.first_step,
+        "last_step": row.last_step,
+        "last_time": iso(row.last_time_ns),
+    }
+
+
+def artifact_fields(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "name": artifact.name,
+        "role": artifact.role,
+        "kind": artifact.kind,
+        "size_bytes": artifact.size_bytes,
+        "digest": artifact.digest,
+        "missing": artifact.missing,
+        "path": artifact.path,
+        "media_type": artifact.media_type,
+        "step": artifact.step,
+        "time": iso(artifact.time_ns),
+        "description": artifact.description,
+    }
+
+
+def environment_fields(run: RunRow) -> dict[str, Any]:
+    """``git``, ``packages`` and ``variables`` are empty until the agent has gathered them, a moment after
+    the start."""
+    found = run.environment or Environment(time_ns=run.started_ns)
+    return {
+        "python": run.identity.python,
+        "platform": found.platform,
+        "git": {
+            "commit": found.git_commit,
+            "branch": found.git_branch,
+            "dirty": found.git_dirty,
+            "remote": found.git_remote,
+        },
+        "packages": dict(found.packages),
+        "variables": dict(found.variables),
+    }
+
+
+def _params(rows: Sequence[ParamRow]) -> dict[str, dict[str, Any]]:
+    by_key: dict[str, list[ParamRow]] = {}
+    for row in rows:
+        by_key.setdefault(row.key, []).append(row)
+    found: dict[str, dict[str, Any]] = {}
+    for key, revisions in sorted(by_key.items()):
+        revisions.sort(key=lambda row: row.revision)
+        newest = revisions[-1]
+        found[key] = {"value": newest.value, "source": newest.source}
+        if len(revisions) > 1:
+            found[key]["revisions"] = [
+                {"value": row.value, "source": row.source, "time": iso(row.time_ns)} for row in revisions
+            ]
+    return found
+
+
+def iso(time_ns: int | None) -> str | None:
+    """ISO 8601 in UTC, cut to microseconds; None stays None, and so does a time outside of the years 1 to
+    9999."""
+    if time_ns is None:
+        return None
+    try:
+        moment = _EPOCH + timedelta(microseconds=time_ns // 1000)
+    except OverflowError:
+        return None
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Valid JSON in ASCII, whatever was stored. What JSON cannot say is told as text (see the module)."""
+    separators = None if indent else (",", ":")
+    return json.dumps(sayable(value), allow_nan=False, indent=indent, separators=separators)
+
+
+def sayable(value: Any) -> Any:
+    """The same data with each float that is not finite as a string."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): sayable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [sayable(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

@@ -1,0 +1,166 @@
+"""The page and the JSON that it is made of.
+
+========================================  ================================================================
+``/``, ``/runs/{run}``                    the two pages (static; a script fills them)
+``/api/runs``                             the runs, newest first
+``/api/runs/{run}``                       the whole record, see :mod:`looptap_collector.record`
+``/api/runs/{run}/histories?series=…``    points of several series by their labels, thinned
+========================================  ================================================================
+
+Every string in the JSON is what was stored, unchanged; the page inserts it as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, FastAPI, HTTPException, Query
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from looptap_collector.backend import Backend, History, RunRow
+from looptap_collector.query import InJournal, UnknownRun, find_run, is_loss, series_labels
+from looptap_collector.record import run_list, run_record, to_json
+from looptap_collector.thinning import thin
+from looptap_collector.web.shield import Shield
+
+STATIC = Path(__file__).with_name("static")
+
+#: More series than this in one call would make an answer of many megabytes; the page asks again for the rest.
+MOST_SERIES = 64
+
+
+class Json(Response):
+    """JSON that is valid whatever was stored: no NaN, no lone surrogates."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content).encode("ascii")
+
+
+class LazyStore:
+    """A store that may not exist yet: the page can be opened before the first run."""
+
+    def __init__(self, open_backend: Callable[[], Backend]) -> None:
+        self._open = open_backend
+        self._lock = threading.Lock()
+        self._backend: Backend | None = None
+
+    def backend(self) -> Backend | None:
+        """The opened store, or None as long as there is none."""
+        with self._lock:
+            if self._backend is None:
+                try:
+                    self._backend = self._open()
+                except FileNotFoundError:
+                    return None
+            return self._backend
+
+    def close(self) -> None:
+        with self._lock:
+            if self._backend is not None:
+                self._backend.close()
+                self._backend = None
+
+
+def create_app(
+    open_backend: Callable[[], Backend], *, store_name: str = "", in_journal: InJournal | None = None
+) -> FastAPI:
+    """The page over one store. ``open_backend`` is called at the first question, and again while it raises
+    FileNotFoundError; ``store_name`` is only shown."""
+    app = FastAPI(title="looptap", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.add_middleware(Shield)
+    store = LazyStore(open_backend)
+    app.state.store = store
+
+    def one_run(run: str) -> tuple[Backend, RunRow]:
+        backend = store.backend()
+        if backend is None:
+            raise HTTPException(404, "there is no store yet")
+        try:
+            return backend, find_run(backend, run)
+        except UnknownRun as error:
+            raise HTTPException(404, str(error)) from error
+
+    Found = Annotated[tuple[Backend, RunRow], Depends(one_run)]
+
+    @app.get("/api/runs", response_class=Json)
+    def runs(experiment: str | None = None, limit: Annotated[int, Query(ge=1, le=10_000)] = 500) -> Response:
+        backend = store.backend()
+        listed = [] if backend is None else run_list(backend, experiment=experiment, limit=limit)
+        return Json({"store": store_name, "runs": listed})
+
+    @app.get("/api/runs/{run}", response_class=Json)
+    def record(found: Found) -> Response:
+        backend, row = found
+        answer = run_record(backend, row, in_journal)
+        for metric in answer["metrics"].values():
+            metric["is_loss"] = is_loss(metric["key"])
+        return Json(answer)
+
+    @app.get("/api/runs/{run}/histories", response_class=Json)
+    def histories(
+        found: Found,
+        series: Annotated[list[str], Query(max_length=MOST_SERIES)],
+        points: Annotated[int, Query(ge=16, le=20_000)] = 2_000,
+    ) -> Response:
+        backend, row = found
+        rows = backend.series([row.run])
+        by_label = dict(zip(series_labels(rows), rows, strict=True))
+        answer = {}
+        for label in series:
+            if label not in by_label:
+                raise HTTPException(404, f"the run has no series {label!r}")
+            known = by_label[label]
+            history = backend.history(row.run, known.key, known.context)
+            answer[label] = {"count": len(history.steps), **chart_points(thin(history, points))}
+        return Json({"series": answer})
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    def favicon() -> Response:
+        return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml")
+
+    @app.get("/static/plotly.min.js", include_in_schema=False)
+    def plotly() -> Response:
+        # Served from the installed package: no CDN, works without a network.
+        return FileResponse(
+            plotly_script(), media_type="text/javascript", headers={"cache-control": "max-age=86400"}
+        )
+
+    @app.get("/", include_in_schema=False)
+    def runs_page() -> Response:
+        return FileResponse(STATIC / "runs.html", media_type="text/html")
+
+    @app.get("/runs/{run}", include_in_schema=False)
+    def run_page(run: str) -> Response:
+        return FileResponse(STATIC / "run.html", media_type="text/html")
+
+    app.mount("/static", StaticFiles(directory=STATIC))
+    return app
+
+
+def chart_points(history: History) -> dict[str, Any]:
+    """``steps`` and ``values`` of one length. A value that is not finite is None (a gap in the line), and
+    ``odd`` lists its place and what it was."""
+    finite = np.isfinite(history.values)
+    odd = np.flatnonzero(~finite).tolist()
+    values: list[float | None] = history.values.tolist()
+    named = [[index, values[index]] for index in odd]
+    for index in odd:
+        values[index] = None
+    return {"steps": history.steps.tolist(), "values": values, "odd": named}
+
+
+def plotly_script() -> Path:
+    """``plotly.min.js`` of the installed plotly package, found without importing it (0.3 s)."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("plotly")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("the charts need plotly: pip install 'looptap[collector]'", name="plotly")
+    return Path(spec.origin).parent / "package_data" / "plotly.min.js"

@@ -1,0 +1,179 @@
+import { Chart } from "./chart.js";
+import { ask, count, element, fileName, row, setting, size, took, when } from "./words.js";
+
+const EVERY_MS = 2000;
+const POINTS = 2000;
+const AT_ONCE = 16; // series in one question
+const which = location.pathname.split("/").pop(); // stays percent-encoded, as the API takes it
+const byId = (id) => document.getElementById(id);
+const charts = new Map(); // metric key → Chart
+const visible = new Set();
+const drawn = new Map(); // series label → number of points that the chart shows
+let metrics = {};
+
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    const chart = entry.target.chart;
+    if (entry.isIntersecting) visible.add(chart);
+    else visible.delete(chart);
+  }
+  fetchPoints();
+}, { rootMargin: "300px" });
+
+function text(id, value) {
+  byId(id).textContent = value ?? "";
+  byId(id).hidden = !value;
+}
+
+function fill(selector, rows, none, columns) {
+  const empty = element("td", none, "quiet");
+  empty.colSpan = columns;
+  document.querySelector(selector).replaceChildren(...(rows.length ? rows : [row(empty)]));
+}
+
+function showHead({ run, delivery }) {
+  document.title = `${run.name} · looptap`;
+  byId("name").textContent = run.name || run.id;
+  byId("status").textContent = run.status;
+  byId("status").className = ["running", "finished", "failed", "killed", "lost"].includes(run.status) ? `badge ${run.status}` : "badge";
+  const who = [run.user, run.host].filter(Boolean).join("@");
+  byId("facts").textContent = [
+    `started ${when(run.started)}`, `took ${took(run.duration_seconds)}`, run.experiment && `experiment ${run.experiment}`,
+    fileName(run.script), who, run.id,
+  ].filter(Boolean).join(" · ");
+  text("command", run.command.join(" "));
+  text("error", run.error);
+  const lost = Object.values(delivery.dropped).reduce((sum, one) => sum + one, 0);
+  const reasons = Object.entries(delivery.dropped).map(([reason, one]) => `${one.toLocaleString("en-US")} ${reason}`).join(", ");
+  byId("delivery").textContent = `${count(delivery.points_stored, "point", "points")} stored, ${lost.toLocaleString("en-US")} dropped`
+    + (reasons ? ` (${reasons})` : "") + (delivery.in_journal ? `, ${delivery.in_journal.toLocaleString("en-US")} still in the journal` : "");
+  byId("delivery").title = `emitted ${delivery.emitted} = stored ${delivery.stored} + in journal ${delivery.in_journal} + dropped ${lost}`;
+  byId("delivery").classList.toggle("lossy", lost > 0);
+}
+
+function showParams(params) {
+  const entries = Object.entries(params);
+  byId("param-count").textContent = entries.length || "";
+  fill("#params tbody", entries.map(([key, param]) => {
+    const value = element("td", setting(param.value), "mono");
+    if (param.revisions) value.title = `before: ${param.revisions.slice(0, -1).map((one) => setting(one.value)).join(", ")}`;
+    return row(element("td", key), value, element("td", param.source, "source"));
+  }), "No params yet.", 3);
+}
+
+function showArtifacts(artifacts) {
+  byId("artifact-count").textContent = artifacts.length || "";
+  fill("#artifacts tbody", artifacts.map((artifact) => {
+    const name = element("td", artifact.name);
+    name.title = artifact.path ?? "";
+    const digest = element("td", artifact.digest ? artifact.digest.slice(0, 12) : `not kept: ${artifact.missing}`, "mono");
+    digest.title = artifact.digest ?? "";
+    return row(name, element("td", artifact.role), element("td", size(artifact.size_bytes), "num"), digest);
+  }), "No files.", 4);
+}
+
+function showEnvironment(environment, tags) {
+  const { git } = environment;
+  const facts = [
+    ["Python", environment.python], ["Platform", environment.platform],
+    ["Git", git.commit && `${git.commit.slice(0, 10)}${git.branch ? ` on ${git.branch}` : ""}${git.dirty ? ", uncommitted changes" : ""}`],
+    ["Remote", git.remote],
+    ...["torch", "tensorflow", "keras", "jax"].map((name) => [name, environment.packages[name]]),
+    ...Object.entries(tags).map(([key, value]) => [`tag ${key}`, value]),
+    ...Object.entries(environment.variables).map(([key, value]) => [key, value]),
+  ].filter(([, value]) => value);
+  fill("#environment tbody", facts.map(([what, value]) => row(element("td", what, "quiet"), element("td", value, "mono"))), "Not known yet.", 2);
+  const packages = Object.entries(environment.packages);
+  byId("packages").hidden = packages.length === 0;
+  document.querySelector("#packages summary").textContent = count(packages.length, "package", "packages");
+  document.querySelector("#packages tbody").replaceChildren(
+    ...packages.map(([name, version]) => row(element("td", name), element("td", version, "mono"))));
+}
+
+function showNotes(notes) {
+  byId("notes-section").hidden = notes.length === 0;
+  byId("notes").replaceChildren(...notes.map((note) => element("li", `${note.topic}: ${note.message}`)));
+}
+
+// Losses first, our own system series last; otherwise as the store sorts them.
+function rank(metric) {
+  return metric.is_loss ? 0 : metric.key.startsWith("system.") ? 2 : 1;
+}
+
+function showMetrics() {
+  const entries = Object.entries(metrics);
+  byId("metric-count").textContent = entries.length || "";
+  byId("no-metrics").hidden = entries.length > 0;
+  for (const [label, metric] of entries.sort(([, a], [, b]) => rank(a) - rank(b))) {
+    let chart = charts.get(metric.key);
+    if (!chart) {
+      chart = new Chart(metric.key);
+      chart.card.chart = chart;
+      chart.rank = rank(metric);
+      charts.set(metric.key, chart);
+      const after = [...byId("charts").children].find((card) => card.chart.rank > chart.rank);
+      byId("charts").insertBefore(chart.card, after ?? null);
+      watcher.observe(chart.card);
+    }
+    const known = chart.series.get(label);
+    chart.series.set(label, { context: metric.context, metric, points: known?.points });
+    chart.summarise();
+  }
+}
+
+// Asks for the series on screen that have grown since they were drawn.
+let asking = false;
+async function fetchPoints() {
+  if (asking) return;
+  asking = true;
+  try {
+    for (;;) {
+      const wanted = [...visible].flatMap((chart) => [...chart.series.entries()])
+        .filter(([label, { metric }]) => drawn.get(label) !== metric.count).map(([label]) => label).slice(0, AT_ONCE);
+      if (wanted.length === 0) break;
+      const query = new URLSearchParams([["points", POINTS], ...wanted.map((label) => ["series", label])]);
+      const answer = await ask(`/api/runs/${which}/histories?${query}`);
+      const touched = new Set();
+      for (const [label, points] of Object.entries(answer.series)) {
+        const chart = charts.get(metrics[label].key);
+        chart.series.get(label).points = points;
+        // What the summary said, not the answer's own count: points that came in between are drawn the next time.
+        drawn.set(label, metrics[label].count);
+        touched.add(chart);
+      }
+      for (const chart of touched) await chart.draw();
+    }
+  } catch (error) {
+    complain(error);
+  } finally {
+    asking = false;
+  }
+}
+
+function complain(error) {
+  text("problem", `The store does not answer: ${error.message}`);
+}
+
+async function refresh() {
+  let running = true;
+  try {
+    const record = await ask(`/api/runs/${which}`);
+    text("problem", "");
+    byId("body").hidden = false;
+    running = record.run.status === "running";
+    metrics = record.metrics;
+    showHead(record);
+    showMetrics();
+    showParams(record.params);
+    showArtifacts(record.artifacts);
+    showEnvironment(record.environment, record.tags);
+    showNotes(record.notes);
+    await fetchPoints();
+  } catch (error) {
+    complain(error);
+  }
+  if (running) setTimeout(() => (document.hidden ? document.addEventListener("visibilitychange", refresh, { once: true }) : refresh()), EVERY_MS);
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach((chart) => chart.draw()));
+refresh();

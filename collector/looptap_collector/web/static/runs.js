@@ -1,0 +1,63 @@
+import { ask, badge, element, fileName, number, row, took, when } from "./words.js";
+
+const EVERY_MS = { running: 2000, quiet: 5000 };
+const byId = (id) => document.getElementById(id);
+let runs = [];
+let shown = "";
+
+function cells(run) {
+  const name = element("td");
+  const link = element("a", run.name || run.id);
+  link.href = `/runs/${encodeURIComponent(run.id)}`;
+  name.append(link);
+  name.title = run.name;
+  const status = element("td");
+  status.append(badge(run.status));
+  if (run.error) status.title = run.error;
+  const started = element("td", when(run.started));
+  started.title = run.started ?? "";
+  const loss = element("td", run.loss ? number(run.loss.last) : "–", "num");
+  if (run.loss) loss.title = run.loss.key;
+  const script = element("td", fileName(run.script), "mono");
+  script.title = run.script ?? "";
+  return row(
+    name, status, element("td", run.experiment), started, element("td", took(run.duration_seconds), "num"),
+    loss, element("td", run.points.toLocaleString("en-US"), "num"), script,
+  );
+}
+
+function draw() {
+  const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const matching = runs.filter((run) => {
+    const text = [run.name, run.id, run.experiment, run.script, run.status].join(" ").toLowerCase();
+    return words.every((word) => text.includes(word));
+  });
+  byId("empty").hidden = runs.length > 0;
+  byId("list").hidden = runs.length === 0;
+  byId("filter").hidden = runs.length === 0;
+  byId("nothing").hidden = matching.length > 0;
+  byId("count").textContent = runs.length === 0 ? "" : matching.length < runs.length ? `${matching.length} of ${runs.length}` : runs.length;
+  document.querySelector("#list tbody").replaceChildren(...matching.map(cells));
+}
+
+async function refresh() {
+  try {
+    const answer = await ask("/api/runs?limit=1000");
+    byId("problem").hidden = true;
+    byId("store").textContent = answer.store;
+    const text = JSON.stringify(answer.runs);
+    if (text !== shown) {
+      shown = text;
+      runs = answer.runs;
+      draw();
+    }
+  } catch (error) {
+    byId("problem").textContent = `The store does not answer: ${error.message}`;
+    byId("problem").hidden = false;
+  }
+  const wait = runs.some((run) => run.status === "running") ? EVERY_MS.running : EVERY_MS.quiet;
+  setTimeout(() => (document.hidden ? document.addEventListener("visibilitychange", refresh, { once: true }) : refresh()), wait);
+}
+
+byId("filter").addEventListener("input", draw);
+refresh();
