@@ -1,7 +1,8 @@
 """Files by their content: the SHA-256 of a file is its only address.
 
-No name or path that came from a run is ever part of a path here, and no symbolic link inside the store is followed. A file is
-copied under a temporary name, hashed on the way, made durable and then renamed, so a digest that exists is complete.
+No name or path that came from a run is ever part of a path here, and no symbolic link inside the store is
+followed. A file is copied under a temporary name, hashed on the way, made durable and then renamed, so a
+digest that exists is complete.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from looptap.events import Artifact, File
 DEFAULT_LIMIT_BYTES = 5 * 2**30
 _BLOCK = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Unobtainable(Exception):
-    """The content of a source file cannot be had. The message is the reason, in one word of :class:`Artifact`."""
+    """The content of a source file cannot be had. The message is the reason, in one word of
+    :class:`Artifact`."""
 
 
 class DamagedArtifact(Exception):
@@ -46,8 +49,8 @@ class ArtifactStore(Protocol):
     """Safe to call from several threads and processes."""
 
     def put(self, source: Source) -> str:
-        """Keep the file's content and return its digest. Raises :class:`Unobtainable` when the file is not, or does not stay,
-        what ``source`` says; any other error is the store's own, and worth another try."""
+        """Keep the file's content and return its digest. Raises :class:`Unobtainable` when the file is not,
+        or does not stay, what ``source`` says; any other error is the store's own, and worth another try."""
 
     def open(self, digest: str) -> BinaryIO:
         """The content, checked against its digest. Raises KeyError or :class:`DamagedArtifact`."""
@@ -56,8 +59,8 @@ class ArtifactStore(Protocol):
 
 
 def keep(file: File, store: ArtifactStore, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Artifact:
-    """Store what a run wrote or read. Without content, the artifact says why in ``missing``: ``deleted``, ``superseded``
-    (changed since, or while it was read), ``unreadable`` or ``too_large``."""
+    """Store what a run wrote or read. Without content, the artifact says why in ``missing``: ``deleted``,
+    ``superseded`` (changed since, or while it was read), ``unreadable`` or ``too_large``."""
     digest = missing = None
     if file.size_bytes > limit_bytes:
         missing = "too_large"
@@ -67,13 +70,22 @@ def keep(file: File, store: ArtifactStore, *, limit_bytes: int = DEFAULT_LIMIT_B
         except Unobtainable as reason:
             missing = str(reason)
     return Artifact(
-        name=file.name, time_ns=file.time_ns, size_bytes=file.size_bytes, digest=digest, missing=missing, path=file.path,
-        role=file.role, kind=file.kind, step=file.step, description=file.description,
+        name=file.name,
+        time_ns=file.time_ns,
+        size_bytes=file.size_bytes,
+        digest=digest,
+        missing=missing,
+        path=file.path,
+        role=file.role,
+        kind=file.kind,
+        step=file.step,
+        description=file.description,
     )
 
 
 class LocalArtifacts:
-    """An :class:`ArtifactStore` in a folder: ``ab/cd/abcd…``, files 0600, folders 0700. Made when first needed."""
+    """An :class:`ArtifactStore` in a folder: ``ab/cd/abcd…``, files 0600, folders 0700. Made when first
+    needed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -81,7 +93,7 @@ class LocalArtifacts:
     def put(self, source: Source) -> str:
         with _opened(source) as file, self._inside("incoming", create=True) as incoming:
             name = secrets.token_hex(16)
-            copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=incoming)
+            copy = os.open(name, _NEW_FILE, 0o600, dir_fd=incoming)
             try:
                 try:
                     digest = _copy(file, copy)
@@ -125,7 +137,8 @@ class LocalArtifacts:
 
     def _settle(self, name: str, incoming: int, digest: str) -> None:
         with self._inside(*_place(digest), create=True) as folder:
-            # The same content may be there: replacing it by an equal file is harmless, and mends a damaged one.
+            # The same content may be there: replacing it by an equal file is harmless, and mends a damaged
+            # one.
             os.rename(name, digest, src_dir_fd=incoming, dst_dir_fd=folder)
             os.fsync(folder)
 

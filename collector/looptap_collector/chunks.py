@@ -1,9 +1,10 @@
 """The encoding of a chunk: three columns of points in one blob, exact to the last bit.
 
-Layout of version 1: one version byte, then one zstd frame (with its size and checksum) over the byte planes of three columns of
-64-bit words: steps, times, values. Steps and times are differences to the item before (the first to zero, modulo
-2**64) in zigzag form, so that small steps in either direction leave the high bytes zero. The planes bring bytes of equal rank
-together: the constant ones cost nothing, and a float32 that was widened to a double gives its padding back.
+Layout of version 1: one version byte, then one zstd frame (with its size and checksum) over the byte planes
+of three columns of 64-bit words: steps, times, values. Steps and times are differences to the item before
+(the first to zero, modulo 2**64) in zigzag form, so that small steps in either direction leave the high bytes
+zero. The planes bring bytes of equal rank together: the constant ones cost nothing, and a float32 that was
+widened to a double gives its padding back.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ def encode(steps: Int64s, times_ns: Int64s, values: Float64s) -> bytes:
     """One blob of three arrays of one length, at most :data:`MAX_POINTS`. Any values in any order."""
     count = len(steps)
     if not count == len(times_ns) == len(values) or count > MAX_POINTS:
-        raise ValueError(f"a chunk holds three arrays of one length up to {MAX_POINTS}, not "
-                         f"{count}, {len(times_ns)} and {len(values)}")
+        raise ValueError(
+            f"a chunk holds three arrays of one length up to {MAX_POINTS}, not "
+            f"{count}, {len(times_ns)} and {len(values)}"
+        )
     planes = np.empty((3, 8, count), dtype=np.uint8)
     for plane, words in zip(planes, (_zigzag(steps), _zigzag(times_ns), values), strict=True):
         plane[:] = np.ascontiguousarray(words).view(np.uint8).reshape(count, 8).T
@@ -80,7 +83,8 @@ def decode(blob: bytes) -> tuple[Int64s, Int64s, Float64s]:
 
 
 def _words(planes: _Planes) -> _Words:
-    return np.ascontiguousarray(planes.T).reshape(-1).view(np.uint64)
+    words: _Words = np.ascontiguousarray(planes.T).reshape(-1).view(np.uint64)
+    return words
 
 
 def _zigzag(column: Int64s) -> _Words:
@@ -88,7 +92,8 @@ def _zigzag(column: Int64s) -> _Words:
     deltas = words.copy()
     deltas[1:] -= words[:-1]
     sign = (deltas.view(np.int64) >> 63).view(np.uint64)
-    return (deltas << np.uint64(1)) ^ sign
+    zigzag: _Words = (deltas << np.uint64(1)) ^ sign
+    return zigzag
 
 
 def _unzigzag(words: _Words) -> Int64s:

@@ -1,7 +1,7 @@
 """The one way into a store, for the embedded sink and for the receiver alike: check, then write.
 
-What is wrong with a batch for good is :class:`Rejected`. Whatever else goes wrong is the store's state of the moment, and the
-sender keeps the batch and tries again.
+What is wrong with a batch for good is :class:`Rejected`. Whatever else goes wrong is the store's state of the
+moment, and the sender keeps the batch and tries again.
 """
 
 from __future__ import annotations

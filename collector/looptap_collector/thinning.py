@@ -20,9 +20,9 @@ _FEWEST = 7
 def thin(history: History, points: int = DEFAULT_POINTS) -> History:
     """At most ``points`` of the history's points (7 or more), in the same order.
 
-    The history is cut into buckets of equal length. Of each bucket stay its smallest and its largest finite value and one each
-    of NaN, +Inf and -Inf where it has them; of the whole stay the first and the last point. A history that is short enough comes
-    back as it is.
+    The history is cut into buckets of equal length. Of each bucket stay its smallest and its largest finite
+    value and one each of NaN, +Inf and -Inf where it has them; of the whole stay the first and the last
+    point. A history that is short enough comes back as it is.
     """
     if points < _FEWEST:
         raise ValueError(f"thinning keeps at least {_FEWEST} points, {points} asked for")
@@ -34,7 +34,8 @@ def thin(history: History, points: int = DEFAULT_POINTS) -> History:
 
 def _choose(values: _Values, points: int) -> _Places:
     finite = np.isfinite(values)
-    # Each search finds the first place of the largest key of a bucket; the mask says which places it may mean.
+    # Each search finds the first place of the largest key of a bucket; the mask says which places it may
+    # mean.
     searches: list[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]] = [
         (np.where(finite, values, -np.inf), finite),
         (np.where(finite, -values, -np.inf), finite),
@@ -54,7 +55,7 @@ def _choose(values: _Values, points: int) -> _Places:
 
 def _largest_of_each(keys: npt.NDArray[Any], length: int) -> _Places:
     whole = len(keys) // length * length
-    found = keys[:whole].reshape(-1, length).argmax(axis=1) + np.arange(0, whole, length)
+    found: _Places = keys[:whole].reshape(-1, length).argmax(axis=1) + np.arange(0, whole, length)
     if whole < len(keys):
         found = np.append(found, whole + keys[whole:].argmax())
     return found

@@ -1,7 +1,7 @@
 """What a batch must look like before any backend sees it.
 
-Limits are for records that no sensible program makes; the agent shortens what it records long before. A batch that breaks one
-would break it again, so the answer is always :class:`Rejected`, never "not now".
+Limits are for records that no sensible program makes; the agent shortens what it records long before. A batch
+that breaks one would break it again, so the answer is always :class:`Rejected`, never "not now".
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ def check(batch: Batch) -> None:
     for name in ("first", "next", "heartbeat_ns"):
         _whole(name, getattr(batch, name), at_least=0)
     if batch.count() > batch.next - batch.first:
-        raise Rejected(f"journal {batch.journal!r}: {batch.count()} records do not fit the numbers "
-                       f"{batch.first} to {batch.next - 1}")
+        raise Rejected(
+            f"journal {batch.journal!r}: {batch.count()} records do not fit the numbers "
+            f"{batch.first} to {batch.next - 1}"
+        )
     for reason, total in batch.dropped.items():
         _text("reason of a drop", reason, NAME_BYTES)
         _whole(f"dropped ({reason})", total, at_least=0)
@@ -155,7 +157,7 @@ def _text(what: str, text: Any, longest: int, *, at_least: int = 1) -> None:
 
 def _whole(what: str, number: Any, *, at_least: int = -_WORD) -> None:
     if type(number) is not int or not at_least <= number < _WORD:
-        raise Rejected(f"{what} is {str(number)[:80]}; a whole number from {at_least} to {_WORD - 1} is needed")
+        raise Rejected(f"{what} is {number!r:.80}; it must be a whole number from {at_least} to {_WORD - 1}")
 
 
 def _value(key: str, value: Any, depth: int) -> None:
@@ -173,5 +175,7 @@ def _value(key: str, value: Any, depth: int) -> None:
             _text(f"a name inside param {key!r}", name, NAME_BYTES, at_least=0)
             _value(key, item, depth - 1)
     else:
-        raise Rejected(f"the value of param {key!r} is a {type(value).__name__}; it must be None, bool, int, float, str, or a list "
-                       "or dict of these")
+        raise Rejected(
+            f"the value of param {key!r} holds a {type(value).__name__}; it must be None, bool, int, float, "
+            "str, or a list or dict of these"
+        )

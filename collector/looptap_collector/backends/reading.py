@@ -8,16 +8,18 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, select
 
 from looptap.events import Artifact, Context, Environment, Note, RunStarted
 from looptap_collector import chunks
 from looptap_collector.backend import Delivery, History, ParamRow, RunRow, SeriesRow
 from looptap_collector.backends import tables
+from looptap_collector.backends.appending import context_text
 from looptap_collector.backends.summaries import Columns, joined
-from looptap_collector.backends.writing import context_text
 
 _NAMES_AT_ONCE = 500
+_IDENTITY = msgspec.json.Decoder(RunStarted)
+_ENVIRONMENT = msgspec.json.Decoder(Environment)
 
 
 def position(connection: Connection, journal: str) -> int:
@@ -29,7 +31,9 @@ def deliveries(connection: Connection, run: str) -> list[Delivery]:
     columns = tables.ledger.c
     rows = connection.execute(select(tables.ledger).where(columns.run == run).order_by(columns.journal))
     return [
-        Delivery(row.journal, row.run, row.next, row.stored, msgspec.json.decode(row.dropped, type=dict[str, int]))
+        Delivery(
+            row.journal, row.run, row.next, row.stored, msgspec.json.decode(row.dropped, type=dict[str, int])
+        )
         for row in rows
     ]
 
@@ -64,40 +68,50 @@ def _notes(connection: Connection, runs: Sequence[str]) -> dict[str, list[Note]]
 
 def _run_row(row: Row[Any], notes: dict[str, list[Note]]) -> RunRow:
     return RunRow(
-        run=row.run, name=row.name, experiment=row.experiment, kind=row.kind, status=row.status,
-        started_ns=row.started_ns, ended_ns=row.ended_ns, heartbeat_ns=row.heartbeat_ns, error=row.error,
-        identity=msgspec.json.decode(row.identity, type=RunStarted),
-        environment=None if row.environment is None else msgspec.json.decode(row.environment, type=Environment),
+        run=row.run,
+        name=row.name,
+        experiment=row.experiment,
+        kind=row.kind,
+        status=row.status,
+        started_ns=row.started_ns,
+        ended_ns=row.ended_ns,
+        heartbeat_ns=row.heartbeat_ns,
+        error=row.error,
+        identity=_IDENTITY.decode(row.identity),
+        environment=None if row.environment is None else _ENVIRONMENT.decode(row.environment),
         notes=tuple(notes[row.run]),
     )
 
 
 def params(connection: Connection, run: str, revisions: bool) -> list[ParamRow]:
     columns = tables.param.c
-    rows = connection.execute(select(tables.param).where(columns.run == run).order_by(columns.key, columns.revision))
-    found = [ParamRow(row.key, json.loads(row.value), row.source, row.revision, row.time_ns) for row in rows]
+    chosen = select(tables.param).where(columns.run == run).order_by(columns.key, columns.revision)
+    found = [
+        ParamRow(row.key, json.loads(row.value), row.source, row.revision, row.time_ns)
+        for row in connection.execute(chosen)
+    ]
     return found if revisions else list({row.key: row for row in found}.values())
 
 
 def tags(connection: Connection, run: str) -> dict[str, str]:
     columns = tables.tag.c
-    rows = connection.execute(select(columns.key, columns.value).where(columns.run == run).order_by(columns.key))
-    return {row.key: row.value for row in rows}
+    chosen = select(columns.key, columns.value).where(columns.run == run).order_by(columns.key)
+    return {row.key: row.value for row in connection.execute(chosen)}
 
 
 def series(connection: Connection, runs: Sequence[str]) -> list[SeriesRow]:
     columns = tables.series.c
-    found = []
+    found: list[SeriesRow] = []
     for some in _slices(sorted(set(runs))):
-        chosen = select(tables.series).where(columns.run.in_(some)).order_by(columns.run, columns.key, columns.context)
-        found += [
-            SeriesRow(
-                run=row.run, key=row.key, context=msgspec.json.decode(row.context, type=Context), count=row.count,
-                nan_count=row.nan_count, last=row.last, min=row.min, max=row.max, first_step=row.first_step,
-                last_step=row.last_step, last_time_ns=row.last_time_ns,
-            )
-            for row in connection.execute(chosen)
-        ]
+        chosen = (
+            select(tables.series)
+            .where(columns.run.in_(some))
+            .order_by(columns.run, columns.key, columns.context)
+        )
+        for row in connection.execute(chosen).mappings():
+            fields = {name: row[name] for name in SeriesRow.__struct_fields__}
+            fields["context"] = msgspec.json.decode(row["context"], type=Context)
+            found.append(SeriesRow(**fields))
     return found
 
 
@@ -108,8 +122,8 @@ def history(connection: Connection, run: str, key: str, context: Context) -> His
     if series_id is None:
         raise KeyError(f"run {run!r} has no series {key!r} with context {context!r}")
     parts = tables.chunk.c
-    blobs = connection.execute(select(parts.data).where(parts.series_id == series_id).order_by(parts.part)).scalars()
-    points = joined([Columns(*chunks.decode(blob)) for blob in blobs])
+    chosen = select(parts.data).where(parts.series_id == series_id).order_by(parts.part)
+    points = joined([Columns(*chunks.decode(blob)) for blob in connection.execute(chosen).scalars()])
     if (points.steps[1:] < points.steps[:-1]).any():
         order = np.argsort(points.steps, kind="stable")
         points = Columns(points.steps[order], points.times_ns[order], points.values[order])
@@ -120,10 +134,6 @@ def artifacts(connection: Connection, run: str) -> list[Artifact]:
     columns = tables.lineage.c
     rows = connection.execute(select(tables.lineage).where(columns.run == run).order_by(columns.id))
     return [Artifact(**{name: getattr(row, name) for name in Artifact.__struct_fields__}) for row in rows]
-
-
-def run_exists(connection: Connection, run: str) -> bool:
-    return bool(connection.execute(select(func.count()).where(tables.run.c.run == run)).scalar_one())
 
 
 def _slices(names: Sequence[str]) -> list[Sequence[str]]:

@@ -1,14 +1,15 @@
 """Bringing the tables of a store to the form that this version works with.
 
-A fresh store is made in one go from :mod:`looptap_collector.backends.tables`; Alembic is imported only to upgrade an older one,
-because a training process pays for every import. ``tests/collector/backends/test_schema.py`` holds both ways to the same result.
+A fresh store is made in one go from :mod:`looptap_collector.backends.tables`; Alembic is imported only to
+upgrade an older one, because a training process pays for every import.
+``tests/collector/backends/test_schema.py`` holds both ways to the same result.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 from sqlalchemy.exc import OperationalError
 
 from looptap_collector.backends import tables
@@ -19,11 +20,17 @@ HEAD = REVISIONS[-1]
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 # The table in which Alembic notes the revision, in Alembic's own form.
-_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 
 class UnusableStore(RuntimeError):
-    """The store cannot be opened by this version and trying again does not help; the message says why, in one line."""
+    """The store cannot be opened by this version and trying again does not help; the message says why, in one
+    line."""
 
 
 def is_at_head(connection: Connection) -> bool:
@@ -47,8 +54,10 @@ def bring_to_head(connection: Connection, place: str) -> None:
     if revision == HEAD:  # another process was faster
         return
     if revision not in REVISIONS:
-        raise UnusableStore(f"{place} was made by a newer looptap (its schema is {revision!r}, this version knows up to "
-                            f"{HEAD!r}): pip install -U looptap")
+        raise UnusableStore(
+            f"{place} was made by a newer looptap (its schema is {revision!r}, this version knows {HEAD!r}): "
+            "pip install -U looptap"
+        )
     upgrade(connection)
 
 

@@ -1,7 +1,8 @@
 """A store in one SQLite file: the default, and plain to any tool that reads SQLite.
 
-The file is in write-ahead mode: readers never wait, and writers of several processes take turns for the length of one batch. A
-commit survives the death of the process; after a power cut the last ones may be missing, never half there.
+The file is in write-ahead mode: readers never wait, and writers of several processes take turns for the
+length of one batch. A commit survives the death of the process; after a power cut the last ones may be
+missing, never half there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, event, update
@@ -20,8 +21,9 @@ from sqlalchemy.pool import QueuePool
 from looptap.events import Artifact, Batch, Context
 from looptap_collector.backend import Delivery, History, Outcome, ParamRow, RunRow, SeriesRow
 from looptap_collector.backends import reading, tables
+from looptap_collector.backends.appending import merge_small_chunks
 from looptap_collector.backends.schema import UnusableStore, bring_to_head, is_at_head
-from looptap_collector.backends.writing import merge_small_chunks, write_batch
+from looptap_collector.backends.writing import write_batch
 
 #: "loop" in the file's header tells a looptap store from any other SQLite file.
 APPLICATION_ID = 0x6C6F6F70
@@ -29,20 +31,24 @@ BUSY_SECONDS = 5.0
 
 
 class StoreUnavailable(OSError):
-    """The store cannot be used now: locked by another process, disk full, I/O error. Nothing of the call was stored."""
+    """The store cannot be used now: locked by another process, disk full, I/O error. Nothing of the call was
+    stored."""
 
 
 class SqliteBackend:
-    """See :class:`looptap_collector.backend.Backend`. Not to be used across a fork: open another one in the child.
+    """See :class:`looptap_collector.backend.Backend`. Not to be used across a fork: open another one in the
+    child.
 
-    Raises :class:`UnusableStore` when the file is not a looptap store or of a newer version, and :class:`StoreUnavailable` when
-    it cannot be opened now.
+    Raises :class:`UnusableStore` when the file is not a looptap store or of a newer version, and
+    :class:`StoreUnavailable` when it cannot be opened now.
     """
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self._path = path
         self._busy_seconds = busy_seconds
-        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, hide_parameters=True)
+        self._engine = create_engine(
+            "sqlite://", creator=self._connect, poolclass=QueuePool, hide_parameters=True
+        )
         event.listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(looptap_begin="BEGIN IMMEDIATE")
         try:
@@ -59,7 +65,8 @@ class SqliteBackend:
         columns = tables.run.c
         with self._transaction() as connection:
             connection.execute(
-                update(tables.run).where(columns.run == run, columns.told_end == 0)
+                update(tables.run)
+                .where(columns.run == run, columns.told_end == 0)
                 .values(status=status, ended_ns=ended_ns, error=error)
             )
             merge_small_chunks(connection, run)
@@ -126,12 +133,9 @@ class SqliteBackend:
         with _errors_in_one_line(self._path):
             # Only the owner may read it; SQLite gives its side files the mode of the file.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            connection = self._connect()
-            try:
-                _check_owner(connection, self._path)
-                _until(self._busy_seconds, lambda: connection.execute("PRAGMA journal_mode=WAL").fetchone())
-            finally:
-                connection.close()
+            with closing(self._connect()) as plain:
+                _check_owner(plain, self._path)
+                _until(self._busy_seconds, lambda: plain.execute("PRAGMA journal_mode=WAL").fetchone())
         with self._snapshot() as connection:
             ready = is_at_head(connection)
         if not ready:
@@ -141,8 +145,8 @@ class SqliteBackend:
 
 
 def _begin(connection: Connection) -> None:
-    # The driver's own way of beginning is off (isolation_level=None): it starts writers as readers, and two of those that want
-    # to write next fail at once instead of waiting for each other.
+    # The driver's own way of beginning is off (isolation_level=None): it starts writers as readers, and two
+    # of those that want to write next fail at once instead of waiting for each other.
     connection.exec_driver_sql(connection.get_execution_options().get("looptap_begin", "BEGIN"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -30,16 +31,19 @@ class Columns(msgspec.Struct, frozen=True):
         bounds = [len(self) * piece // count for piece in range(count + 1)]
         return [
             Columns(self.steps[start:end], self.times_ns[start:end], self.values[start:end])
-            for start, end in zip(bounds, bounds[1:], strict=False)
+            for start, end in pairwise(bounds)
         ]
 
 
 def columns_of(points: SeriesPoints) -> Columns:
-    """The arrays of a batch's series, not copied. Raises :class:`Rejected` when they do not belong together."""
+    """The arrays of a batch's series, not copied. Raises :class:`Rejected` when they do not belong
+    together."""
     lengths = {len(points.steps), len(points.times_ns), len(points.values)}
     if len(lengths) != 1 or len(points.steps) % 8:
-        raise Rejected(f"series {points.key!r}: steps, times and values take {len(points.steps)}, {len(points.times_ns)} and "
-                       f"{len(points.values)} bytes; they must agree and be a multiple of 8")
+        raise Rejected(
+            f"series {points.key!r}: steps, times and values take {len(points.steps)}, "
+            f"{len(points.times_ns)} and {len(points.values)} bytes; they must agree and be a multiple of 8"
+        )
     return Columns(
         np.frombuffer(points.steps, dtype="<i8"),
         np.frombuffer(points.times_ns, dtype="<i8"),

@@ -1,8 +1,9 @@
 """The tables of a store in SQL, the same on every engine.
 
-Text that came from a run is only ever data here. A context is kept as JSON with sorted keys, so that equal contexts are equal
-text. Doubles of a series' summary are kept twice: to the bit in an :class:`ExactDouble`, and as a plain number in a ``_real``
-column for people who read the file with another tool (null where the value is not finite).
+Text that came from a run is only ever data here. A context is kept as JSON with sorted keys, so that equal
+contexts are equal text. Doubles of a series' summary are kept twice: to the bit in an :class:`ExactDouble`,
+and as a plain number in a ``_real`` column for people who read the file with another tool (null where the
+value is not finite).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _NEGATIVE_NANS = (1 << 52) - 1
 
 
 class ExactDouble(TypeDecorator[float]):
-    """A double as a signed 64-bit integer of the same order: no engine rounds it, refuses it or makes it null.
+    """A double as a signed 64-bit integer of the same order: no engine rounds it or makes it null.
 
     The order is -Inf, …, -0.0, 0.0, …, +Inf, NaN. Every bit pattern has its own integer, NaN payloads too.
     """
@@ -52,9 +53,10 @@ class ExactDouble(TypeDecorator[float]):
 def exact(value: float) -> int:
     """The integer of a double; :func:`double` is its inverse."""
     (bits,) = struct.unpack("<Q", struct.pack("<d", value))
-    # Negative numbers count downwards in their bits; turned over, the patterns are in order from the negative NaNs upwards.
+    # Negative numbers count downwards in their bits; turned over, the patterns are in order from the negative
+    # NaNs upwards.
     ordered = bits + _HALF if bits < _HALF else _WORDS - 1 - bits
-    # 0.0 / 0.0 is a negative NaN on x86: a turn of the circle puts those at the top, beside the positive ones.
+    # 0.0 / 0.0 is a negative NaN on x86: a turn of the circle puts those at the top, beside the others.
     return int((ordered - _NEGATIVE_NANS) % _WORDS - _HALF)
 
 
@@ -137,7 +139,7 @@ series = Table(
     Column("first_step", BigInteger, nullable=False),
     Column("last_step", BigInteger, nullable=False),
     Column("last_time_ns", BigInteger, nullable=False),
-    # Full chunks come first; the small ones at the end, still to be merged, are parts tail_part … next_part - 1.
+    # Full chunks come first; parts from tail_part up to next_part are small and still to be merged.
     Column("next_part", Integer, nullable=False),
     Column("tail_part", Integer, nullable=False),
     Column("tail_points", Integer, nullable=False),
@@ -209,11 +211,12 @@ ledger = Table(
     Index("ledger_by_run", "run"),
 )
 
-#: What to query with a tool that knows nothing of looptap. ``last_kind`` tells what a null in ``last`` stands for.
+#: What to query with other tools. ``last_kind`` tells what a null in ``last`` stands for.
 RUN_METRICS = f"""
 CREATE VIEW run_metrics AS
 SELECT run.run AS run, run.name AS run_name, experiment.name AS experiment, run.status AS status,
-       series."key" AS "key", series.context AS context, series.count AS count, series.nan_count AS nan_count,
+       series."key" AS "key", series.context AS context,
+       series.count AS count, series.nan_count AS nan_count,
        series.last_real AS last,
        CASE WHEN series.last > {exact(float("inf"))} THEN 'nan'
             WHEN series.last = {exact(float("inf"))} THEN 'inf'
@@ -224,4 +227,4 @@ SELECT run.run AS run, run.name AS run_name, experiment.name AS experiment, run.
 FROM series JOIN run ON run.run = series.run JOIN experiment ON experiment.id = run.experiment_id
 """.strip()
 
-event.listen(metadata, "after_create", DDL(RUN_METRICS.replace("%", "%%")))
+event.listen(metadata, "after_create", DDL(RUN_METRICS))  # type: ignore[no-untyped-call]
