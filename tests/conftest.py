@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from programs import Programs
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +17,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOPTAP_STRICT", "1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("LOOPTAP_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    return Programs(tmp_path)

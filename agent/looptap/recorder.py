@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from looptap.journal.writer import JournalWriter
 
 _NO_CONTEXT: Context = {}
-#: Records that were made before the run began wait for it in memory; more than this many means that none will begin.
-_WAITING_LIMIT = 10_000
+#: What is known before a run begins (argparse, seeds) is kept for it; more than this means that none will ever begin.
+_PREAMBLE_LIMIT = 10_000
 
 
 class Recorder:
     #: The last completed training step, counted from 0 by the integration that sees the optimizer; -1 before the first.
     step: int = -1
+    #: Grows by one with every run that begins in this process: what is recorded once per run is then due again.
+    generation: int = 0
 
     def __init__(self, begin: Callable[[], JournalWriter | None], redactor: Redactor) -> None:
         """``begin`` starts a run and returns its journal, or None where this process must stay silent."""
@@ -36,7 +38,7 @@ class Recorder:
         self._journal: JournalWriter | None = None
         self.redactor = redactor
         self.keeps_files = True
-        self._waiting: list[JournalRecord] = []
+        self._preamble: list[JournalRecord] = []
         self._notes: set[tuple[str, str]] = set()
         self._next_step: dict[str, int] = {}
         self._suppressing = 0
@@ -50,18 +52,18 @@ class Recorder:
             self._begin()
 
     def attach(self, journal: JournalWriter) -> None:
-        """From now on records go to this journal; those that were waiting go first."""
-        waiting, self._waiting = self._waiting, []
-        for record in waiting:
+        """From now on records go to this journal. What was told outside any run holds for every run after it."""
+        self._notes.clear()
+        self._next_step.clear()
+        self.step = -1
+        self.generation += 1
+        for record in self._preamble:
             journal.append(encode(record))
         self._journal = journal
 
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
         self._journal = None
-        self._notes.clear()
-        self._next_step.clear()
-        self.step = -1
 
     @contextmanager
     def suppress(self) -> Iterator[None]:
@@ -202,8 +204,8 @@ class Recorder:
         journal = self._journal
         if journal is not None:
             journal.append(encode(record))
-        elif len(self._waiting) < _WAITING_LIMIT:
-            self._waiting.append(record)
+        elif len(self._preamble) < _PREAMBLE_LIMIT:
+            self._preamble.append(record)
 
     def _metrics_one_by_one(
         self,

@@ -1,0 +1,80 @@
+"""Runs small programs in fresh processes, as a user would, and reads what they left in the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Programs:
+    """A folder to work in, with a store and a state folder of its own."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "LOOPTAP_STORE": str(self.store),
+            "LOOPTAP_STRICT": "1",
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "PYTHONUNBUFFERED": "1",
+            **more,
+        }
+
+    def script(self, code: str, name: str = "program.py") -> Path:
+        path = self.folder / name
+        path.write_text(textwrap.dedent(code))
+        return path
+
+    def python(self, code: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the code as ``python program.py ARGUMENTS``; keyword arguments are environment variables."""
+        return self.command([sys.executable, str(self.script(code)), *arguments], **more)
+
+    def looptap(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return self.command([sys.executable, "-m", "looptap.cli", *words], **more)
+
+    def command(self, words: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words, capture_output=True, text=True, cwd=self.folder, env=self.environment(**more), timeout=120
+        )
+
+    def start(self, code: str, **more: str) -> subprocess.Popen[str]:
+        """Start it and return at once; its output is piped."""
+        return subprocess.Popen(
+            [sys.executable, str(self.script(code))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self.environment(**more),
+        )
+
+    def record(self, run: str = "latest") -> dict[str, Any]:
+        """The whole record of a run, by the command that users have; what a dead process left is delivered first."""
+        shown = self.looptap("show", run, "--json")
+        assert shown.returncode == 0, shown.stderr
+        found: dict[str, Any] = json.loads(shown.stdout)
+        return found
+
+    def runs(self) -> list[dict[str, Any]]:
+        shown = self.looptap("runs", "--json")
+        assert shown.returncode == 0, shown.stderr
+        found: list[dict[str, Any]] = json.loads(shown.stdout)
+        return found
+
+
+def assert_conserved(record: dict[str, Any]) -> None:
+    """emitted = stored + in journal + dropped."""
+    delivery = record["delivery"]
+    assert delivery["emitted"] == delivery["stored"] + delivery["in_journal"] + sum(delivery["dropped"].values())
