@@ -12,13 +12,15 @@ Every string in the JSON is what was stored, unchanged; the page inserts it as t
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, HTTPException, Query
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
@@ -68,80 +70,113 @@ class LazyStore:
                 self._backend = None
 
 
+@dataclass
+class Shown:
+    """What the page is made from; in ``app.state.shown``."""
+
+    store: LazyStore
+    store_name: str
+    in_journal: InJournal | None
+
+
 def create_app(
     open_backend: Callable[[], Backend], *, store_name: str = "", in_journal: InJournal | None = None
 ) -> FastAPI:
     """The page over one store. ``open_backend`` is called at the first question, and again while it raises
-    FileNotFoundError; ``store_name`` is only shown."""
+    FileNotFoundError; ``store_name`` is only shown. The caller closes ``app.state.shown.store``."""
     app = FastAPI(title="looptap", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.state.shown = Shown(LazyStore(open_backend), store_name, in_journal)
     app.add_middleware(Shield)
-    store = LazyStore(open_backend)
-    app.state.store = store
-
-    def one_run(run: str) -> tuple[Backend, RunRow]:
-        backend = store.backend()
-        if backend is None:
-            raise HTTPException(404, "there is no store yet")
-        try:
-            return backend, find_run(backend, run)
-        except UnknownRun as error:
-            raise HTTPException(404, str(error)) from error
-
-    Found = Annotated[tuple[Backend, RunRow], Depends(one_run)]
-
-    @app.get("/api/runs", response_class=Json)
-    def runs(experiment: str | None = None, limit: Annotated[int, Query(ge=1, le=10_000)] = 500) -> Response:
-        backend = store.backend()
-        listed = [] if backend is None else run_list(backend, experiment=experiment, limit=limit)
-        return Json({"store": store_name, "runs": listed})
-
-    @app.get("/api/runs/{run}", response_class=Json)
-    def record(found: Found) -> Response:
-        backend, row = found
-        answer = run_record(backend, row, in_journal)
-        for metric in answer["metrics"].values():
-            metric["is_loss"] = is_loss(metric["key"])
-        return Json(answer)
-
-    @app.get("/api/runs/{run}/histories", response_class=Json)
-    def histories(
-        found: Found,
-        series: Annotated[list[str], Query(max_length=MOST_SERIES)],
-        points: Annotated[int, Query(ge=16, le=20_000)] = 2_000,
-    ) -> Response:
-        backend, row = found
-        rows = backend.series([row.run])
-        by_label = dict(zip(series_labels(rows), rows, strict=True))
-        answer = {}
-        for label in series:
-            if label not in by_label:
-                raise HTTPException(404, f"the run has no series {label!r}")
-            known = by_label[label]
-            history = backend.history(row.run, known.key, known.context)
-            answer[label] = {"count": len(history.steps), **chart_points(thin(history, points))}
-        return Json({"series": answer})
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    def favicon() -> Response:
-        return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml")
-
-    @app.get("/static/plotly.min.js", include_in_schema=False)
-    def plotly() -> Response:
-        # Served from the installed package: no CDN, works without a network.
-        return FileResponse(
-            plotly_script(), media_type="text/javascript", headers={"cache-control": "max-age=86400"}
-        )
-
-    @app.get("/", include_in_schema=False)
-    def runs_page() -> Response:
-        return FileResponse(STATIC / "runs.html", media_type="text/html")
-
-    @app.get("/runs/{run}", include_in_schema=False)
-    def run_page(run: str) -> Response:
-        return FileResponse(STATIC / "run.html", media_type="text/html")
-
+    app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC))
     return app
+
+
+pages = APIRouter()
+
+
+def _shown(request: Request) -> Shown:
+    shown = request.app.state.shown
+    assert isinstance(shown, Shown)
+    return shown
+
+
+def _one_run(request: Request, run: str) -> tuple[Backend, RunRow]:
+    backend = _shown(request).store.backend()
+    if backend is None:
+        raise HTTPException(404, "there is no store yet")
+    try:
+        return backend, find_run(backend, run)
+    except UnknownRun as error:
+        raise HTTPException(404, str(error)) from error
+
+
+Found = Annotated[tuple[Backend, RunRow], Depends(_one_run)]
+
+
+@pages.get("/api/runs", response_class=Json)
+def runs(
+    request: Request, experiment: str | None = None, limit: Annotated[int, Query(ge=1, le=10_000)] = 500
+) -> Response:
+    """``store`` (its name) and ``runs``, newest first."""
+    shown = _shown(request)
+    backend = shown.store.backend()
+    listed = [] if backend is None else run_list(backend, experiment=experiment, limit=limit)
+    return Json({"store": shown.store_name, "runs": listed})
+
+
+@pages.get("/api/runs/{run}", response_class=Json)
+def record(request: Request, found: Found) -> Response:
+    """The whole record of one run; each metric also says whether it ``is_loss``."""
+    backend, row = found
+    answer = run_record(backend, row, _shown(request).in_journal)
+    for metric in answer["metrics"].values():
+        metric["is_loss"] = is_loss(metric["key"])
+    return Json(answer)
+
+
+@pages.get("/api/runs/{run}/histories", response_class=Json)
+def histories(
+    found: Found,
+    series: Annotated[list[str], Query(max_length=MOST_SERIES)],
+    points: Annotated[int, Query(ge=16, le=20_000)] = 2_000,
+) -> Response:
+    """``series`` by label: ``count`` of all its points, and at most ``points`` of them as ``steps``, ``values`` and
+    ``odd`` (:func:`chart_points`)."""
+    backend, row = found
+    rows = backend.series([row.run])
+    by_label = dict(zip(series_labels(rows), rows, strict=True))
+    answer = {}
+    for label in series:
+        if label not in by_label:
+            raise HTTPException(404, f"the run has no series {label!r}")
+        known = by_label[label]
+        history = backend.history(row.run, known.key, known.context)
+        answer[label] = {"count": len(history.steps), **chart_points(thin(history, points))}
+    return Json({"series": answer})
+
+
+@pages.get("/favicon.ico", include_in_schema=False)
+def favicon() -> Response:
+    return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml")
+
+
+@pages.get("/static/plotly.min.js", include_in_schema=False)
+def plotly() -> Response:
+    # Served from the installed package: no CDN, works without a network.
+    return FileResponse(
+        plotly_script(), media_type="text/javascript", headers={"cache-control": "max-age=86400"}
+    )
+
+
+@pages.get("/", include_in_schema=False)
+def runs_page() -> Response:
+    return FileResponse(STATIC / "runs.html", media_type="text/html")
+
+
+@pages.get("/runs/{run}", include_in_schema=False)
+def run_page(run: str) -> Response:
+    return FileResponse(STATIC / "run.html", media_type="text/html")
 
 
 def chart_points(history: History) -> dict[str, Any]:
@@ -158,8 +193,6 @@ def chart_points(history: History) -> dict[str, Any]:
 
 def plotly_script() -> Path:
     """``plotly.min.js`` of the installed plotly package, found without importing it (0.3 s)."""
-    import importlib.util
-
     spec = importlib.util.find_spec("plotly")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("the charts need plotly: pip install 'looptap[collector]'", name="plotly")

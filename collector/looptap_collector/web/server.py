@@ -74,4 +74,4 @@ def serve(
         except KeyboardInterrupt:
             say("")
         finally:
-            app.state.store.close()
+            app.state.shown.store.close()
