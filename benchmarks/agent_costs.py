@@ -100,7 +100,10 @@ def main() -> None:
     def figure(name: str, rows: list[list[float]], column: int, unit: str, limit: float) -> None:
         value = statistics.median(row[column] for row in rows)
         figures[name] = value
-        print(f"| {name} | {value:.2f} {unit} | ≤ {limit:g} {unit} | {'met' if value <= limit else 'MISSED'} |", flush=True)
+        print(
+            f"| {name} | {value:.2f} {unit} | ≤ {limit:g} {unit} | {'met' if value <= limit else 'MISSED'} |",
+            flush=True,
+        )
 
     print("| what | median | must be | |")
     print("|---|---|---|---|")

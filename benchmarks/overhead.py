@@ -88,7 +88,12 @@ def main() -> None:
             f" | {row['ratio']:.4f} | {row['added_rss_mib']:+.1f} MiB | {row['close_seconds']:.2f} s |",
             flush=True,
         )
-    result = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), "rows": rows}
+    result = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "rows": rows,
+    }
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "overhead.json").write_text(json.dumps(result, indent=1) + "\n")
 

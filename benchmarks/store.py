@@ -118,17 +118,13 @@ def training_batches(series: int, points_each: int, batches: int) -> Iterator[Ba
         times_ns = start_ns + np.cumsum(random.normal(1e6, 5e4, points_each)).astype(np.int64)
         start_ns = int(times_ns[-1])
         columns = tuple(
-            SeriesPoints(
-                f"metric_{index}", {}, steps.tobytes(), times_ns.tobytes(), losses(random, steps).tobytes()
-            )
+            SeriesPoints(f"metric_{index}", {}, steps.tobytes(), times_ns.tobytes(), losses(random, steps).tobytes())
             for index in range(series)
         )
         started = RunStarted("benchmark", "benchmark", "benchmarks", start_ns)
         first = 0 if batch == 0 else number
         number += series * points_each
-        yield Batch(
-            "benchmark", "journal", first, number, columns, (started,) * (batch == 0), heartbeat_ns=start_ns
-        )
+        yield Batch("benchmark", "journal", first, number, columns, (started,) * (batch == 0), heartbeat_ns=start_ns)
 
 
 def losses(random: np.random.Generator, steps: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

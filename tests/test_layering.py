@@ -15,7 +15,17 @@ SOURCES = {
     "looptap_integrations": ROOT / "integrations" / "looptap_integrations",
     "looptap_collector": ROOT / "collector" / "looptap_collector",
 }
-AGENT_LIBRARIES = {"click", "msgspec", "packaging", "psutil", "pynvml", "requests", "tomli", "wrapt", "zstandard"}
+AGENT_LIBRARIES = {
+    "click",
+    "msgspec",
+    "packaging",
+    "psutil",
+    "pynvml",
+    "requests",
+    "tomli",
+    "wrapt",
+    "zstandard",
+}
 #: The one door through which the agent reaches the collector, always inside a function, never at import time.
 DOORS = {"sinks.py", "reading.py", "cli.py"}
 FRAMEWORKS = {"torch", "keras", "tensorflow", "jax", "lightning", "transformers", "numpy"}

@@ -17,6 +17,8 @@ from typing import Any
 TEXT_LIMIT = 8_192
 ITEMS_LIMIT = 100
 DEPTH_LIMIT = 5
+# Typed as any: mypy believes that no class can inherit it.
+_repr_of_object: Any = object.__repr__
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -37,7 +39,7 @@ def plain(value: Any, depth: int = 0) -> Any:
                 return plain(base(value))
     if isinstance(value, os.PathLike):
         return clean(os.fsdecode(os.fspath(value)))
-    if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return f"{getattr(value, '__module__', '')}.{value.__qualname__}".lstrip(".")
     if depth >= DEPTH_LIMIT:
         return text(value)
@@ -67,7 +69,7 @@ def text(value: Any) -> str:
     """``repr`` in at most :data:`TEXT_LIMIT` characters; the class name where repr fails or only gives an address."""
     kind = type(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    if kind.__repr__ is object.__repr__:
+    if kind.__repr__ is _repr_of_object:
         return name
     try:
         return clean(repr(value))

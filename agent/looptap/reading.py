@@ -101,9 +101,7 @@ class Run:
     delivery: Delivery
     store: str
 
-    def history(
-        self, key: str, context: Mapping[str, str] | None = None, *, thin: int | None = None
-    ) -> pd.DataFrame:
+    def history(self, key: str, context: Mapping[str, str] | None = None, *, thin: int | None = None) -> pd.DataFrame:
         """The points of one series in order of step: ``step`` (int64), ``time`` (datetime64[ns, UTC]),
         ``value`` (float64, exactly as recorded, NaN and infinities included).
 
@@ -132,12 +130,9 @@ class Run:
                 if dict(item.context) == wanted:
                     return item
         if not of_key:
-            raise KeyError(
-                f"run {self.name} has no metric {key!r}; it has: {', '.join(self.metrics) or 'none'}"
-            )
+            raise KeyError(f"run {self.name} has no metric {key!r}; it has: {', '.join(self.metrics) or 'none'}")
         raise KeyError(
-            f"{key!r} has several series: {', '.join(label for label, _ in of_key)};"
-            " give one of them or its context"
+            f"{key!r} has several series: {', '.join(label for label, _ in of_key)}; give one of them or its context"
         )
 
 
@@ -185,9 +180,7 @@ def search_runs(
         for row in rows:
             own_params = {f"params.{param.key}": param.value for param in backend.params(row.run)}
             labels = series_labels(series[row.run])
-            own_metrics = {
-                f"metrics.{label}": item.last for label, item in zip(labels, series[row.run], strict=True)
-            }
+            own_metrics = {f"metrics.{label}": item.last for label, item in zip(labels, series[row.run], strict=True)}
             own_tags = {f"tags.{key}": value for key, value in backend.tags(row.run).items()}
             params |= dict.fromkeys(own_params)
             metrics |= dict.fromkeys(own_metrics)
@@ -213,9 +206,7 @@ def search_runs(
     for column in ("started", "ended"):
         # Through Int64, not float: nanoseconds since 1970 do not fit into a float's 53 bits.
         whole = pandas.array([line[column] for line in table], dtype="Int64")
-        frame[column] = pandas.to_datetime(pandas.Series(whole), unit="ns", utc=True).astype(
-            "datetime64[ns, UTC]"
-        )
+        frame[column] = pandas.to_datetime(pandas.Series(whole), unit="ns", utc=True).astype("datetime64[ns, UTC]")
     return frame
 
 
@@ -336,7 +327,5 @@ def _pandas() -> Any:
     try:
         import pandas
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "tables need pandas: pip install 'looptap[pandas]'", name=error.name
-        ) from error
+        raise ModuleNotFoundError("tables need pandas: pip install 'looptap[pandas]'", name=error.name) from error
     return pandas

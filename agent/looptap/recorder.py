@@ -108,7 +108,11 @@ class Recorder:
         journal.append(payload, len(values))
 
     def log_metrics(
-        self, values: Mapping[str, Any], step: Any = None, context: Context | None = None, time_ns: int | None = None
+        self,
+        values: Mapping[str, Any],
+        step: Any = None,
+        context: Context | None = None,
+        time_ns: int | None = None,
     ) -> None:
         """Values of any kind that has one number in it, at ``step`` or, without one, at the last training step.
 

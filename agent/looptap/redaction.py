@@ -18,7 +18,9 @@ _SECRET_WORDS = (
     " private_key privatekey session_id sessionid session_key cookie csrf xsrf bearer connection_string webhook dsn pwd"
 ).split()
 # "token" alone is how half of all language models are configured (max_tokens, token_dim, pad_token), so only these:
-_SECRET_TOKEN = re.compile(r"(?:^|_)(?:access|api|auth|bearer|bot|csrf|github|gitlab|hf|hub|id|refresh|user|wandb)_?token$")
+_SECRET_TOKEN = re.compile(
+    r"(?:^|_)(?:access|api|auth|bearer|bot|csrf|github|gitlab|hf|hub|id|refresh|user|wandb)_?token$"
+)
 _LONE_TOKEN = re.compile(r"^(?:my_?)?token$")
 
 _SECRET_VALUES = re.compile(
@@ -77,15 +79,19 @@ class Redactor:
         if "://" in text:
             text = _URL_USER.sub(lambda match: f"{match['scheme']}{REDACTED}@", text)
             text = _URL_QUERY_SECRET.sub(
-                lambda match: f"{match['key']}={REDACTED}" if self.is_secret(match["key"][1:]) else match[0], text
+                lambda match: f"{match['key']}={REDACTED}" if self.is_secret(match["key"][1:]) else match[0],
+                text,
             )
         return _SECRET_VALUES.sub(REDACTED, text)
 
     def value(self, key: str, value: Any) -> Any:
         """A value as :func:`looptap.plain.plain` made it, redacted at every depth."""
         if isinstance(value, dict):
-            return {self.text(name): self.value(name, item) for name, item in value.items()} if not self.is_secret(key) \
+            return (
+                {self.text(name): self.value(name, item) for name, item in value.items()}
+                if not self.is_secret(key)
                 else REDACTED
+            )
         if value is None or isinstance(value, bool):
             return value
         if self.is_secret(key):

@@ -6,6 +6,7 @@ Nothing that goes wrong in one reaches the user's import, and no framework is im
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -73,7 +74,7 @@ class Registry:
                 self.wake(entry, sys.modules[name])
             else:
                 # wrapt keeps such a hook for good, so it asks again whether anyone still wants it.
-                wrapt.register_post_import_hook(lambda module, entry=entry: self.wake(entry, module), name)
+                wrapt.register_post_import_hook(functools.partial(self.wake, entry), name)
 
     def deactivate(self) -> None:
         """Undo every patch, newest integration first."""

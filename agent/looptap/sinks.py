@@ -34,8 +34,15 @@ class NoSink:
 
     def keep_file(self, file: File) -> Artifact:
         return Artifact(
-            name=file.name, time_ns=file.time_ns, size_bytes=file.size_bytes, missing="store is off", path=file.path,
-            role=file.role, kind=file.kind, step=file.step, description=file.description,
+            name=file.name,
+            time_ns=file.time_ns,
+            size_bytes=file.size_bytes,
+            missing="store is off",
+            path=file.path,
+            role=file.role,
+            kind=file.kind,
+            step=file.step,
+            description=file.description,
         )
 
     def close(self) -> None:
@@ -52,9 +59,9 @@ def open_sink(store: str) -> Sink:
     if store.startswith(("http://", "https://")):
         raise RuntimeError("a collector over HTTP is not supported by this version; set store to a folder")
     try:
-        from looptap_collector.embedded import Embedded  # the collector is an extra, imported when first needed
+        from looptap_collector.embedded import (
+            Embedded,
+        )  # the collector is an extra, imported when first needed
     except ModuleNotFoundError as error:
-        raise RuntimeError(
-            f"the embedded store needs {error.name}: pip install 'looptap[collector]'"
-        ) from error
+        raise RuntimeError(f"the embedded store needs {error.name}: pip install 'looptap[collector]'") from error
     return Embedded(Path(store))

@@ -36,9 +36,9 @@ class Mistake(click.ClickException):
 
 
 def _store_option(command: _Command) -> _Command:
-    return click.option(
-        "--store", metavar="FOLDER", help="The store. Default: the one autolog() would use here."
-    )(command)
+    return click.option("--store", metavar="FOLDER", help="The store. Default: the one autolog() would use here.")(
+        command
+    )
 
 
 @contextmanager
@@ -59,9 +59,7 @@ def store_folder(store: str | None) -> Path:
     if resolved == "off":
         raise Mistake("the store is 'off', so there is nothing to read; name a folder with --store")
     if resolved.startswith(("http://", "https://")):
-        raise Mistake(
-            f"reading from a collector at {resolved} is not supported yet; name a folder with --store"
-        )
+        raise Mistake(f"reading from a collector at {resolved} is not supported yet; name a folder with --store")
     return Path(resolved)
 
 
@@ -74,8 +72,7 @@ def _open(folder: Path) -> Backend:
         return open_backend(folder, create=False)
     except FileNotFoundError as error:
         raise Mistake(
-            f"there is no store at {folder}; record a run first (looptap run train.py)"
-            " or name another with --store"
+            f"there is no store at {folder}; record a run first (looptap run train.py) or name another with --store"
         ) from error
     except Exception as error:
         raise Mistake(f"the store at {folder} cannot be opened: {type(error).__name__}: {error}") from error
@@ -90,9 +87,7 @@ def _found(backend: Backend, which: str) -> RunRow:
 
 @click.command()
 @click.option("--experiment", metavar="NAME", help="Only runs of this experiment.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many runs."
-)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many runs.")
 @click.option("--json", "as_json", is_flag=True, help=_JSON_HELP)
 @_store_option
 def runs(experiment: str | None, limit: int, as_json: bool, store: str | None) -> None:
@@ -171,12 +166,8 @@ def export(run: str, file_format: str, output: str | None, store: str | None) ->
 
 
 @click.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one."
-)
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="An address of this machine. Others can read it!"
-)
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="An address of this machine. Others can read it!")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @_store_option
 @click.pass_obj

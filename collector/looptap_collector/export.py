@@ -103,9 +103,7 @@ def _write_jsonl(histories: _Histories, run: RunRow, file: IO[bytes]) -> int:
     with _text(file) as text:
         for row, history in histories:
             head = to_json({"run": run.run, "key": row.key, "context": dict(row.context)})[:-1]
-            for step, time, value in zip(
-                history.steps.tolist(), _times(history), history.values.tolist(), strict=True
-            ):
+            for step, time, value in zip(history.steps.tolist(), _times(history), history.values.tolist(), strict=True):
                 # The shortest text that reads back as the same float is valid JSON, save for what is not
                 # finite.
                 told = repr(value) if math.isfinite(value) else to_json(value)

@@ -54,9 +54,7 @@ def find_run(backend: Backend, which: str) -> RunRow:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise UnknownRun(
-                f"{len(matches)} runs begin with {which!r}: {_some([row.run for row in matches])}"
-            )
+            raise UnknownRun(f"{len(matches)} runs begin with {which!r}: {_some([row.run for row in matches])}")
     names = list(dict.fromkeys(row.name for row in runs))
     near = [name for name in names if which and name.startswith(which)]
     near = near or difflib.get_close_matches(which, names, n=1)

@@ -31,14 +31,10 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
         "run": run_fields(run),
         "params": _params(backend.params(run.run, revisions=True)),
         "tags": backend.tags(run.run),
-        "metrics": {
-            label: series_fields(row) for label, row in zip(series_labels(series), series, strict=True)
-        },
+        "metrics": {label: series_fields(row) for label, row in zip(series_labels(series), series, strict=True)},
         "artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(run.run)],
         "environment": environment_fields(run),
-        "notes": [
-            {"topic": note.topic, "message": note.message, "time": iso(note.time_ns)} for note in run.notes
-        ],
+        "notes": [{"topic": note.topic, "message": note.message, "time": iso(note.time_ns)} for note in run.notes],
         "delivery": {
             "emitted": account.emitted,
             "stored": account.stored,
@@ -49,9 +45,7 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
     }
 
 
-def run_list(
-    backend: Backend, *, experiment: str | None = None, limit: int | None = None
-) -> list[dict[str, Any]]:
+def run_list(backend: Backend, *, experiment: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
     """The runs of a store, newest first: what :func:`run_record` says under ``run``, the number of
     ``points``, and as ``loss`` the last value of the series that a list shows (``key`` and ``last``, or
     None)."""

@@ -109,9 +109,7 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
     where = " on ".join(printable(item) for item in (identity.user, identity.host) if item)
     facts = [f"started {local_time(run.started_ns)}", f"took {took(duration_seconds(run))}"]
     facts += (
-        [f"experiment {printable(run.experiment)}", where]
-        if where
-        else [f"experiment {printable(run.experiment)}"]
+        [f"experiment {printable(run.experiment)}", where] if where else [f"experiment {printable(run.experiment)}"]
     )
     out.print(Text(" · ".join(facts)))
     if identity.command:
@@ -123,9 +121,7 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
     if params:
         table = _table("param", "value", "source")
         for param in params:
-            table.add_row(
-                Text(printable(param.key)), Text(setting(param.value)), Text(printable(param.source), "dim")
-            )
+            table.add_row(Text(printable(param.key)), Text(setting(param.value)), Text(printable(param.source), "dim"))
         out.print(table)
     _show_metrics(out, backend, run)
     _show_artifacts(out, backend, run)
@@ -275,9 +271,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 def sparkline(values: npt.NDArray[np.float64], width: int = 24) -> str:
     """The means of ``width`` equal stretches as blocks; ``·`` where a stretch has no finite value."""
     stretches = np.array_split(values, min(width, len(values))) if len(values) else []
-    means = [
-        float(part[np.isfinite(part)].mean()) if np.isfinite(part).any() else math.nan for part in stretches
-    ]
+    means = [float(part[np.isfinite(part)].mean()) if np.isfinite(part).any() else math.nan for part in stretches]
     finite = [mean for mean in means if math.isfinite(mean)]
     if not finite:
         return "·" * len(means)
@@ -285,9 +279,7 @@ def sparkline(values: npt.NDArray[np.float64], width: int = 24) -> str:
     if span <= 1e-12 * max(abs(low), abs(max(finite))):  # what is left of rounding in the means is no trend
         span = 0.0
     return "".join(
-        "·"
-        if not math.isfinite(mean)
-        else _BLOCKS[round((mean - low) / span * 7) if 0 < span < math.inf else 3]
+        "·" if not math.isfinite(mean) else _BLOCKS[round((mean - low) / span * 7) if 0 < span < math.inf else 3]
         for mean in means
     )
 

@@ -127,7 +127,9 @@ def test_exception_is_recorded_and_untouched(programs: Programs) -> None:
     """Case 21: an unhandled exception keeps its traceback and exit code; the run failed, and with what."""
     code = "import looptap\nlooptap.autolog(quiet=True)\nlooptap.log_metric('x', 1.0)\nraise ValueError('my own mistake')\n"
     done = programs.python(code)
-    without = programs.python(code.replace("looptap.autolog(quiet=True)", "pass").replace("looptap.log_metric", "print"))
+    without = programs.python(
+        code.replace("looptap.autolog(quiet=True)", "pass").replace("looptap.log_metric", "print")
+    )
     assert (done.returncode, done.stderr) == (1, without.stderr)
     record = programs.record()
     assert record["run"]["status"] == "failed"
@@ -247,7 +249,11 @@ def test_child_that_records(programs: Programs) -> None:
     assert len(programs.runs()) == 1
     record = programs.record()
     metrics = record["metrics"]
-    assert (metrics["parent"]["count"], metrics["child"]["count"], metrics["raw_child"]["count"]) == (2, 50, 1)
+    assert (metrics["parent"]["count"], metrics["child"]["count"], metrics["raw_child"]["count"]) == (
+        2,
+        50,
+        1,
+    )
     assert record["run"]["status"] == "finished", "the death of a child is not the death of the run"
     assert_conserved(record)
 

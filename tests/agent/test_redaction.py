@@ -64,7 +64,18 @@ def test_urls() -> None:
 
 def test_command_line() -> None:
     """``--token X`` and ``--token=X`` lose X; what follows another option stays."""
-    words = ["train.py", "--lr", "0.1", "--token", "abc", "--api-key=def", "--password", "--max-tokens", "512", "-v"]
+    words = [
+        "train.py",
+        "--lr",
+        "0.1",
+        "--token",
+        "abc",
+        "--api-key=def",
+        "--password",
+        "--max-tokens",
+        "512",
+        "-v",
+    ]
     assert redactor.command(words) == (
         "train.py", "--lr", "0.1", "--token", REDACTED, f"--api-key={REDACTED}", "--password", "--max-tokens", "512", "-v",
     )  # fmt: skip
@@ -72,7 +83,9 @@ def test_command_line() -> None:
 
 def test_environment_is_an_allow_list() -> None:
     """Only variables known to be harmless are kept."""
-    kept = redactor.environment({"CUDA_VISIBLE_DEVICES": "0,1", "RANK": "3", "AWS_SECRET_ACCESS_KEY": "x", "HOME": "/x"})
+    kept = redactor.environment(
+        {"CUDA_VISIBLE_DEVICES": "0,1", "RANK": "3", "AWS_SECRET_ACCESS_KEY": "x", "HOME": "/x"}
+    )
     assert kept == {"CUDA_VISIBLE_DEVICES": "0,1", "RANK": "3"}
 
 

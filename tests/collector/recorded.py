@@ -141,9 +141,7 @@ def complete_run(backend: Backend, name: str = "calm-otter-12", **given: Any) ->
         packages={"torch": "2.13.0", "numpy": "2.3.1"},
         variables={"CUDA_VISIBLE_DEVICES": "0"},
     )
-    recording.params(
-        {"lr": 1e-3, "epochs": 3, "seed": 2**63 + 1, "optimizer": "AdamW", "betas": [0.9, 0.999]}
-    )
+    recording.params({"lr": 1e-3, "epochs": 3, "seed": 2**63 + 1, "optimizer": "AdamW", "betas": [0.9, 0.999]})
     loss = (2.3 * np.exp(-np.arange(500) / 120) + 0.05 * np.cos(np.arange(500))).tolist()
     recording.points("loss", loss)
     recording.points("lr", [1e-3] * 500, context={"group": "0"})

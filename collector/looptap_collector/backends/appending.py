@@ -81,9 +81,7 @@ def write_points(connection: Connection, run: str, columns: dict[tuple[str, str]
     _update_series(connection, changed)
 
 
-def _series_rows(
-    connection: Connection, run: str, names: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], Row[Any]]:
+def _series_rows(connection: Connection, run: str, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row[Any]]:
     columns, keys = tables.series.c, iter({key for key, _ in names})
     rows = {}
     while some := list(islice(keys, _NAMES_AT_ONCE)):
@@ -102,9 +100,7 @@ def _update_series(connection: Connection, changed: list[dict[str, Any]]) -> Non
     connection.execute(statement.values({name: bindparam(name) for name in names}), changed)
 
 
-def _append(
-    connection: Connection, row: Row[Any], points: Columns
-) -> tuple[dict[str, int], list[dict[str, Any]]]:
+def _append(connection: Connection, row: Row[Any], points: Columns) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """New chunks for the points, and the series' new tail. Takes the small chunks in when that makes a full
     one, or when they have become many."""
     small = row.next_part - row.tail_part

@@ -31,9 +31,7 @@ def deliveries(connection: Connection, run: str) -> list[Delivery]:
     columns = tables.ledger.c
     rows = connection.execute(select(tables.ledger).where(columns.run == run).order_by(columns.journal))
     return [
-        Delivery(
-            row.journal, row.run, row.next, row.stored, msgspec.json.decode(row.dropped, type=dict[str, int])
-        )
+        Delivery(row.journal, row.run, row.next, row.stored, msgspec.json.decode(row.dropped, type=dict[str, int]))
         for row in rows
     ]
 
@@ -103,11 +101,7 @@ def series(connection: Connection, runs: Sequence[str]) -> list[SeriesRow]:
     columns = tables.series.c
     found: list[SeriesRow] = []
     for some in _slices(sorted(set(runs))):
-        chosen = (
-            select(tables.series)
-            .where(columns.run.in_(some))
-            .order_by(columns.run, columns.key, columns.context)
-        )
+        chosen = select(tables.series).where(columns.run.in_(some)).order_by(columns.run, columns.key, columns.context)
         for row in connection.execute(chosen).mappings():
             fields = {name: row[name] for name in SeriesRow.__struct_fields__}
             fields["context"] = msgspec.json.decode(row["context"], type=Context)

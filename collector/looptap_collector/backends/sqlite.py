@@ -46,9 +46,7 @@ class SqliteBackend:
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self._path = path
         self._busy_seconds = busy_seconds
-        self._engine = create_engine(
-            "sqlite://", creator=self._connect, poolclass=QueuePool, hide_parameters=True
-        )
+        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, hide_parameters=True)
         event.listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(looptap_begin="BEGIN IMMEDIATE")
         try:

@@ -188,9 +188,7 @@ def _set_param(connection: Connection, run: str, param: Param) -> None:
 def _set_tag(connection: Connection, run: str, tag: Tag) -> None:
     columns = tables.tag.c
     values = {"value": tag.value, "time_ns": tag.time_ns}
-    changed = connection.execute(
-        update(tables.tag).where(columns.run == run, columns.key == tag.key).values(values)
-    )
+    changed = connection.execute(update(tables.tag).where(columns.run == run, columns.key == tag.key).values(values))
     if changed.rowcount == 0:
         connection.execute(insert(tables.tag).values(run=run, key=tag.key, **values))
 

@@ -164,9 +164,7 @@ def favicon() -> Response:
 @pages.get("/static/plotly.min.js", include_in_schema=False)
 def plotly() -> Response:
     # Served from the installed package: no CDN, works without a network.
-    return FileResponse(
-        plotly_script(), media_type="text/javascript", headers={"cache-control": "max-age=86400"}
-    )
+    return FileResponse(plotly_script(), media_type="text/javascript", headers={"cache-control": "max-age=86400"})
 
 
 @pages.get("/", include_in_schema=False)

@@ -58,17 +58,13 @@ def serve(
 
     plotly_script()
     with listen(host, port) as listener:
-        app = create_app(
-            lambda: open_backend(folder, create=False), store_name=str(folder), in_journal=in_journal
-        )
+        app = create_app(lambda: open_backend(folder, create=False), store_name=str(folder), in_journal=in_journal)
         shown = "[::1]" if host == "::1" else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         say(f"looptap: {folder} at {address} · Ctrl-C to stop")
         if browser:
             webbrowser.open(address)
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-        )
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:

@@ -40,9 +40,7 @@ def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
     page.on(
         "request",
         lambda asked: (
-            None
-            if asked.url.startswith(("http://127.0.0.1:", "data:", "blob:"))
-            else trouble.append(asked.url)
+            None if asked.url.startswith(("http://127.0.0.1:", "data:", "blob:")) else trouble.append(asked.url)
         ),
     )
 
@@ -57,9 +55,7 @@ def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
 
 
 def points_drawn(page: playwright.Page, chart: int = 0) -> int:
-    drawn = page.evaluate(
-        "index => document.querySelectorAll('.plot')[index].data?.[0]?.x.length ?? 0", chart
-    )
+    drawn = page.evaluate("index => document.querySelectorAll('.plot')[index].data?.[0]?.x.length ?? 0", chart)
     assert isinstance(drawn, int)
     return drawn
 
@@ -138,9 +134,7 @@ def test_nan_is_a_marked_gap(page: playwright.Page, address: str, store: Path) -
     recording.end()
     page.goto(f"{address}/runs/odd")
     wait_for_points(page, 5)
-    line, marks = page.evaluate(
-        "[...document.querySelector('.plot').data].map(({x, y, text}) => ({x, y, text}))"
-    )
+    line, marks = page.evaluate("[...document.querySelector('.plot').data].map(({x, y, text}) => ({x, y, text}))")
     assert line["y"] == [1, None, 2, None, 3]
     assert marks["x"] == [1, 3]
     assert marks["text"] == ["NaN", "Infinity"]
@@ -160,15 +154,11 @@ def test_stored_text_is_only_text(page: playwright.Page, address: str, store: Pa
     )
     recording.params({HOSTILE: HOSTILE}, source=HOSTILE)
     recording.points(HOSTILE, [1.0, 2.0], context={HOSTILE: HOSTILE})
-    recording.points(
-        HOSTILE, [1.0, math.nan], context={"other": "<b>bold</b><a href='javascript:alert(1)'>x</a>"}
-    )
+    recording.points(HOSTILE, [1.0, math.nan], context={"other": "<b>bold</b><a href='javascript:alert(1)'>x</a>"})
     recording.tag(HOSTILE, HOSTILE)
     recording.note(HOSTILE, HOSTILE)
     recording.artifact(HOSTILE, path=HOSTILE)
-    recording.environment(
-        git_commit=HOSTILE, git_branch=HOSTILE, packages={HOSTILE: HOSTILE, "torch": HOSTILE}
-    )
+    recording.environment(git_commit=HOSTILE, git_branch=HOSTILE, packages={HOSTILE: HOSTILE, "torch": HOSTILE})
     recording.end("failed", error=HOSTILE)
     page.goto(address)
     playwright.expect(page.locator(".runs tbody tr td").first).to_have_text(HOSTILE)
@@ -199,9 +189,7 @@ def test_five_hundred_runs_and_the_filter(page: playwright.Page, address: str, s
     playwright.expect(page.locator("#count")).to_have_text("5 of 500")
 
 
-def test_unknown_run_is_told(
-    page: playwright.Page, browser: playwright.Browser, address: str, store: Path
-) -> None:
+def test_unknown_run_is_told(page: playwright.Page, browser: playwright.Browser, address: str, store: Path) -> None:
     """The page of a run that is not there says so, and what there is."""
     complete_run(new_store(store))
     lone = browser.new_page()  # the browser itself reports the 404 of the API on the console
