@@ -1,0 +1,132 @@
+"""Delivers what dead processes left in their journals.
+
+A journal without an owner (nobody holds its lock) is locked, delivered to the store that its owner meant, and removed. When the
+process was the run's own and never said that the run is over, that is written into the journal first, as one more record with the
+next number: from there on it is delivered, counted and kept from being stored twice like any other. So all of this may be cut
+short at any instant and done again by anybody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from looptap.events import Dropped, JournalRecord, RunEnded
+from looptap.journal import folder as folders
+from looptap.journal.courier import Courier
+from looptap.journal.folder import JournalMeta, Owned, Unusable, read_meta, try_adopt
+from looptap.journal.frames import encode
+from looptap.journal.reader import JournalReader
+from looptap.journal.writer import JournalWriter
+from looptap.sinks import Sink
+
+KILLED = "process ended without saying so"
+_SURVEY_BYTES = 2**20
+
+
+@dataclass
+class Adopted:
+    """``runs`` are the names of the runs that something was delivered for, ``records`` how many records that were.
+    ``kept`` are the journals of dead processes that had to stay, with the reason in one line."""
+
+    runs: list[str] = field(default_factory=list)
+    records: int = 0
+    kept: dict[Path, str] = field(default_factory=dict)
+
+
+def deliver_abandoned(root: Path, open_sink: Callable[[str], Sink]) -> Adopted:
+    """Deliver and remove every journal under ``root`` whose owner is dead. ``open_sink`` gets the store's address.
+
+    Never raises for what is wrong with a journal or a store: what could not be delivered is in :attr:`Adopted.kept`.
+    """
+    summary = Adopted()
+    try:
+        found = folders.find_journals(root)
+        folders.sweep(root)
+    except FileNotFoundError:
+        return summary
+    except (Unusable, OSError) as error:
+        summary.kept[root] = str(error)
+        return summary
+    for folder in found:
+        try:
+            _deliver(folder, open_sink, summary)
+        except Exception as error:  # noqa: BLE001 - a store may raise anything; the next journal may have another store
+            summary.kept[folder] = str(error) or type(error).__name__
+    return summary
+
+
+def _deliver(folder: Path, open_sink: Callable[[str], Sink], summary: Adopted) -> None:
+    owned = try_adopt(folder)
+    if owned is None:
+        return
+    try:
+        meta = read_meta(folder)
+        if not meta.is_of_this_machine():
+            raise Unusable(f"its process ran on {meta.host}, and only there it can be told whether it lives")
+        sink = open_sink(meta.store)
+        try:
+            held = _deliver_to(sink, owned, meta, summary)
+        finally:
+            sink.close()
+        if held is not None:
+            raise Unusable(held)
+        owned.remove()
+    finally:
+        owned.release()
+
+
+def _deliver_to(sink: Sink, owned: Owned, meta: JournalMeta, summary: Adopted) -> str | None:
+    """Returns why the rest has to stay; None when there is no rest."""
+    left = _survey(owned.folder, meta)
+    reader = JournalReader(owned.folder, journal=meta.journal)
+    courier = Courier(meta.run, meta.journal, sink, reader, None)
+    end = max(left.end, courier.position)
+    if meta.is_primary and end > 0 and left.held is None and not (left.has_ended or courier.ended):
+        _write_end(owned, meta, end, left.last_ns)
+    try:
+        while courier.deliver_next():
+            pass
+    finally:
+        if courier.stored:
+            summary.records += courier.stored
+            if meta.run_name not in summary.runs:
+                summary.runs.append(meta.run_name)
+    return reader.held
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a journal still holds. ``end`` is one past its last record, ``held`` why it could not be read to the end."""
+
+    end: int
+    has_ended: bool
+    last_ns: int
+    held: str | None
+
+
+def _survey(folder: Path, meta: JournalMeta) -> _Left:
+    reader = JournalReader(folder, journal=meta.journal)
+    has_ended, last_ns = False, meta.created_ns
+    while records := reader.read(_SURVEY_BYTES):
+        for _, _, record in records:
+            has_ended = has_ended or isinstance(record, RunEnded)
+            last_ns = max(last_ns, _time_ns(record))
+    return _Left(reader.next, has_ended, last_ns, reader.held)
+
+
+def _time_ns(record: JournalRecord) -> int:
+    return 0 if isinstance(record, Dropped) else record.time_ns
+
+
+def _write_end(owned: Owned, meta: JournalMeta, position: int, time_ns: int) -> None:
+    """Raises Unusable when the disk does not take it; then nothing of it counts as written."""
+    # A second descriptor of the same open file: closing it with the writer leaves the lock with us.
+    writer = JournalWriter(meta.journal, Owned(owned.folder, os.dup(owned.lock)), first=position)
+    writer.append(encode(RunEnded("killed", time_ns, KILLED)))
+    problem = writer.problem
+    writer.close()
+    if problem is not None:
+        raise Unusable(problem)

@@ -1,0 +1,206 @@
+"""Reads a journal, from its beginning or from where the store is, also while its owner writes.
+
+The reader believes a frame only if its CRC is right and its number has not been passed. Where the bytes are damaged it goes on at
+the next frame that it can believe; what was between shows as a gap in the numbers. It never deletes what it could not read for
+being of a newer version: there it stops, and :attr:`JournalReader.held` says why, so that a looptap that knows the format can go on
+from exactly there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from looptap.events import JournalRecord
+from looptap.journal import folder as folders
+from looptap.journal.folder import Cursor, Segment
+from looptap.journal.frames import (
+    FRAME_MAGIC,
+    HEADER_BYTES,
+    Frame,
+    UnknownFormat,
+    bytes_wanted,
+    check_header,
+    checksum_start,
+    decode,
+    frame_at,
+)
+
+_READ_BYTES = 256 * 1024
+
+
+class JournalReader:
+    """One thread's view of a journal. Opens a segment only while it reads from it, so that it holds no files."""
+
+    #: Why reading stopped for good before the end, in one line; None while it has not.
+    held: str | None = None
+
+    def __init__(self, folder: Path, *, start: int = 0, journal: str | None = None) -> None:
+        """Records before the number ``start`` are skipped. ``journal``: its id, where the folder has another name."""
+        self.folder = folder
+        #: One past the last record that was read, or that is known to be lost.
+        self.next = start
+        self._checksum_start = checksum_start(journal or folder.name)
+        self._segment: Segment | None = None
+        self._offset = 0
+        self._data = b""
+        self._at = 0
+        self._is_last = True
+
+    def read(self, max_bytes: int) -> list[tuple[int, int, JournalRecord]]:
+        """The next records in order, as (number, how many numbers it takes, record); about ``max_bytes`` of them.
+
+        Empty at the end of what is written so far. A :class:`Dropped` takes no number. Raises OSError when the disk does.
+        """
+        found: list[tuple[int, int, JournalRecord]] = []
+        taken = 0
+        for frame in self._frames():
+            try:
+                record = decode(self._data[frame.payload : frame.end])
+            except UnknownFormat as error:
+                self._hold(str(error))
+                break
+            self._pass(frame)
+            found.append((frame.seq, frame.takes, record))
+            taken += frame.end - frame.payload
+            if taken >= max_bytes:
+                break
+        return found
+
+    def skip_to_end(self) -> None:
+        """Go past everything that is written so far without decoding it; :attr:`next` is then the end of the journal."""
+        for frame in self._frames():
+            self._pass(frame)
+
+    def skip(self, end: int) -> None:
+        """Records before ``end`` are taken care of in another way."""
+        self.next = max(self.next, end)
+
+    def commit(self, end: int, *, ended: bool = False) -> None:
+        """Records before ``end`` are safe in the store; ``ended``: the end of the run is among them, now or earlier.
+
+        Segments that hold nothing else are removed, after the cursor that says so is durable. Raises OSError; the store's own
+        position makes a commit that did not happen harmless.
+        """
+        found = folders.segments(self.folder)
+        finished = [
+            segment
+            for segment, after in zip(found, found[1:], strict=False)
+            if after.first <= end and self._is_past(segment)
+        ]
+        full: OSError | None = None
+        try:
+            folders.write_cursor(self.folder, Cursor(end, ended), durable=bool(finished))
+        except OSError as error:
+            # On a full disk there is no room for a cursor until segments go. The store has what is in them, and knows it.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not finished:
+                raise
+            full = error
+        for segment in finished:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.folder / segment.name)
+        if full is not None:
+            folders.write_cursor(self.folder, Cursor(end, ended), durable=False)
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    def _is_past(self, segment: Segment) -> bool:
+        return self._segment is not None and segment < self._segment
+
+    def _pass(self, frame: Frame) -> None:
+        self._at = frame.end
+        self.next = max(self.next, frame.seq + frame.takes)
+
+    def _hold(self, reason: str) -> None:
+        name = self._segment.name if self._segment else ""
+        self.held = f"{name} has {reason}"
+
+    def _frames(self) -> Iterator[Frame]:
+        """Believable frames from where we are. The caller moves on with :meth:`_pass`, or stays in front of the frame."""
+        while self.held is None:
+            frame = frame_at(self._data, self._at, self._checksum_start)
+            if frame is None:
+                if not self._find_more():
+                    return
+            elif frame.seq < self.next:
+                self._at = frame.end  # a copy of what has been read, or before the start
+            else:
+                yield frame
+
+    def _find_more(self) -> bool:
+        """There is no frame where we are. Get more bytes, or go past damage, or on to the next segment; False: not now."""
+        if self._segment is None:
+            return self._open_next()
+        # Whether a later segment exists is asked before the bytes are read: if so, these bytes are final.
+        self._is_last = not any(self._segment < other for other in folders.segments(self.folder))
+        wanted = max(bytes_wanted(self._data, self._at), _READ_BYTES)
+        self._load(wanted)
+        if frame_at(self._data, self._at, self._checksum_start) is not None:
+            return True
+        self._load(None)
+        found = self._next_frame_after_damage()
+        if found is not None:
+            self._at = found
+            return True
+        # The torn end of the newest segment may be a frame that is being written.
+        return False if self._is_last else self._open_next()
+
+    def _next_frame_after_damage(self) -> int | None:
+        at = self._at
+        while (at := self._data.find(FRAME_MAGIC, at)) >= 0:
+            frame = frame_at(self._data, at, self._checksum_start)
+            if frame is not None and frame.seq >= self.next:
+                return at
+            at += 1
+        return None
+
+    def _open_next(self) -> bool:
+        found = folders.segments(self.folder)
+        current = self._segment
+        later = [segment for segment in found if current is None or segment > current]
+        # A segment can be passed over unread when the one after it begins with a number that we do not need either.
+        while len(later) > 1 and later[1].first <= self.next:
+            later.pop(0)
+        if not later:
+            return False
+        self._segment, self._offset, self._data, self._at = later[0], 0, b"", 0
+        self._load(_READ_BYTES)
+        try:
+            check_header(self._data)
+        except UnknownFormat as error:
+            self._hold(str(error))
+            return False
+        self._at = min(HEADER_BYTES, len(self._data))
+        return True
+
+    def _load(self, size: int | None) -> None:
+        """Read again from where we are: ``size`` bytes, or all there are. A segment that has gone has none."""
+        assert self._segment is not None
+        self._offset += self._at
+        self._at = 0
+        self._data = b""
+        try:
+            fd = folders.open_for_reading(self.folder / self._segment.name)
+        except FileNotFoundError:
+            return
+        try:
+            size = size if size is not None else max(0, os.fstat(fd).st_size - self._offset)
+            self._data = os.pread(fd, size, self._offset)
+        finally:
+            os.close(fd)
+
+
+def tail_position(folder: Path) -> int:
+    """One past the highest number in the journal, without decoding a record; 0 for a journal without any."""
+    newest = folders.segments(folder)[-1:]
+    reader = JournalReader(folder, start=newest[0].first if newest else 0)
+    reader.skip_to_end()
+    return reader.next
+
+
+def unread(folder: Path, position: int) -> int:
+    """How many numbers the journal holds beyond what the store has, whose own position is ``position``."""
+    return max(0, tail_position(folder) - position)

@@ -1,0 +1,428 @@
+"""Appends records to a journal. A record is safe from the death of the process when :meth:`JournalWriter.append` returns.
+
+The path of every step is one unbuffered write. Everything else that can happen (a new segment, a full disk, a write that failed
+or was interrupted, a signal handler that records in the middle of an append) goes one slow way: what cannot be written now waits
+in a bounded ring in memory, in order, and is tried again at most once a second, always in a new segment, because a file that
+failed once is not trusted again. A frame that may or may not have reached the failed file is simply written again: its number
+tells the reader that it is the same.
+
+A signal handler or a ``__del__`` that appends while the same thread is inside an append is not written there and then, in the
+middle of another frame, but by the outer call right after its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from looptap.events import Dropped
+from looptap.journal import folder as folders
+from looptap.journal.folder import JournalMeta, Owned, Segment, Unusable
+from looptap.journal.frames import (
+    FRAME_BODY,
+    FRAME_HEAD,
+    FRAME_MAGIC,
+    MAX_PAYLOAD,
+    checksum_start,
+    encode,
+    is_points,
+    pack,
+    pack_header,
+)
+
+SEGMENT_BYTES = 8 * 2**20
+MAX_BYTES = 512 * 2**20
+MIN_FREE = 0.05
+RING_BYTES = 4 * 2**20
+#: Beyond the limit, points stop but all other records still have this much room.
+RESERVE_BYTES = 8 * 2**20
+RETRY_SECONDS = 1.0
+
+# What append finds: it may write at once; somebody on this thread is in the middle of a write; or it has to look closer.
+_READY, _WRITING, _CAREFUL = 0, 1, 2
+
+
+class Waiting(NamedTuple):
+    """A frame that is not on disk (yet)."""
+
+    seq: int
+    takes: int
+    payload: bytes
+
+
+class JournalWriter:
+    """One per run and process. Safe to use from several threads and from signal handlers."""
+
+    #: One clear line when records are not (all) going to disk, else None.
+    problem: str | None
+
+    def __init__(
+        self,
+        journal: str,
+        owned: Owned | None,
+        *,
+        first: int = 0,
+        problem: str | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        max_bytes: int = MAX_BYTES,
+        min_free: float = MIN_FREE,
+    ) -> None:
+        """For a folder that is locked already; :meth:`create` makes one. ``first`` is the next sequence number."""
+        self.journal = journal
+        self.problem = problem
+        self.dropped: dict[str, int] = {}
+        self._owned = owned
+        self._segment_bytes = segment_bytes
+        self._max_bytes = max_bytes
+        self._min_free = min_free
+        self._checksum_start = checksum_start(journal)
+        # An RLock, because a signal handler on this thread must get in; the state tells it that it is inside.
+        self._lock = threading.RLock()
+        self._state = _CAREFUL
+        self._next = first
+        self._fd = -1
+        self._size = 0
+        self._attempt = 0
+        self._ring: deque[Waiting] = deque()
+        self._ring_bytes = 0
+        self._deferred: deque[tuple[bytes | None, int, str]] = deque()
+        self._retry_at = 0.0
+        self._limit_checked_at = 0.0
+        self._over_limit = 0
+        self._totals_due = False
+        self._closed = False
+
+    @classmethod
+    def create(
+        cls,
+        root: Path | None,
+        meta: JournalMeta,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        max_bytes: int = MAX_BYTES,
+        min_free: float = MIN_FREE,
+    ) -> JournalWriter:
+        """A new journal under ``root``. Where there can be none, records are kept in memory only and :attr:`problem` says why."""
+        owned, problem = None, None
+        try:
+            if root is None:
+                raise Unusable("there is no home folder")
+            owned = folders.create(root, meta)
+        except (Unusable, OSError) as error:
+            problem = f"no journal on disk, records are only kept in memory: {_reason(error)}"
+        return cls(
+            meta.journal,
+            owned,
+            problem=problem,
+            segment_bytes=segment_bytes,
+            max_bytes=max_bytes,
+            min_free=min_free,
+        )
+
+    @property
+    def position(self) -> int:
+        """How many records were emitted: one past the last sequence number."""
+        return self._next
+
+    @property
+    def folder(self) -> Path | None:
+        """None when records are only kept in memory."""
+        return self._owned.folder if self._owned is not None else None
+
+    def append(self, payload: bytes, count: int = 1) -> None:
+        """Write one encoded record, which takes ``count`` numbers. Never raises for trouble with the disk."""
+        with self._lock:
+            if self._state or len(payload) > MAX_PAYLOAD:
+                self._append_carefully(payload, count, "")
+                return
+            self._state = _WRITING
+            seq = self._next
+            # Taken before the write: an interrupt from here on leaves a number that is missing, never one that is used twice.
+            self._next = seq + count
+            try:
+                body = FRAME_BODY.pack(seq, count) + payload
+                frame = FRAME_HEAD.pack(FRAME_MAGIC, len(payload), crc32(body, self._checksum_start)) + body
+                size = len(frame)
+                if os.write(self._fd, frame) != size:
+                    raise OSError("short write")
+                self._size += size
+            except BaseException as error:
+                # Whether the frame is in the file nobody knows; written again under its number, it is there once.
+                try:
+                    self._ring.append(Waiting(seq, count, payload))
+                finally:
+                    self._state = _CAREFUL
+                self._write_failed(error)
+                if not isinstance(error, OSError):
+                    raise
+                return
+            self._state = _READY if self._size < self._segment_bytes else _CAREFUL
+            if self._deferred:
+                self._settle()
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count records that cannot be recorded. They take their numbers, so the loss shows where it happened."""
+        with self._lock:
+            self._append_carefully(None, count, reason)
+
+    def count_lost(self, reason: str, count: int) -> None:
+        """Count records that were in the journal and are lost behind it, as those that the store rejects for good."""
+        with self._lock:
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+            self._totals_due = True
+            if self._state == _READY:
+                self._state = _CAREFUL
+
+    def settle(self) -> None:
+        """Try to write what waits in memory and the totals of what was dropped. Called now and then by the sender."""
+        with self._lock:
+            if self._state == _CAREFUL:
+                self._settle()
+
+    def waiting(self, start: int) -> tuple[int, list[Waiting]]:
+        """The position, and what is in memory only from the record ``start`` on, in order.
+
+        Every record before the position is in this list, or in the files by now, or counted as dropped.
+        """
+        with self._lock:
+            return self._next, [item for item in self._ring if item.seq >= start]
+
+    def delivered(self, end: int) -> None:
+        """Records before ``end`` are safe in the store: none of them has to be written any more."""
+        with self._lock:
+            while self._state != _WRITING and self._ring and self._ring[0].seq + self._ring[0].takes <= end:
+                self._ring_bytes -= len(self._ring.popleft().payload)
+
+    def close(self) -> None:
+        """Write what still waits, if the disk lets us, and give the journal up. Records that come later are counted as dropped."""
+        with self._lock:
+            if self._closed or self._state == _WRITING:
+                return
+            self._retry_at = 0.0
+            self._settle()
+            for item in self._ring:
+                self._count_dropped("journal_full" if self._owned else "no_journal", item.takes)
+            self._ring.clear()
+            self._closed = True
+            self._state = _CAREFUL
+            self._close_segment()
+            if self._owned is not None:
+                self._owned.release()
+
+    def remove(self) -> None:
+        """Everything is in the store: remove the folder. Closes the journal if that has not been done."""
+        with self._lock:
+            owned = self._owned
+            if owned is None:
+                return
+            if not self._closed:
+                self._closed = True
+                self._state = _CAREFUL
+                self._close_segment()
+            else:
+                taken = folders.try_adopt(owned.folder)
+                if taken is None:
+                    return
+                owned = taken
+            with contextlib.suppress(OSError):
+                owned.remove()
+
+    def abandon_in_child(self) -> None:
+        """After a fork, in the child: the journal stays the parent's. Closes our copies of its files and nothing else.
+
+        The lock may have been held by a thread that does not exist here, so it is not touched.
+        """
+        self._lock = threading.RLock()
+        self._closed = True
+        self._state = _CAREFUL
+        self._ring.clear()
+        self._deferred.clear()
+        self._close_segment()
+        if self._owned is not None:
+            self._owned.release()
+            self._owned = None
+
+    # --- the slow way; the lock is held ---------------------------------------------------------------------------------
+
+    def _append_carefully(self, payload: bytes | None, count: int, reason: str) -> None:
+        """An append, or without a payload a drop."""
+        self._deferred.append((payload, count, reason))
+        if self._state != _WRITING:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Take in what was deferred, write what waits if it is time to, and find out whether appends may be quick again."""
+        try:
+            while True:
+                self._state = _WRITING
+                while self._deferred:
+                    self._take(*self._deferred.popleft())
+                self._write_waiting()
+                healthy = self._fd >= 0 and not self._ring and not self._over_limit and not self._closed
+                self._state = _READY if healthy and not self._totals_due else _CAREFUL
+                if not self._deferred:
+                    return
+        except BaseException:
+            self._state = _CAREFUL
+            raise
+
+    def _take(self, payload: bytes | None, count: int, reason: str) -> None:
+        seq = self._next
+        self._next = seq + count
+        if payload is None:
+            self._count_dropped(reason, count)
+        elif self._closed:
+            self._count_dropped("closed", count)
+        elif len(payload) > MAX_PAYLOAD:
+            self._count_dropped("too_large", count)
+        elif self._over_limit and self._is_refused(payload):
+            self._count_dropped("journal_full", count)
+        else:
+            self._ring.append(Waiting(seq, count, payload))
+            self._ring_bytes += len(payload)
+            if self._ring_bytes > RING_BYTES:
+                self._shorten_ring()
+
+    def _is_refused(self, payload: bytes) -> bool:
+        """Beyond the limit points are refused, and beyond the reserve everything."""
+        if time.monotonic() >= self._limit_checked_at + RETRY_SECONDS:
+            self._check_limit()
+        return self._over_limit > RESERVE_BYTES or (self._over_limit > 0 and is_points(payload))
+
+    def _count_dropped(self, reason: str, count: int) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+        self._totals_due = True
+
+    def _shorten_ring(self) -> None:
+        """The oldest points go first. Where there are no points, the newest record goes: the oldest says what run this is.
+
+        Makes room for a sixteenth, so that a full ring is not walked again for every record.
+        """
+        kept: list[Waiting] = []
+        for item in self._ring:
+            if self._ring_bytes > RING_BYTES - RING_BYTES // 16 and is_points(item.payload):
+                self._ring_bytes -= len(item.payload)
+                self._count_dropped("journal_full", item.takes)
+            else:
+                kept.append(item)
+        self._ring = deque(kept)
+        while self._ring_bytes > RING_BYTES:
+            item = self._ring.pop()
+            self._ring_bytes -= len(item.payload)
+            self._count_dropped("journal_full", item.takes)
+
+    def _write_waiting(self) -> None:
+        """Write the ring, and before it the totals of what is missing, so that a reader knows the reason of a gap before it
+        meets the gap."""
+        if self._owned is None or self._closed or not (self._ring or self._totals_due or self._fd < 0):
+            return
+        if self._fd < 0 and time.monotonic() < self._retry_at:
+            return
+        try:
+            if self._totals_due:
+                self._totals_due = False
+                try:
+                    totals = encode(Dropped(dict(self.dropped)))
+                    self._write(Waiting(self._ring[0].seq if self._ring else self._next, 0, totals))
+                except BaseException:
+                    self._totals_due = True
+                    raise
+            while self._ring:
+                self._write(self._ring[0])
+                self._ring_bytes -= len(self._ring.popleft().payload)
+            if self._fd >= 0 and self.problem is not None and not self._over_limit:
+                self.problem = None
+        except BaseException as error:
+            self._give_up_segment(error)
+            if not isinstance(error, OSError):
+                raise
+
+    def _write(self, item: Waiting) -> None:
+        """Raises OSError unless the whole frame is in the file."""
+        if self._fd >= 0 and self._size >= self._segment_bytes:
+            self._close_segment()
+        if self._fd < 0:
+            self._open_segment(item.seq)
+        frame = pack(item.seq, item.takes, item.payload, self._checksum_start)
+        if os.write(self._fd, frame) != len(frame):
+            raise OSError("short write")
+        self._size += len(frame)
+
+    def _write_failed(self, error: BaseException) -> None:
+        self._ring_bytes = sum(len(item.payload) for item in self._ring)
+        self._give_up_segment(error)
+        self._settle()
+
+    def _give_up_segment(self, error: BaseException) -> None:
+        """A write into it raised. After an error of the disk the next attempt waits; after an interrupt it does not."""
+        self._close_segment()
+        if isinstance(error, OSError):
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self.problem = f"the journal cannot be written, new records are kept in memory: {_reason(error)}"
+
+    def _open_segment(self, first: int) -> None:
+        """Raises OSError. Also the moment to look whether there is room for another segment."""
+        assert self._owned is not None
+        self._check_limit()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        while True:
+            path = self._owned.folder / Segment(first, self._attempt).name
+            try:
+                fd = os.open(path, flags, 0o600)
+                break
+            except FileExistsError:
+                self._attempt += 1
+        try:
+            header = pack_header()
+            if os.write(fd, header) != len(header):
+                raise OSError("short write")
+        except BaseException:
+            os.close(fd)
+            # Its name is not used again: a reader may be in the middle of it.
+            self._attempt += 1
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
+        self._size = len(header)
+        self._fd = fd
+
+    def _close_segment(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+    def _check_limit(self) -> None:
+        """How many bytes the journal is over what it may take; 0 when there is room.
+
+        A journal whose store keeps up never has more than two segments, and those it may have on any disk: without them a
+        nearly full disk would mean that nothing is recorded at all.
+        """
+        assert self._owned is not None
+        self._limit_checked_at = time.monotonic()
+        folder = self._owned.folder
+        try:
+            used = sum(os.stat(folder / segment.name).st_size for segment in folders.segments(folder))
+            disk = os.statvfs(folder)
+        except OSError:
+            return  # a segment went away between list and stat, or the disk is in trouble, which a write will tell
+        limit = self._max_bytes
+        if disk.f_bavail < self._min_free * disk.f_blocks:
+            limit = min(limit, 2 * self._segment_bytes)
+        self._over_limit = max(0, used - limit)
+        if self._over_limit:
+            self.problem = (
+                f"the journal in {folder} is full ({used / 2**20:.0f} MiB): new points are dropped and counted"
+            )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)

@@ -1,0 +1,196 @@
+"""Ships the journal of a run to its store, beside the training.
+
+One daemon thread, awake about once a second. Whatever goes wrong in it (a store that hangs, refuses or is full; a collector that
+is not installed) costs nothing but time: the records stay in the journal, the attempt is repeated after a pause that grows with
+every failure, and what cannot be delivered while the process lives is delivered by the next ``looptap`` command.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from looptap.journal.courier import Courier
+from looptap.journal.folder import make_durable
+from looptap.journal.reader import JournalReader
+from looptap.journal.writer import JournalWriter
+from looptap.sinks import Sink
+
+HEARTBEAT_SECONDS = 10.0
+BACKOFF_BASE_SECONDS = 0.5
+BACKOFF_CAP_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class SenderState:
+    """``position``: records before this number are in the store, or lost and counted. ``stored`` and ``points_stored`` count what
+    this sender delivered. ``in_journal`` counts what is still to be delivered. ``error`` is what failed last, in one line, None
+    when the last attempt went well; ``retries`` counts failed attempts so far."""
+
+    position: int
+    stored: int
+    points_stored: int
+    in_journal: int
+    error: str | None
+    retries: int
+
+
+class Sender:
+    """:meth:`start`, any number of :meth:`flush`, one :meth:`stop`; all of them from any thread."""
+
+    def __init__(
+        self,
+        writer: JournalWriter,
+        run_id: str,
+        open_sink: Callable[[], Sink],
+        *,
+        interval: float = 1.0,
+        exit_timeout: float = 5.0,
+    ) -> None:
+        """``open_sink`` is called in the thread: it may import, connect and fail. ``interval``: seconds between deliveries."""
+        self._writer = writer
+        self._run_id = run_id
+        self._open_sink = open_sink
+        self._interval = interval
+        self._exit_timeout = exit_timeout
+        self._courier: Courier | None = None
+        self._error: str | None = None
+        self._retries = 0
+        self._failures_in_a_row = 0
+        self._beat_at = 0.0
+        self._stop_by: float | None = None
+        self._hurry = threading.Event()
+        self._progress = threading.Condition()
+        self._thread = threading.Thread(target=self._live, name="looptap-sender", daemon=True)
+
+    def start(self) -> None:
+        """Raises RuntimeError when the interpreter is shutting down and starts no threads: the journal then keeps everything."""
+        self._thread.start()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until what was recorded before the call is in the store; False when that takes more than ``timeout`` seconds."""
+        return self._wait_for(self._writer.position, timeout)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Deliver what is left and end the thread. Waits at most ``timeout`` seconds (default: ``exit_timeout``).
+
+        True when everything that was recorded is in the store. False: the rest stays in the journal.
+        """
+        timeout = self._exit_timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
+        self._stop_by = deadline
+        delivered = self._wait_for(self._writer.position, timeout)
+        self._hurry.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        return delivered
+
+    def state(self) -> SenderState:
+        courier = self._courier
+        emitted = self._writer.position
+        if courier is None:
+            return SenderState(0, 0, 0, emitted, self._error, self._retries)
+        return SenderState(
+            position=courier.position,
+            stored=courier.stored,
+            points_stored=courier.points_stored,
+            in_journal=max(0, emitted - courier.position),
+            error=self._error or courier.problem,
+            retries=self._retries,
+        )
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    def _is_delivered(self, position: int) -> bool:
+        return self._courier is not None and self._courier.position >= position
+
+    def _wait_for(self, position: int, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        with self._progress:
+            while not self._is_delivered(position):
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._thread.is_alive():
+                    return False
+                self._hurry.set()
+                # Not longer at once: a thread that has died in a fork or at shutdown notifies nobody.
+                self._progress.wait(min(left, 0.1))
+        return True
+
+    def _live(self) -> None:
+        folder = self._writer.folder
+        pause = 0.0
+        try:
+            if folder is not None:
+                make_durable(folder)
+        except OSError as error:
+            self._error = f"the journal's folder cannot be made durable: {error}"
+        while True:
+            # A first failure is only reported after a pause that is short when somebody is waiting for us.
+            self._hurry.wait(pause)
+            self._hurry.clear()
+            try:
+                self._deliver_all()
+                self._error, self._failures_in_a_row, pause = None, 0, self._interval
+            except BaseException as error:  # noqa: BLE001 - the store's code may raise anything, and there is nobody above us
+                self._error = _describe(error)
+                self._retries += 1
+                pause = backoff(self._failures_in_a_row)
+                self._failures_in_a_row += 1
+            with self._progress:
+                self._progress.notify_all()
+            if self._is_over():
+                break
+        self._close_sink()
+
+    def _deliver_all(self) -> None:
+        courier = self._courier
+        if courier is None:
+            courier = self._courier = self._open()
+        while courier.deliver_next():
+            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+            with self._progress:
+                self._progress.notify_all()
+            if self._stop_by is not None and time.monotonic() >= self._stop_by:
+                return
+            time.sleep(0)
+        if time.monotonic() >= self._beat_at:
+            courier.heartbeat()
+            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+
+    def _open(self) -> Courier:
+        sink = self._open_sink()
+        folder = self._writer.folder
+        reader = JournalReader(folder, journal=self._writer.journal) if folder is not None else None
+        try:
+            return Courier(self._run_id, self._writer.journal, sink, reader, self._writer)
+        except BaseException:
+            sink.close()
+            raise
+
+    def _is_over(self) -> bool:
+        if self._stop_by is None:
+            return False
+        return self._is_delivered(self._writer.position) or time.monotonic() >= self._stop_by
+
+    def _close_sink(self) -> None:
+        if self._courier is None:
+            return
+        try:
+            self._courier.sink.close()
+        except Exception as error:  # noqa: BLE001 - everything is delivered or in the journal by now
+            self._error = _describe(error)
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: anything up to a bound that doubles (full jitter), so that many senders of
+    one store do not come back together."""
+    bound: float = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 30))
+    return random.uniform(0.0, bound)
+
+
+def _describe(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}"[:500] if lines else type(error).__name__
