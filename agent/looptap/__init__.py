@@ -1,1 +1,67 @@
-"""looptap: auto-logging for deep learning. (The public names land when the journal has; import the submodules until then.)"""
+"""looptap: auto-logging for deep learning. One line, and the training run is on record::
+
+import looptap
+
+looptap.autolog()
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from looptap.api import (
+    autolog,
+    current_run,
+    end_run,
+    flush,
+    log_artifact,
+    log_metric,
+    log_metrics,
+    log_param,
+    log_params,
+    run,
+    set_tag,
+    start_run,
+    status,
+    stop,
+    suppress,
+)
+from looptap.integration import Integration
+from looptap.settings import Settings
+
+if TYPE_CHECKING:
+    from looptap.reading import get_run, search_runs
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Integration",
+    "Settings",
+    "__version__",
+    "autolog",
+    "current_run",
+    "end_run",
+    "flush",
+    "get_run",
+    "log_artifact",
+    "log_metric",
+    "log_metrics",
+    "log_param",
+    "log_params",
+    "run",
+    "search_runs",
+    "set_tag",
+    "start_run",
+    "status",
+    "stop",
+    "suppress",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Reading needs the collector, and training code does not: imported when first asked for.
+    if name in ("get_run", "search_runs"):
+        from looptap import reading
+
+        return getattr(reading, name)
+    raise AttributeError(f"module 'looptap' has no attribute {name!r}")
