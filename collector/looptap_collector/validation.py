@@ -32,6 +32,8 @@ CONTEXT_ITEMS = 16
 CONTEXT_BYTES = 2_048
 VALUE_BYTES = 65_536
 VALUE_DEPTH = 16
+INTEGER_BITS = 4_096
+DOCUMENT_BYTES = 1 << 20
 _WORD = 1 << 63
 _HEX = frozenset("0123456789abcdef")
 
@@ -66,20 +68,19 @@ def _run_started(record: RunStarted) -> None:
     _text("experiment name", record.experiment, NAME_BYTES)
     _text("kind of run", record.kind, ID_BYTES)
     _whole("time_ns", record.time_ns)
+    _document(record)
 
 
 def _environment(record: Environment) -> None:
     _whole("time_ns", record.time_ns)
+    _document(record)
 
 
 def _param(record: Param) -> None:
     _text("param name", record.key, NAME_BYTES)
     _text(f"source of param {record.key!r}", record.source, ID_BYTES)
     _whole("time_ns", record.time_ns)
-    _value(record.key, record.value, VALUE_DEPTH)
-    # MessagePack ends at 64 bits, so a longer integer is measured as text.
-    if len(msgspec.msgpack.encode(record.value, enc_hook=str)) > VALUE_BYTES:
-        raise Rejected(f"the value of param {record.key!r} is longer than {VALUE_BYTES} bytes")
+    _value(record.key, record.value, VALUE_DEPTH, VALUE_BYTES)
 
 
 def _tag(record: Tag) -> None:
@@ -157,25 +158,47 @@ def _text(what: str, text: Any, longest: int, *, at_least: int = 1) -> None:
 
 def _whole(what: str, number: Any, *, at_least: int = -_WORD) -> None:
     if type(number) is not int or not at_least <= number < _WORD:
-        raise Rejected(f"{what} is {number!r:.80}; it must be a whole number from {at_least} to {_WORD - 1}")
+        raise Rejected(f"{what} is not a whole number from {at_least} to {_WORD - 1}")
 
 
-def _value(key: str, value: Any, depth: int) -> None:
-    if value is None or isinstance(value, (bool, int, float)):
-        return
+def _document(record: RunStarted | Environment) -> None:
+    """Kept as JSON in one piece, so it must survive being written and read."""
+    what = type(record).__name__
+    try:
+        text = msgspec.json.encode(record)
+        msgspec.json.decode(text, type=type(record))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise Rejected(f"{what} is not as declared: {error}") from error
+    if len(text) > DOCUMENT_BYTES:
+        raise Rejected(f"{what} takes {len(text)} bytes; {DOCUMENT_BYTES} are allowed")
+
+
+def _value(key: str, value: Any, depth: int, room: int) -> int:
+    """What is left of ``room`` (in bytes) after the value."""
     if isinstance(value, str):
-        _text(f"param {key!r}", value.replace("\0", ""), VALUE_BYTES, at_least=0)
-    elif depth == 0:
-        raise Rejected(f"the value of param {key!r} is nested more than {VALUE_DEPTH} deep")
-    elif isinstance(value, (list, tuple)):
+        # JSON escapes a NUL, so it harms nobody here.
+        _text(f"param {key!r}", value.replace("\0", " "), VALUE_BYTES, at_least=0)
+        room -= len(value.encode())
+    elif isinstance(value, int):
+        # Python refuses to write out integers of more than 4,300 digits.
+        if value.bit_length() > INTEGER_BITS:
+            raise Rejected(f"param {key!r} has an integer of more than {INTEGER_BITS} bits")
+        room -= value.bit_length() // 3
+    elif isinstance(value, (list, tuple, dict)):
+        if depth == 0:
+            raise Rejected(f"the value of param {key!r} is nested more than {VALUE_DEPTH} deep")
         for item in value:
-            _value(key, item, depth - 1)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            _text(f"a name inside param {key!r}", name, NAME_BYTES, at_least=0)
-            _value(key, item, depth - 1)
-    else:
+            if isinstance(value, dict):
+                _text(f"a name inside param {key!r}", item, NAME_BYTES, at_least=0)
+                room = _value(key, value[item], depth - 1, room - len(item))
+            else:
+                room = _value(key, item, depth - 1, room)
+    elif value is not None and not isinstance(value, float):
         raise Rejected(
             f"the value of param {key!r} holds a {type(value).__name__}; it must be None, bool, int, float, "
             "str, or a list or dict of these"
         )
+    room -= 1
+    if room < 0:
+        raise Rejected(f"the value of param {key!r} is longer than {VALUE_BYTES} bytes")
+    return room

@@ -131,7 +131,7 @@ class SqliteBackend:
         with _errors_in_one_line(self._path):
             # Only the owner may read it; SQLite gives its side files the mode of the file.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            with closing(self._connect()) as plain:
+            with _foreign_files_refused(self._path), closing(self._connect()) as plain:
                 _check_owner(plain, self._path)
                 _until(self._busy_seconds, lambda: plain.execute("PRAGMA journal_mode=WAL").fetchone())
         with self._snapshot() as connection:
@@ -158,15 +158,21 @@ def _errors_in_one_line(path: Path) -> Iterator[None]:
         raise StoreUnavailable(f"{path}: {error}") from error
 
 
+@contextmanager
+def _foreign_files_refused(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # The subclasses tell of locks, full disks and the like; the class itself, of content that makes no sense.
+        if type(error) is not sqlite3.DatabaseError:
+            raise
+        raise UnusableStore(f"{path} is not a looptap store ({error})") from error
+
+
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
     """Nothing is changed in a file that is not ours."""
-    try:
-        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        objects = connection.execute("SELECT type FROM sqlite_master").fetchall()
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError as error:
-        raise UnusableStore(f"{path} is not a looptap store ({error})") from error
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    objects = connection.execute("SELECT type FROM sqlite_master").fetchall()
     if objects and application_id != APPLICATION_ID:
         raise UnusableStore(f"{path} is not a looptap store")
     if ("trigger",) in objects:

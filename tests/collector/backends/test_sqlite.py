@@ -1,0 +1,277 @@
+"""The contract on a real SQLite file, and what only a file can go through: killed writers, locks, a full
+disk, foreign files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.backends.contract import BackendContract, Reopen
+from collector.batches import Journal, points, started
+from looptap.events import Rejected, RunEnded
+from looptap_collector.backend import Backend
+from looptap_collector.backends.schema import UnusableStore
+from looptap_collector.backends.sqlite import SqliteBackend, StoreUnavailable
+
+TESTS = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "looptap.db"
+
+
+@pytest.fixture
+def reopen(path: Path) -> Iterator[Reopen]:
+    opened: list[SqliteBackend] = []
+
+    def open_another() -> Backend:
+        opened.append(SqliteBackend(path, busy_seconds=30))
+        return opened[-1]
+
+    yield open_another
+    for backend in opened:
+        backend.close()
+
+
+@pytest.fixture
+def backend(reopen: Reopen) -> Backend:
+    return reopen()
+
+
+class TestContract(BackendContract):
+    pass
+
+
+def chunk_sizes(path: Path) -> list[int]:
+    connection = sqlite3.connect(path)
+    sizes = [count for (count,) in connection.execute("SELECT count FROM chunk ORDER BY series_id, part")]
+    connection.close()
+    return sizes
+
+
+def test_small_chunks_become_full_ones(path: Path, backend: Backend) -> None:
+    """Points that come a few at a time end in chunks of at least 2,048, with never more than 16 smaller
+    ones."""
+    journal = Journal()
+    backend.write(journal.batch(started()))
+    most_small = 0
+    for turn in range(700):
+        backend.write(journal.batch(series=[points("x", range(turn * 10, turn * 10 + 10), [1.0] * 10)]))
+        most_small = max(most_small, sum(size < 2_048 for size in chunk_sizes(path)))
+    assert most_small < 16
+    backend.write(journal.batch(RunEnded("finished", 1)))
+    sizes = chunk_sizes(path)
+    assert sum(sizes) == 7_000
+    assert [size for size in sizes if size < 2_048] == sizes[-1:]
+
+
+def test_big_batch_is_cut(path: Path, backend: Backend) -> None:
+    """One chunk holds 65,536 points at most, so that reading needs a bounded buffer."""
+    backend.write(Journal().batch(started(), series=[points("x", range(150_000), [0.5] * 150_000)]))
+    assert chunk_sizes(path) == [50_000] * 3
+
+
+def test_run_given_up_is_merged(path: Path, backend: Backend) -> None:
+    """A run that is found dead gets its small chunks merged like one that ended."""
+    journal = Journal()
+    for turn in range(5):
+        backend.write(journal.batch(*[started()] * (turn == 0), series=[points("x", [turn], [1.0])]))
+    assert chunk_sizes(path) == [1] * 5
+    backend.set_status("r1", "lost", ended_ns=None)
+    assert chunk_sizes(path) == [5]
+
+
+def test_any_sqlite_tool_reads_the_metrics(path: Path, backend: Backend) -> None:
+    """The view run_metrics has names and plain numbers, and says what a number that SQL cannot hold is."""
+    odd = {"nan": float("nan"), "inf": float("inf"), "ninf": float("-inf"), "plain": 0.25}
+    backend.write(Journal().batch(started(), series=[points(key, [1, 2], [-1.5, value]) for key, value in odd.items()]))
+    rows = (
+        sqlite3.connect(path)
+        .execute("SELECT run_name, experiment, key, last, last_kind, min, max, count FROM run_metrics ORDER BY key")
+        .fetchall()
+    )
+    assert rows == [
+        ("calm-otter-12", "demo", "inf", None, "inf", -1.5, None, 2),
+        ("calm-otter-12", "demo", "nan", None, "nan", -1.5, -1.5, 2),
+        ("calm-otter-12", "demo", "ninf", None, "-inf", None, -1.5, 2),
+        ("calm-otter-12", "demo", "plain", 0.25, "finite", -1.5, 0.25, 2),
+    ]
+
+
+def test_only_the_owner_may_read(path: Path, backend: Backend) -> None:
+    """The file and its companions are 0600, whatever the umask allows."""
+    backend.write(Journal().batch(started()))
+    files = list(path.parent.glob("looptap.db*"))
+    assert len(files) == 3
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from collector.batches import Journal, points, started
+from looptap.events import Param
+from looptap_collector.backends.sqlite import SqliteBackend
+
+path, number = Path(sys.argv[1]), sys.argv[2]
+backend = SqliteBackend(path)
+journal = Journal("j" + number)
+backend.write(journal.batch(started()))
+print("writing", flush=True)
+turn = 0
+while True:
+    steps = range(turn * 100, turn * 100 + 100)
+    pair = [points(key + number, steps, [1.0] * 100) for key in "ab"]
+    backend.write(journal.batch(Param("turn" + number, turn, "user", turn), series=pair))
+    turn += 1
+"""
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments], stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def test_killed_writers_leave_whole_batches(path: Path) -> None:
+    """Two processes on one store, killed at 20 different moments: every batch is there with its ledger entry,
+    or not at all."""
+    for number in range(10):
+        writers = [python(WRITER, str(path), f"{number}{half}") for half in "lr"]
+        for delay, writer in zip((0.003 * number, 0.011 * number), writers, strict=True):
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "writing\n"
+            time.sleep(delay)
+            writer.send_signal(signal.SIGKILL)
+        for writer in writers:
+            writer.communicate()
+    backend = SqliteBackend(path)
+    counts = {row.key: row.count for row in backend.series(["r1"])}
+    turns = {row.key: row.revision + 1 for row in backend.params("r1")}
+    entries = backend.delivery("r1")
+    assert len(entries) == 20
+    for entry in entries:
+        writer_name = entry.journal[1:]
+        batches = turns.get("turn" + writer_name, 0)
+        assert entry.stored == entry.next == 1 + 201 * batches
+        for key in "ab":
+            assert counts.get(key + writer_name, 0) == 100 * batches
+            if batches:
+                assert backend.history("r1", key + writer_name, {}).steps.tolist() == list(range(100 * batches))
+    assert sum(turns.values()) > 0
+    backend.close()
+
+
+def test_locked_store_is_worth_another_try(path: Path) -> None:
+    """While another process holds the store, a write fails as "not now"; afterwards the same batch is
+    stored."""
+    backend = SqliteBackend(path, busy_seconds=0.05)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    batch = Journal().batch(started())
+    with pytest.raises(StoreUnavailable, match="database is locked") as caught:
+        backend.write(batch)
+    assert not isinstance(caught.value, Rejected)
+    assert "\n" not in str(caught.value)
+    holder.execute("ROLLBACK")
+    holder.close()
+    backend.write(batch)
+    assert backend.position("j1") == 1
+    backend.close()
+
+
+FILLER = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from collector.batches import Journal, points, started
+from looptap.events import Rejected
+from looptap_collector.backends.sqlite import SqliteBackend, StoreUnavailable
+
+backend = SqliteBackend(Path(sys.argv[1]))
+journal = Journal()
+backend.write(journal.batch(started()))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+random = np.random.default_rng(0)
+while True:
+    before = journal.next
+    batch = journal.batch(series=[points("x", range(before, before + 3_000), random.random(3_000))])
+    try:
+        backend.write(batch)
+    except StoreUnavailable as error:
+        break
+print(before, backend.position("j1"), backend.series(["r1"])[0].count)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+backend.write(batch)
+print(journal.next, backend.position("j1"), len(backend.history("r1", "x", {}).steps) + 1)
+"""
+
+
+def test_full_disk_is_worth_another_try(path: Path) -> None:
+    """When the file cannot grow, nothing of the batch is stored; when there is room again, the same batch
+    goes in."""
+    output, _ = python(FILLER, str(path)).communicate()
+    full, freed = ([int(number) for number in line.split()] for line in output.splitlines())
+    assert full[0] > 3_000
+    assert full == [full[0], full[0], full[0] - 1]
+    assert freed == [freed[0]] * 3
+
+
+# Files that are not ours
+
+
+def test_foreign_database_is_left_alone(path: Path) -> None:
+    """A SQLite file of another program is refused in one line and not changed by a byte."""
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE run (name TEXT)")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(UnusableStore, match=r"is not a looptap store$"):
+        SqliteBackend(path)
+    assert path.read_bytes() == before
+
+
+def test_file_that_is_no_database_is_left_alone(path: Path) -> None:
+    """Any other file is refused in one line and not changed by a byte."""
+    path.write_bytes(b"these are my notes, not a database" * 200)
+    before = path.read_bytes()
+    with pytest.raises(UnusableStore, match="not a looptap store") as caught:
+        SqliteBackend(path)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_store_with_a_planted_trigger_is_refused(path: Path) -> None:
+    """A trigger would run somebody's code with every write; a store of ours has none."""
+    SqliteBackend(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TRIGGER evil AFTER INSERT ON tag BEGIN DELETE FROM run; END")
+    connection.commit()
+    connection.close()
+    with pytest.raises(UnusableStore, match="triggers"):
+        SqliteBackend(path)
+
+
+def test_readers_open_a_store_that_is_being_written(path: Path) -> None:
+    """Opening and reading need no write lock, so a page can be looked at while a run writes."""
+    writer = SqliteBackend(path)
+    writer.write(Journal().batch(started()))
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    reader = SqliteBackend(path, busy_seconds=0.05)
+    assert reader.run("r1") is not None
+    reader.close()
+    holder.close()
+    writer.close()

@@ -1,0 +1,178 @@
+"""The pipeline lets good batches through and rejects bad ones with a line that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from collector.batches import Journal, points, started
+from looptap.events import (
+    Artifact,
+    Batch,
+    Dropped,
+    Environment,
+    Note,
+    Param,
+    Rejected,
+    RunEnded,
+    RunStarted,
+    SeriesPoints,
+    Tag,
+)
+from looptap_collector.backend import Outcome
+from looptap_collector.backends.sqlite import SqliteBackend
+from looptap_collector.pipeline import Pipeline
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[SqliteBackend]:
+    opened = SqliteBackend(tmp_path / "looptap.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def pipeline(backend: SqliteBackend) -> Pipeline:
+    return Pipeline(backend)
+
+
+GOOD_RECORDS = [
+    Environment(time_ns=1),
+    Param("k" * 512, {"a": [1, 2.5, None, True, "x", 2**80]}, "user", 1),
+    Param("tuple", (1, 2), "user", -1),
+    Tag("k", "", 1),
+    Artifact("../../etc/passwd", 1, 0, digest="0" * 64),
+    Artifact("x", 1, 0, missing="deleted", step=-3),
+    Note("topic", "message", 1),
+    RunEnded("killed", 1, ""),
+]
+
+
+@pytest.mark.parametrize("record", GOOD_RECORDS, ids=lambda record: type(record).__name__)
+def test_good_records_pass(pipeline: Pipeline, record: Any) -> None:
+    """What an agent may send is stored, and known when it comes again."""
+    batch = Journal().batch(started(), record)
+    assert pipeline.accept(batch) is Outcome.STORED
+    assert pipeline.accept(batch) is Outcome.DUPLICATE
+
+
+BAD_RECORDS = [
+    (Param("", 1, "user", 1), "param name takes 0 bytes"),
+    (Param("k" * 513, 1, "user", 1), "takes 513 bytes; 1 to 512 are allowed"),
+    (Param("é" * 257, 1, "user", 1), "takes 514 bytes"),
+    (Param("a\0b", 1, "user", 1), "NUL"),
+    (Param("\ud800", 1, "user", 1), "not valid Unicode"),
+    (Param("k", "\ud800", "user", 1), "not valid Unicode"),
+    (Param("k", object(), "user", 1), "holds a object; it must be None, bool"),
+    (Param("k", [{"a": b"raw"}], "user", 1), "holds a bytes"),
+    (Param("k", {1: 2}, "user", 1), "a name inside param 'k' is int, not text"),
+    (Param("k", "x" * 70_000, "user", 1), "65536"),
+    (Param("k", ["x" * 40_000] * 2, "user", 1), "longer than 65536 bytes"),
+    (Param("k", 10**70_000, "user", 1), "more than 4096 bits"),
+    (Param("k", 1, "", 1), "source of param 'k'"),
+    (Param("k", 1, "user", 2**63), "time_ns"),
+    (Tag("k", 1, 1), "is int, not text"),  # type: ignore[arg-type]
+    (Note("", "message", 1), "topic of a note"),
+    (RunEnded("paused", 1), "'paused' is not a status of a run"),
+    (Artifact("x", 1, 0), "needs a digest or the reason"),
+    (Artifact("x", 1, 0, digest="0" * 64, missing="deleted"), "needs a digest or the reason"),
+    (Artifact("x", 1, 0, digest="../../etc/passwd"), "is not a SHA-256 in hex"),
+    (Artifact("x", 1, -1, missing="deleted"), "size_bytes"),
+    (Environment(time_ns=1.5), "time_ns"),  # type: ignore[arg-type]
+    (RunStarted("r1", "", "e", 1), "run name"),
+    (RunStarted("r1", "n" * 513, "e", 1), "run name"),
+    (RunStarted("r1", "n", "e", 1, host="\ud800"), "RunStarted is not as declared"),
+    (RunStarted("r1", "n", "e", 1, command=(1,)), "RunStarted is not as declared"),  # type: ignore[arg-type]
+    (Environment(time_ns=1, packages={"torch": 2}), "Environment is not as declared"),  # type: ignore[dict-item]
+    (Environment(time_ns=1, variables={"A": "x" * 2**21}), "1048576 are allowed"),
+    (Dropped({"x": 1}), "cannot carry a Dropped"),
+]
+
+
+@pytest.mark.parametrize(("record", "message"), BAD_RECORDS)
+def test_bad_records_are_rejected(pipeline: Pipeline, backend: SqliteBackend, record: Any, message: str) -> None:
+    """The line names what is wrong, and nothing of the batch is stored."""
+    with pytest.raises(Rejected, match=message) as caught:
+        pipeline.accept(Journal().batch(started(), record))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert list(backend.runs()) == []
+
+
+DEEP: list[Any] = []
+for _ in range(50_000):
+    DEEP = [DEEP]
+
+
+def test_deep_nesting_is_rejected(pipeline: Pipeline) -> None:
+    """A value nested beyond reason is refused before anything walks all of it."""
+    with pytest.raises(Rejected, match="nested more than 16 deep"):
+        pipeline.accept(Journal().batch(started(), Param("k", DEEP, "user", 1)))
+
+
+@pytest.mark.parametrize(
+    ("series", "message"),
+    [
+        (points("", [1], [1.0]), "metric name"),
+        (points("k" * 513, [1], [1.0]), "takes 513 bytes"),
+        (points("k", [1], [1.0], {str(number): "" for number in range(17)}), "17 items; 16 are allowed"),
+        (points("k", [1], [1.0], {"a" * 500: "b" * 500, "c": "d" * 500}), "characters"),
+        (points("k", [1], [1.0], {"": "x"}), "context name"),
+        (SeriesPoints("k", {}, bytes(8), bytes(8), bytes(16)), "must agree"),
+        (SeriesPoints("k", {}, bytes(9), bytes(9), bytes(9)), "multiple of 8"),
+    ],
+)
+def test_bad_series_are_rejected(pipeline: Pipeline, series: SeriesPoints, message: str) -> None:
+    """Names, contexts and arrays are checked."""
+    with pytest.raises(Rejected, match=message):
+        pipeline.accept(Journal().batch(started(), series=[series]))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (Batch("", "j", 0, 1), "run takes 0 bytes"),
+        (Batch("r" * 65, "j", 0, 1), "run takes 65 bytes"),
+        (Batch("r1", "", 0, 1), "journal takes 0 bytes"),
+        (Batch("r1", "j", -1, 1), "first is not a whole number from 0"),
+        (Batch("r1", "j", 0, 2**63), "next is"),
+        (Batch("r1", "j", 5, 3), "do not fit the numbers"),
+        (Batch("r1", "j", 0, 1, records=(started(), Tag("a", "b", 1))), "2 records do not fit"),
+        (Batch("r1", "j", 0, 1, records=(started(),), dropped={"x": -1}), "dropped"),
+        (Batch("r1", "j", 0, 1, records=(started(),), heartbeat_ns=-5), "heartbeat_ns"),
+    ],
+)
+def test_bad_numbers_are_rejected(pipeline: Pipeline, batch: Batch, message: str) -> None:
+    """Ids, sequence numbers and totals are checked."""
+    with pytest.raises(Rejected, match=message):
+        pipeline.accept(batch)
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_a_plain_value_is_rejected_or_comes_back(pipeline: Pipeline, backend: SqliteBackend, value: Any) -> None:
+    """There is no third way: what is accepted is read back as it was, what is not is Rejected, and nothing
+    else is raised."""
+    journal = Journal()
+    journal.next = backend.position("j1")
+    try:
+        pipeline.accept(journal.batch(started(), Param("k", value, "user", 1)))
+    except Rejected:
+        return
+    (row,) = backend.params("r1")
+    assert row.value == value
