@@ -38,6 +38,7 @@ class Recorder:
         self._journal: JournalWriter | None = None
         self.redactor = redactor
         self.keeps_files = True
+        self.keeps_constants = True
         self._preamble: list[JournalRecord] = []
         self._notes: set[tuple[str, str]] = set()
         self._next_step: dict[str, int] = {}

@@ -1,0 +1,25 @@
+"""The seed that the program gives to ``numpy.random``."""
+
+from __future__ import annotations
+
+from looptap.integration import Integration
+from looptap.patching import Call, Observation, Patcher
+from looptap.recorder import Recorder
+
+
+class NumpyIntegration(Integration):
+    requires = "numpy>=1.22"
+    captures = ("the seed given to numpy.random.seed, before or at the first step of a run",)
+
+    def install(self, patch: Patcher, record: Recorder) -> None:
+        self.record = record
+        self._generation = -1
+        patch.observe("numpy.random", "seed", self.on_seed)
+
+    def on_seed(self, call: Call) -> Observation:
+        yield
+        value = call.args[0] if call.args else call.kwargs.get("seed")
+        # Once per run: some programs seed again for every item of their data.
+        if call.error is None and value is not None and self._generation != self.record.generation:
+            self._generation = self.record.generation
+            self.record.param("seed.numpy", value, "numpy")

@@ -1,0 +1,5 @@
+"""PyTorch: plain training loops of any shape."""
+
+from looptap_integrations.torch.integration import TorchIntegration
+
+__all__ = ["TorchIntegration"]

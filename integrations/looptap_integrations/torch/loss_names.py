@@ -1,0 +1,161 @@
+"""What the program calls a loss: looked up once for each place in it that runs a backward pass.
+
+The name is the variable's: of the tensor itself, found among the caller's locals, globals and, one level deep, attributes and
+dicts (``self.loss_G``, ``losses["cls"]``); where the tensor has no variable (``(loss / n).backward()``), that of the only
+variable which the expression in the source line rests on; otherwise ``loss``.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import os
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+import looptap
+from looptap.frames import local_variables, outward, variables_in_reach
+
+DEFAULT = "loss"
+_PROGRAM, _TORCH, _OURS = range(3)
+_FOLDERS = {
+    os.path.dirname(torch.__file__) + os.sep: _TORCH,
+    os.path.dirname(looptap.__file__) + os.sep: _OURS,
+    os.path.dirname(os.path.dirname(__file__)) + os.sep: _OURS,
+}
+
+
+class CallSite:
+    """One place of the program that runs backward passes. Compared by identity."""
+
+    __slots__ = ("code", "instruction", "name")
+
+    def __init__(self, code: CodeType, instruction: int) -> None:
+        self.code = code
+        self.instruction = instruction
+        #: None until it was looked up.
+        self.name: str | None = None
+
+
+class CallSites:
+    def __init__(self) -> None:
+        self._sides: dict[CodeType, int] = {}
+        self._sites: dict[tuple[CodeType, int, int], CallSite] = {}
+
+    def program_frame(self, frame: FrameType | None) -> FrameType | None:
+        """The nearest frame that is neither PyTorch's nor ours, from ours outwards.
+
+        None inside of another backward pass (reentrant checkpointing runs such): it has no loss of its own.
+        """
+        sides = self._sides
+        in_torch = False
+        while frame is not None:
+            code = frame.f_code
+            side = sides.get(code)
+            if side is None:
+                side = sides[code] = _side(code.co_filename)
+            if side == _PROGRAM:
+                return frame
+            if side == _TORCH:
+                in_torch = True
+            elif in_torch:
+                return None
+            frame = frame.f_back
+        return None
+
+    def program_frames(self, frame: FrameType | None, limit: int = 20) -> list[FrameType]:
+        """The program's own frames, from the nearest outwards."""
+        sides = self._sides
+        found: list[FrameType] = []
+        for outer in outward(frame):
+            side = sides.get(outer.f_code)
+            if side is None:
+                side = sides[outer.f_code] = _side(outer.f_code.co_filename)
+            if side == _PROGRAM and len(found) < limit:
+                found.append(outer)
+        return found
+
+    def at(self, frame: FrameType, index: int = 0) -> CallSite:
+        """The call site that this frame stands at; ``index`` tells several losses of one call apart."""
+        key = (frame.f_code, frame.f_lasti, index)
+        site = self._sites.get(key)
+        if site is None:
+            site = self._sites[key] = CallSite(frame.f_code, frame.f_lasti)
+        return site
+
+
+def loss_name(frame: FrameType, tensors: tuple[Any, ...]) -> str:
+    """The program's name for the first of these tensors that has one. None among them are passed over."""
+    reach = list(variables_in_reach(frame))
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        for name, value in reach:
+            if value is tensor and not name.startswith("_") and name != "self":
+                return name
+    return _name_in_source(frame) or DEFAULT
+
+
+def _side(filename: str) -> int:
+    for folder, side in _FOLDERS.items():
+        if filename.startswith(folder):
+            return side
+    return _PROGRAM
+
+
+def _name_in_source(frame: FrameType) -> str | None:
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
+    try:
+        tree = ast.parse(line.strip())
+    except (SyntaxError, ValueError):
+        return None
+    calls = [
+        node.func.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
+    ]
+    if len(calls) != 1:
+        return None
+    names = _Names(frame)
+    if not names.visit(calls[0]) or len(names.found) != 1:
+        return None
+    return names.found.pop()
+
+
+class _Names:
+    """Gathers the names of tensors in a simple expression."""
+
+    def __init__(self, frame: FrameType) -> None:
+        self.found: set[str] = set()
+        self._variables = {**frame.f_globals, **local_variables(frame)}
+
+    def visit(self, node: ast.expr) -> bool:
+        """False when the expression is not simple enough to be sure."""
+        if isinstance(node, ast.Constant):
+            return True
+        if isinstance(node, ast.Name):
+            value = self._variables.get(node.id)
+            if value is not None and issubclass(type(value), torch.Tensor) and value.requires_grad:
+                self.found.add(node.id)
+            return True
+        if isinstance(node, ast.Attribute):  # self.loss, args.steps: only the first can be told to be a tensor
+            if "loss" in node.attr.lower() or "err" in node.attr.lower():
+                self.found.add(node.attr)
+            return isinstance(node.value, ast.Name)
+        if isinstance(node, ast.Subscript):
+            if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+                self.found.add(node.slice.value)
+                return True
+            return False
+        if isinstance(node, ast.UnaryOp):
+            return self.visit(node.operand)
+        if isinstance(node, ast.BinOp):
+            return self.visit(node.left) and self.visit(node.right)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr == "scale" and len(node.args) == 1:
+                return self.visit(node.args[0])
+            if node.func.attr in ("mean", "sum", "squeeze", "to", "float", "double") and not node.keywords:
+                return self.visit(node.func.value)
+        return False

@@ -1,0 +1,98 @@
+"""Which step a loss belongs to. Pure logic: no tensor, no clock, no recorder.
+
+The step is the optimizer's, not the backward's. Losses gather while the program runs backward passes; when an optimizer
+steps, what has gathered is its loss (the sum per name, in order, in float64) and is handed out with a step number.
+
+Several optimizers make a *round*, which has one step number: each steps at most once in it. A round ends when
+
+* an optimizer that has stepped in it steps again, or
+* a loss from a call site that was handed out in it comes again, for an optimizer that is alone: the fold of a
+  cross-validation is over, and its successor takes its place.
+
+Without any optimizer the backward pass itself is the step: a call site that comes again opens the next one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value", bound=Any)
+
+
+class Rounds(Generic[Value]):
+    """``Value`` is whatever ``+`` works on: a float, or a reading that a device still owes us."""
+
+    def __init__(self) -> None:
+        #: Number of the round under way; -1 before the first.
+        self.step = -1
+        self.pending: dict[str, Value] = {}
+        #: Backward passes since the last step, by call site.
+        self.counts: dict[object, int] = {}
+        self._stepped: set[object] = set()
+        self._written: set[object] = set()
+        self._names: dict[str, Value] = {}
+        self._apart: set[tuple[str, object]] = set()
+
+    def restart(self) -> None:
+        """A new run begins: steps count from 0 again. What is pending stays; it belongs to the first step."""
+        self.step = -1
+        self._stepped.clear()
+        self._written.clear()
+        self._names = {}
+        self._apart.clear()
+
+    def backward(self, site: object, name: str, value: Value) -> None:
+        """A backward pass from this call site has ended."""
+        pending = self.pending
+        if name in pending:
+            pending[name] = pending[name] + value
+        else:
+            pending[name] = value
+        counts = self.counts
+        counts[site] = counts.get(site, 0) + 1
+
+    def complete(self, optimizer: object, is_alone: bool) -> tuple[dict[str, Value], dict[str, Value] | None]:
+        """This optimizer has stepped. Returns the losses of its step, whose number is now in :attr:`step`, and apart
+        from them those whose name another optimizer uses already: their series needs the optimizer as context.
+
+        ``is_alone`` says that the program has no other optimizer at hand.
+        """
+        values, self.pending = self.pending, {}
+        counts, stepped, written = self.counts, self._stepped, self._written
+        if self.step < 0 or optimizer in stepped or (is_alone and not written.isdisjoint(counts)):
+            self.step += 1
+            stepped.clear()
+            written.clear()
+            self._names = {}
+        stepped.add(optimizer)
+        written.update(counts)
+        counts.clear()
+        apart: dict[str, Value] | None = None
+        names = self._names
+        if names or self._apart:
+            for name in [name for name in values if name in names or (name, optimizer) in self._apart]:
+                self._apart.add((name, optimizer))
+                if apart is None:
+                    apart = {}
+                apart[name] = values.pop(name)
+            self._names = {**names, **values}
+        else:
+            self._names = values
+        return values, apart
+
+    def take(self) -> tuple[dict[str, Value], list[object]]:
+        """What is pending and its call sites, in order; nothing is pending afterwards."""
+        values, self.pending = self.pending, {}
+        sites = list(self.counts)
+        self.counts.clear()
+        return values, sites
+
+    def backward_is_step(self, site: object) -> int:
+        """There is no optimizer: a backward pass from this call site is a step, or part of the one under way. Its number."""
+        if self.step < 0 or site in self._written:
+            self.step += 1
+            self._written.clear()
+            self._stepped.clear()
+            self._names = {}
+        self._written.add(site)
+        return self.step

@@ -1,0 +1,88 @@
+"""A recorder that keeps everything in memory, under the real patcher: what an integration writes, without journal and store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from looptap.events import Context
+from looptap.integration import Integration
+from looptap.patching import Patcher
+from looptap.recorder import Recorder
+from looptap.redaction import Redactor
+
+
+class Recording(Recorder):
+    """A run is under way from the first record on, as with the real one."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None, Redactor())
+        #: (key, step, value, context) in the order of writing.
+        self.points: list[tuple[str, int, float, Context]] = []
+        self.written: list[tuple[str, Any, str]] = []
+        self.files: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+
+    def begin(self) -> None:
+        if self.generation == 0 and not self.is_suppressed():
+            self.new_run()
+
+    def new_run(self) -> None:
+        self.generation += 1
+        self.step = -1
+
+    def metrics(
+        self, values: Mapping[str, float], step: int, context: Context | None = None, time_ns: int | None = None
+    ) -> None:
+        if self.is_suppressed():
+            return
+        self.begin()
+        for key, value in values.items():
+            assert type(value) is float, (key, value)
+            self.points.append((key, step, value, dict(context or {})))
+
+    def param(self, key: str, value: Any, source: str) -> None:
+        self.written.append((key, value, source))
+
+    def file(self, path: Any, **facts: Any) -> None:
+        self.files.append({"path": str(path), **facts})
+
+    def note(self, topic: str, message: str) -> None:
+        self.notes.append(message)
+
+    def series(self, key: str, **context: str) -> list[tuple[int, float]]:
+        """(step, value) of one series."""
+        return [(step, value) for name, step, value, where in self.points if name == key and where == context]
+
+    def values(self, key: str, **context: str) -> list[float]:
+        return [value for _, value in self.series(key, **context)]
+
+    def keys(self) -> set[str]:
+        return {key for key, *_ in self.points}
+
+    def params_by_key(self) -> dict[str, Any]:
+        return {key: value for key, value, _ in self.written}
+
+    def sources(self) -> dict[str, str]:
+        return {key: source for key, _, source in self.written}
+
+
+@contextmanager
+def recorded(*kinds: type[Integration]) -> Iterator[Recording]:
+    """Install these integrations, give the recorder, and undo everything at the end; the run has ended by then."""
+    recording = Recording()
+    installed: list[tuple[Integration, Patcher]] = []
+    try:
+        for kind in kinds:
+            patcher, integration = Patcher(kind.__name__), kind()
+            integration.record = recording
+            installed.append((integration, patcher))
+            integration.install(patcher, recording)
+            assert patcher.missing == []
+        yield recording
+        for integration, _ in installed:
+            integration.finish()
+    finally:
+        for _, patcher in reversed(installed):
+            patcher.undo()
