@@ -23,7 +23,7 @@ AGENT_LIBRARIES = {
     "pynvml",
     "requests",
     "tomli",
-    "wrapt",
+   
     "zstandard",
 }
 #: The one door through which the agent reaches the collector, always inside a function, never at import time.

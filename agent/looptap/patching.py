@@ -125,7 +125,7 @@ class Patcher:
     def _wrap(self, original: Callable[..., Any], observer: Observer) -> Callable[..., Any]:
         guard = self._guard(observer)
 
-        # A closure, not wrapt: 0.1 µs against 0.6 µs a call, and this is on the path of every training step.
+        # A closure, not a proxy object as of wrapt: 0.1 µs against 0.6 µs a call, and this is on the path of every step.
         @functools.wraps(original)
         def observed(*args: Any, **kwargs: Any) -> Any:
             if guard.closed or not self._active:

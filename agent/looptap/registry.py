@@ -7,16 +7,13 @@ Nothing that goes wrong in one reaches the user's import, and no framework is im
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import ModuleType
 
-import wrapt
-from packaging.requirements import InvalidRequirement, Requirement
-
+from looptap import importing
 from looptap.guard import Guard
 from looptap.integration import Integration
 from looptap.patching import Patcher
@@ -37,6 +34,8 @@ class Entry:
     version: str | None = None
     integration: Integration | None = None
     patcher: Patcher | None = field(default=None, repr=False)
+    #: What waits for the framework's import.
+    hook: importing.Hook | None = field(default=None, repr=False)
 
     def problems(self) -> list[str]:
         """What this integration could not hook, and which of its observers failed."""
@@ -70,21 +69,26 @@ class Registry:
                 entry = self.entries[name] = Entry(name, load)
             if name in off:
                 entry.state, entry.reason = "disabled", "switched off by the setting 'disable'"
-            elif name in sys.modules:
-                self.wake(entry, sys.modules[name])
-            else:
-                # wrapt keeps such a hook for good, so it asks again whether anyone still wants it.
-                wrapt.register_post_import_hook(functools.partial(self.wake, entry), name)
+            elif entry.hook is None:
+                entry.hook = functools.partial(self._imported, entry)
+                importing.when_imported(name, entry.hook)
 
     def deactivate(self) -> None:
         """Undo every patch, newest integration first."""
         with self._lock:
             self.active = False
             for entry in reversed(list(self.entries.values())):
+                if entry.hook is not None:
+                    importing.forget(entry.hook)
+                    entry.hook = None
                 if entry.patcher is not None:
                     entry.patcher.undo()
                     entry.patcher = None
                     entry.state, entry.reason = "waiting", "looptap.stop() was called"
+
+    def _imported(self, entry: Entry, module: ModuleType) -> None:
+        entry.hook = None
+        self.wake(entry, module)
 
     def renew_lock(self) -> None:
         """In a forked child: the parent's other thread that held the lock does not exist here."""
@@ -119,6 +123,8 @@ def discover() -> list[tuple[str, Callable[[], type[Integration]]]]:
 
 
 def installed_version(requires: str) -> str | None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         return metadata.version(Requirement(requires).name)
     except (metadata.PackageNotFoundError, InvalidRequirement):
@@ -129,5 +135,8 @@ def supported(requires: str, version: str | None) -> bool:
     """A version that cannot be told is given the benefit of the doubt: missing attributes are noted by the patcher."""
     if not requires or version is None:
         return True
+    # Imported when first needed: a hundredth of a second that `import looptap` does not have to take.
+    from packaging.requirements import Requirement
+
     # A local build, like 2.13.0+cpu, is the release it was built from.
     return Requirement(requires).specifier.contains(str(version).split("+")[0], prereleases=True)

@@ -76,6 +76,7 @@ class Session:
         self.settings, self.problems = settings.load(arguments)
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
+        self.recorder.keeps_constants = self.settings.constants
         for problem in self.problems:
             self.say(problem)
 
@@ -173,10 +174,12 @@ class Session:
 
     def _begin(self) -> JournalWriter | None:
         """For the recorder: something wants to be recorded and no run is under way."""
-        if self.run is None:
-            with self.guard:
-                self.begin()
-        return self.run.journal if self.run is not None else None
+        with self._lock:
+            # Asked again under the lock: two threads may have their first record at the same moment.
+            if self.run is None:
+                with self.guard:
+                    self.begin()
+            return self.run.journal if self.run is not None else None
 
     def _start_threads(self, run: ActiveRun) -> None:
         try:

@@ -1,0 +1,143 @@
+"""``looptap run``: the program behaves as under python, to the letter, and its training is on record."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from programs import Programs
+
+SEEN = """
+import os, sys, pickle
+class Thing:
+    pass
+if __name__ == "__main__":
+    print(__name__, os.path.basename(__file__), sys.argv[1:], os.path.basename(sys.path[0]) == os.path.basename(os.getcwd()))
+    print(sys.modules["__main__"].Thing is Thing, type(pickle.loads(pickle.dumps(Thing()))) is Thing)
+    print(__spec__, __builtins__.__name__, __doc__, os.path.isabs(__file__), os.path.basename(sys.argv[0]))
+"""
+
+
+def both(programs: Programs, code: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], ...]:
+    """The same program under python and under looptap run."""
+    path = str(programs.script(code))
+    return (
+        programs.command([sys.executable, path, *arguments], LOOPTAP_QUIET="1"),
+        programs.looptap("run", path, *arguments, LOOPTAP_QUIET="1"),
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        SEEN,
+        "raise ValueError('mine')",
+        "def f():\n    g()\ndef g():\n    1 / 0\nf()",
+        "import sys\nsys.exit(5)",
+        "import sys\nsys.exit('a message')",
+        "syntax error here",
+        "import atexit, sys\natexit.register(lambda: print('bye', sys.modules['__main__'].VALUE))\nVALUE = 3",
+        "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--lr', type=float)\nprint(parser.parse_args())",
+        "import argparse\nargparse.ArgumentParser().parse_args(['--unknown'])",
+    ],
+    ids=[
+        "main module",
+        "exception",
+        "traceback",
+        "exit code",
+        "exit message",
+        "syntax",
+        "atexit",
+        "argparse",
+        "usage",
+    ],
+)
+def test_as_under_python(code: str, programs: Programs) -> None:
+    """Output, errors and exit code are those of ``python program.py``."""
+    arguments = ["--lr", "0.5"] if "lr" in code else ["-m", "--flag", "value"] if code == SEEN else []
+    plain, recorded = both(programs, code, *arguments)
+    assert recorded.stdout == plain.stdout
+    assert recorded.stderr == plain.stderr
+    assert recorded.returncode == plain.returncode
+
+
+def test_multiprocessing_finds_the_script(programs: Programs) -> None:
+    """Spawned children import the script by its path, as under python."""
+    code = """
+        import multiprocessing
+        def double(value):
+            return 2 * value
+        if __name__ == "__main__":
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.map(double, [1, 2]))
+    """
+    plain, recorded = both(programs, code)
+    assert plain.stdout == recorded.stdout == "[2, 4]\n", recorded.stderr
+
+
+def test_module(programs: Programs) -> None:
+    """``looptap run -m package.module`` is ``python -m package.module``."""
+    programs.script("import sys\nprint(__name__, __package__, sys.argv[1:])", "trainer.py")
+    plain = programs.command([sys.executable, "-m", "trainer", "--x", "1"])
+    recorded = programs.looptap("run", "-m", "trainer", "--x", "1")
+    assert recorded.stdout == plain.stdout
+    assert recorded.returncode == plain.returncode == 0
+
+
+def test_training_is_recorded_without_a_line(programs: Programs) -> None:
+    """A program that knows nothing of us leaves its losses, params, command line and exception."""
+    path = programs.script(
+        """
+        import argparse
+        import torch
+
+        WEIGHT_DECAY = 1e-4
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--lr", type=float, default=0.5)
+        parser.add_argument("--steps", type=int, default=3)
+        args = parser.parse_args()
+        model = torch.nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=args.lr, weight_decay=WEIGHT_DECAY)
+        for step in range(args.steps):
+            loss = model(torch.ones(4, 2)).pow(2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            print(repr(loss.item()))
+        raise RuntimeError("after training")
+        """,
+        "train.py",
+    )
+    done = programs.looptap("run", "--experiment", "tests", str(path), "--lr", "0.1")
+    assert done.returncode == 1
+    record = programs.record()
+    run = record["run"]
+    assert run["command"] == [str(path), "--lr", "0.1"]
+    assert (run["experiment"], run["status"], run["script"]) == ("tests", "failed", str(path))
+    assert run["error"] == "RuntimeError: after training"
+    params = {key: (item["value"], item["source"]) for key, item in record["params"].items()}
+    assert params["lr"] == (0.1, "argparse")
+    assert params["steps"] == (3, "default")
+    assert params["WEIGHT_DECAY"] == (1e-4, "constant")
+    assert params["optimizer.weight_decay"] == (1e-4, "torch")
+    assert record["metrics"]["loss"]["last"] == float(done.stdout.split()[-1])
+    begin, end = done.stderr.splitlines()[0], done.stderr.splitlines()[-1]
+    assert begin.startswith(f"looptap: run {run['name']} → ")
+    assert "points stored, 0 dropped" in end
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "missing.py"], "no such file: missing.py"),
+        (["run"], "Missing argument"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_mistakes_are_one_line(words: list[str], message: str, programs: Programs) -> None:
+    """A mistake on the command line is said in one line, without a traceback."""
+    done = programs.looptap(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
