@@ -21,8 +21,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from looptap.journal.folder import Unusable, find_journals
+from looptap.journal.reader import unread
 from looptap.session import SESSION
-from looptap.settings import resolve_store
+from looptap.settings import journal_root, resolve_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,13 +225,24 @@ _RUN_COLUMNS = (
 )
 
 
+def in_journal(journal: str, position: int) -> int:
+    """How many records of this journal, from ``position`` on, wait on this machine's disk; 0 when it is not here."""
+    root = journal_root()
+    try:
+        # The id came from a store, so it is compared with the folders that there are, never made into a path.
+        found = [] if root is None else [folder for folder in find_journals(root) if folder.name == journal]
+        return sum(unread(folder, position) for folder in found)
+    except (Unusable, OSError):
+        return 0
+
+
 def _read(backend: Backend, row: RunRow, folder: str) -> Run:
     from looptap_collector.query import accounts
     from looptap_collector.record import environment_fields
 
     params = backend.params(row.run)
     series = backend.series([row.run])
-    account = accounts(backend, row.run)
+    account = accounts(backend, row.run, in_journal)
     return Run(
         id=row.run,
         name=row.name,

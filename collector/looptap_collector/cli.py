@@ -152,7 +152,7 @@ def export(run: str, file_format: str, output: str | None, store: str | None) ->
         found = _found(backend, run)
         try:
             if output == "-":
-                export_to_stream(backend, found, file_format, click.get_binary_stream("stdout"))
+                export_to_stream(backend, found, file_format, sys.stdout.buffer)
                 return
             path = Path(output) if output else Path(default_file_name(found, file_format))
             count = export_run(backend, found, file_format, path)

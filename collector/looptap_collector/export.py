@@ -83,7 +83,7 @@ def _times(history: History) -> list[str]:
 def _write_csv(histories: _Histories, run: RunRow, file: IO[bytes]) -> int:
     count = 0
     with _text(file) as text:
-        table = csv.writer(text, lineterminator="\n")
+        table = csv.writer(text)
         table.writerow(COLUMNS)
         for row, history in histories:
             head = [_cell(run.run), _cell(row.key), _cell(_context_text(row))]

@@ -4,6 +4,7 @@
 ``/``, ``/runs/{run}``                    the two pages (static; a script fills them)
 ``/api/runs``                             the runs, newest first
 ``/api/runs/{run}``                       the whole record, see :mod:`looptap_collector.record`
+``/api/runs/{run}/artifacts/{digest}``    the content of one file, as a download
 ``/api/runs/{run}/histories?series=…``    points of several series by their labels, thinned
 ========================================  ================================================================
 
@@ -13,17 +14,19 @@ Every string in the JSON is what was stored, unchanged; the page inserts it as t
 from __future__ import annotations
 
 import importlib.util
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
+from looptap_collector.artifacts import DamagedArtifact
 from looptap_collector.backend import Backend, History, RunRow
 from looptap_collector.query import InJournal, UnknownRun, find_run, is_loss, series_labels
 from looptap_collector.record import run_list, run_record, to_json
@@ -77,15 +80,21 @@ class Shown:
     store: LazyStore
     store_name: str
     in_journal: InJournal | None
+    open_artifact: Callable[[str], BinaryIO] | None
 
 
 def create_app(
-    open_backend: Callable[[], Backend], *, store_name: str = "", in_journal: InJournal | None = None
+    open_backend: Callable[[], Backend],
+    *,
+    store_name: str = "",
+    in_journal: InJournal | None = None,
+    open_artifact: Callable[[str], BinaryIO] | None = None,
 ) -> FastAPI:
     """The page over one store. ``open_backend`` is called at the first question, and again while it raises
-    FileNotFoundError; ``store_name`` is only shown. The caller closes ``app.state.shown.store``."""
+    FileNotFoundError; ``store_name`` is only shown. ``open_artifact`` gives the content of a digest or
+    raises KeyError; without it nothing can be downloaded. The caller closes ``app.state.shown.store``."""
     app = FastAPI(title="looptap", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    app.state.shown = Shown(LazyStore(open_backend), store_name, in_journal)
+    app.state.shown = Shown(LazyStore(open_backend), store_name, in_journal, open_artifact)
     app.add_middleware(Shield)
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC))
@@ -154,6 +163,31 @@ def histories(
         history = backend.history(row.run, known.key, known.context)
         answer[label] = {"count": len(history.steps), **chart_points(thin(history, points))}
     return Json({"series": answer})
+
+
+@pages.get("/api/runs/{run}/artifacts/{digest}", response_class=Response)
+def artifact(request: Request, found: Found, digest: str) -> Response:
+    """The content of a file of the run. Always a download: nothing that a run stored is ever opened as a page."""
+    backend, row = found
+    names = [item.name for item in backend.artifacts(row.run) if item.digest == digest]
+    open_artifact = _shown(request).open_artifact
+    if not names or open_artifact is None:
+        raise HTTPException(404, "the run has no such file")
+    try:
+        content = open_artifact(digest)
+    except KeyError as error:
+        raise HTTPException(404, "the content of this file is not in the store") from error
+    except DamagedArtifact as error:
+        raise HTTPException(500, str(error)) from error
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", names[0].replace("\\", "/").rpartition("/")[2]).strip(".-") or "file"
+    headers = {"content-disposition": f'attachment; filename="{name}"', "content-security-policy": "sandbox"}
+    return StreamingResponse(_blocks(content), media_type="application/octet-stream", headers=headers)
+
+
+def _blocks(content: BinaryIO) -> Iterator[bytes]:
+    with content:
+        while block := content.read(1 << 20):
+            yield block
 
 
 @pages.get("/favicon.ico", include_in_schema=False)

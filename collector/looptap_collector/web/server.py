@@ -10,6 +10,8 @@ from pathlib import Path
 
 import uvicorn
 
+from looptap_collector.artifacts import LocalArtifacts
+from looptap_collector.embedded import ARTIFACTS, open_backend
 from looptap_collector.query import InJournal
 from looptap_collector.web.app import create_app, plotly_script
 
@@ -54,11 +56,14 @@ def serve(
 ) -> None:
     """Serve the store in ``folder`` (which may not exist yet) and return after Ctrl-C. Raises
     :class:`CannotServe`."""
-    from looptap_collector.embedded import open_backend
-
     plotly_script()
     with listen(host, port) as listener:
-        app = create_app(lambda: open_backend(folder, create=False), store_name=str(folder), in_journal=in_journal)
+        app = create_app(
+            lambda: open_backend(folder, create=False),
+            store_name=str(folder),
+            in_journal=in_journal,
+            open_artifact=LocalArtifacts(folder / ARTIFACTS).open,
+        )
         shown = "[::1]" if host == "::1" else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"
         say(f"looptap: {folder} at {address} · Ctrl-C to stop")

@@ -138,7 +138,7 @@ def test_nan_is_a_marked_gap(page: playwright.Page, address: str, store: Path) -
     assert line["y"] == [1, None, 2, None, 3]
     assert marks["x"] == [1, 3]
     assert marks["text"] == ["NaN", "Infinity"]
-    playwright.expect(page.locator(".odd")).to_contain_text("1 NaN")
+    playwright.expect(page.locator(".odd")).to_have_text("1 NaN and infinite values: a gap in the line, marked ×")
 
 
 def test_stored_text_is_only_text(page: playwright.Page, address: str, store: Path) -> None:

@@ -33,9 +33,11 @@ export class Chart {
   summarise() {
     const metrics = [...this.series.values()].map((one) => one.metric);
     this.last.textContent = metrics.length === 1 ? number(metrics[0].last) : `${metrics.length} series`;
-    const odd = metrics.reduce((sum, metric) => sum + metric.nan_count, 0);
-    this.odd.hidden = odd === 0;
-    this.odd.textContent = `${odd.toLocaleString("en-US")} NaN (a gap in the line, marked ×)`;
+    const nans = metrics.reduce((sum, metric) => sum + metric.nan_count, 0);
+    const isInfinite = metrics.some((metric) => [metric.min, metric.max].some((value) => value === "Infinity" || value === "-Infinity"));
+    const what = [nans && `${nans.toLocaleString("en-US")} NaN`, isInfinite && "infinite values"].filter(Boolean).join(" and ");
+    this.odd.hidden = what === "";
+    this.odd.textContent = `${what}: a gap in the line, marked ×`;
   }
 
   draw() {
@@ -48,9 +50,10 @@ export class Chart {
       const name = asText(Object.entries(context).map(([key, value]) => `${key}=${value}`).join(", ") || metric.key);
       traces.push({
         type: "scatter", mode: points.values.length > 1 ? "lines" : "markers", name, x: points.steps, y: points.values, meta: label,
-        line: { color: colour, width: 1.6 }, marker: { color: colour, size: 6 }, connectgaps: false, showlegend: legend,
+        line: { color: colour, width: points.values.length > 1000 ? 1 : 1.6 }, marker: { color: colour, size: 6 }, connectgaps: false,
+        showlegend: legend, hovertemplate: legend ? "%{y:.6~g}  %{fullData.name}<extra></extra>" : "step %{x:,d}<br><b>%{y:.6~g}</b><extra></extra>",
       });
-      if (points.odd.length) traces.push(oddMarks(points, colour));
+      if (points.odd.length) traces.push(oddMarks(points));
     }
     const layout = {
       margin: { l: 52, r: 10, t: 8, b: legend ? 56 : 34 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -65,7 +68,7 @@ export class Chart {
 }
 
 // Where a value is not finite there is nothing to draw; a cross at the height of the last value says so.
-function oddMarks(points, colour) {
+function oddMarks(points) {
   const heights = [];
   let height = points.values.find((value) => value !== null) ?? 0;
   let next = 0;
@@ -78,6 +81,6 @@ function oddMarks(points, colour) {
   });
   return {
     type: "scatter", mode: "markers", x: points.odd.map(([index]) => points.steps[index]), y: heights, showlegend: false,
-    text: points.odd.map(([, what]) => what), hoverinfo: "x+text", marker: { symbol: "x-thin", size: 8, line: { color: colour, width: 1.5 } },
+    text: points.odd.map(([, what]) => what), hoverinfo: "x+text", marker: { symbol: "x-thin", size: 9, line: { color: style("--stopped"), width: 2 } },
   };
 }

@@ -38,7 +38,8 @@ function showHead({ run, delivery }) {
   byId("status").className = ["running", "finished", "failed", "killed", "lost"].includes(run.status) ? `badge ${run.status}` : "badge";
   const who = [run.user, run.host].filter(Boolean).join("@");
   byId("facts").textContent = [
-    `started ${when(run.started)}`, `took ${took(run.duration_seconds)}`, run.experiment && `experiment ${run.experiment}`,
+    `started ${when(run.started)}`, `${run.status === "running" ? "running for" : "took"} ${took(run.duration_seconds)}`, silence(run),
+    run.experiment && `experiment ${run.experiment}`,
     fileName(run.script), who, run.id,
   ].filter(Boolean).join(" · ");
   text("command", run.command.join(" "));
@@ -49,6 +50,12 @@ function showHead({ run, delivery }) {
     + (reasons ? ` (${reasons})` : "") + (delivery.in_journal ? `, ${delivery.in_journal.toLocaleString("en-US")} still in the journal` : "");
   byId("delivery").title = `emitted ${delivery.emitted} = stored ${delivery.stored} + in journal ${delivery.in_journal} + dropped ${lost}`;
   byId("delivery").classList.toggle("lossy", lost > 0);
+}
+
+// A program that was killed cannot say so; until somebody finds its journal, silence is all there is to see.
+function silence(run) {
+  const quiet = run.status === "running" && run.heartbeat ? Date.now() - Date.parse(run.heartbeat) : 0;
+  return quiet > 60_000 && `not heard from since ${when(run.heartbeat)}`;
 }
 
 function showParams(params) {
@@ -66,8 +73,14 @@ function showArtifacts(artifacts) {
   fill("#artifacts tbody", artifacts.map((artifact) => {
     const name = element("td", artifact.name);
     name.title = artifact.path ?? "";
-    const digest = element("td", artifact.digest ? artifact.digest.slice(0, 12) : `not kept: ${artifact.missing}`, "mono");
-    digest.title = artifact.digest ?? "";
+    const digest = element("td", artifact.digest ? null : `not kept: ${artifact.missing}`, "mono");
+    if (artifact.digest) {
+      const link = element("a", artifact.digest.slice(0, 12));
+      link.href = `/api/runs/${which}/artifacts/${encodeURIComponent(artifact.digest)}`;
+      link.download = "";
+      link.title = `download · ${artifact.digest}`;
+      digest.append(link);
+    }
     return row(name, element("td", artifact.role), element("td", size(artifact.size_bytes), "num"), digest);
   }), "No files.", 4);
 }

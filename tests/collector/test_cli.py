@@ -1,0 +1,192 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from collector.recorded import HOSTILE, START_NS, Recording, complete_run
+from looptap_collector.backend import Backend
+from looptap_collector.cli import COMMANDS
+
+PROGRAM = click.Group("looptap", commands={command.name: command for command in COMMANDS if command.name})
+ESCAPES = "\x1b[31mred\x1b]0;title\x07\x1b]52;c;Y2xpcA==\x1b\\\x9b5m\r\n\x08\u202eend"
+
+
+def looptap(*arguments: str, obj: object = None) -> Result:
+    return CliRunner().invoke(PROGRAM, arguments, obj=obj, catch_exceptions=False)
+
+
+def test_runs_lists_newest_first(backend: Backend) -> None:
+    """``runs`` has one line per run with what matters of it, newest first."""
+    complete_run(backend)
+    Recording(backend, "brave-lynx-2", start_ns=START_NS + 10**9)
+    lines = [line.split() for line in looptap("runs").stdout.splitlines() if "-" in line]
+    assert [line[0] for line in lines] == ["brave-lynx-2", "calm-otter-12"]
+    assert lines[0][1] == "running"
+    assert lines[1][1] == "finished"
+    assert lines[1][-3:] == ["-0.00760085", "1,500", "train.py"]
+
+
+def test_runs_as_json(backend: Backend) -> None:
+    """``runs --json`` prints what the table shows and more, narrowed by experiment and limit."""
+    complete_run(backend)
+    Recording(backend, "other", experiment="second", start_ns=START_NS + 1)
+    assert [run["name"] for run in json.loads(looptap("runs", "--json").stdout)] == ["other", "calm-otter-12"]
+    assert [run["name"] for run in json.loads(looptap("runs", "--json", "--limit", "1").stdout)] == ["other"]
+    narrowed = json.loads(looptap("runs", "--json", "--experiment", "default").stdout)
+    assert [run["points"] for run in narrowed] == [1500]
+
+
+def test_show_tells_everything(backend: Backend) -> None:
+    """``show`` without a run shows the latest: params with source, metrics with a plot, files, environment, delivery."""
+    complete_run(backend)
+    text = looptap("show").stdout
+    for expected in (
+        "calm-otter-12 finished",
+        "$ python train.py --lr 0.001",
+        "model.pt",
+        "git 0123456789 on main, uncommitted changes",
+        "torch 2.13.0",
+        "1,500 points stored, 0 dropped",
+        "1,511 emitted = 1,511 stored + 0 in journal + 0 dropped",
+        "torch.compile hides the forward pass",
+        "lr{group=1}",
+        "┤",
+    ):
+        assert expected in text
+    assert ["lr", "0.001", "argparse"] in [line.split() for line in text.splitlines()]
+
+
+def test_show_as_json(backend: Backend) -> None:
+    """``show --json`` prints the whole record, with what still waits in the journal."""
+    recording = complete_run(backend)
+
+    def in_journal(journal: str, position: int) -> int:
+        assert (journal, position) == (recording.journal, recording.next)
+        return 5
+
+    record = json.loads(looptap("show", "calm-otter-12", "--json", obj=in_journal).stdout)
+    assert record["params"]["seed"]["value"] == 2**63 + 1
+    assert record["delivery"]["in_journal"] == 5
+    assert record["delivery"]["emitted"] == recording.next + 5
+
+
+def test_losses_are_named(backend: Backend) -> None:
+    """What was dropped is shown with its reasons."""
+    recording = Recording(backend, "leaky")
+    recording.points("loss", [1.0], next=10, dropped={"journal_full": 5})
+    assert "1 points stored, 8 dropped (5 journal_full, 3 unreadable)" in looptap("show").stdout
+
+
+def test_values_that_are_not_finite(backend: Backend) -> None:
+    """NaN and infinite values are shown by name, and the plot says that it leaves them out."""
+    recording = Recording(backend, "odd")
+    recording.points("loss", [1.0, math.nan, 2.0, math.inf])
+    recording.points("other", [math.nan] * 3)
+    text = looptap("show").stdout
+    assert "Inf" in text
+    assert "4 (1 NaN)" in text
+    assert "(2 NaN or infinite)" in text
+
+
+@pytest.mark.parametrize("command", [["runs"], ["show", "hostile"]])
+def test_stored_text_cannot_command_the_terminal(backend: Backend, command: list[str]) -> None:
+    """Escape sequences, control characters, changes of direction and markup from a store do not reach the terminal."""
+    bad = ESCAPES + "[bold]" + HOSTILE
+    recording = Recording(
+        backend, bad, run="hostile", experiment=bad, script=bad, command=(bad,), host=bad, user=bad, python=bad
+    )
+    recording.params({bad: bad}, source=bad)
+    recording.points(bad, [1.0, 2.0, 3.0], context={bad: bad})
+    recording.tag(bad, bad)
+    recording.note(bad, bad)
+    recording.artifact(bad, digest=None, missing=bad)
+    recording.environment(git_commit=bad, git_branch=bad, platform=bad, packages={"torch": bad})
+    recording.end("failed", error=bad)
+    text = looptap(*command).stdout
+    left = {
+        character for character in text if ord(character) < 32 or 127 <= ord(character) < 160 or character == "\u202e"
+    }
+    assert left <= {"\n"}
+    assert "title" not in text
+    assert "Y2xpcA" not in text
+    assert "[bold]" in text
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+def test_export_says_what_it_wrote(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    """``export`` writes NAME.FORMAT here, or where ``-o`` says."""
+    complete_run(backend)
+    monkeypatch.chdir(tmp_path)
+    assert looptap("export", "--format", file_format).output == f"1,500 points → calm-otter-12.{file_format}\n"
+    assert (tmp_path / f"calm-otter-12.{file_format}").stat().st_size > 1000
+    other = tmp_path / "other"
+    assert looptap("export", "calm-otter-12", "--format", file_format, "-o", str(other)).exit_code == 0
+    assert other.exists()
+
+
+def test_export_to_a_pipe(backend: Backend) -> None:
+    """``-o -`` writes the table, and nothing else, to the standard output."""
+    complete_run(backend)
+    lines = looptap("export", "--format", "jsonl", "-o", "-").stdout.splitlines()
+    assert len(lines) == 1500
+    assert json.loads(lines[0])["step"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "calm-otter-13"], "there is no run 'calm-otter-13'; did you mean 'calm-otter-12'?"),
+        (["show", "x\x1b[31mx"], "there is no run 'x"),
+        (["show", "--store", "nowhere"], "there is no store at "),
+        (["runs", "--store", "off"], "the store is 'off'"),
+        (
+            ["runs", "--store", "http://collector:8765"],
+            "reading from a collector at http://collector:8765 is not supported",
+        ),
+        (["export", "--format", "csv", "-o", "nowhere/x.csv"], "cannot write nowhere/x.csv: No such file or directory"),
+        (["ui", "--host", "0.0.0.0"], "--host 0.0.0.0: the page has no login yet"),
+    ],
+)
+def test_mistakes_are_one_line(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    """What is wrong is told in one line on the error stream, with exit code 2."""
+    complete_run(backend)
+    monkeypatch.chdir(tmp_path)
+    result = looptap(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"looptap: {message}")
+    assert result.stderr.count("\n") == 1
+    assert "\x1b" not in result.stderr
+
+
+def test_a_file_that_is_no_store(store: Path) -> None:
+    """A database file that is something else is told in one line."""
+    store.mkdir()
+    (store / "looptap.db").write_text("this is not a database, only some text that is long enough to be read")
+    result = looptap("runs")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"looptap: the store at {store} cannot be opened: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_no_runs_yet(backend: Backend) -> None:
+    """An empty store says how to make a run."""
+    assert "looptap run train.py" in looptap("runs").stdout
+    assert looptap("show").exit_code == 2
+
+
+def test_help_says_how_json_tells_nan() -> None:
+    """The help of --json says how NaN and infinities are written."""
+    text = " ".join(looptap("show", "--help").output.split())
+    assert "NaN and infinities are the strings NaN, Infinity and -Infinity; integers are exact." in text
