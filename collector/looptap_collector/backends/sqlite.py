@@ -111,6 +111,9 @@ class SqliteBackend:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         with _errors_in_one_line(self._path), self._writing.begin() as connection:
+            if _identity(self._path) != self._file:
+                # SQLite would go on writing into the file that nobody can find any more.
+                raise StoreUnavailable(f"{self._path} was moved, replaced or deleted while in use")
             yield connection
 
     @contextmanager
@@ -132,8 +135,9 @@ class SqliteBackend:
             # Only the owner may read it; SQLite gives its side files the mode of the file.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with _foreign_files_refused(self._path), closing(self._connect()) as plain:
-                _check_owner(plain, self._path)
+                _until(self._busy_seconds, lambda: _check_owner(plain, self._path))
                 _until(self._busy_seconds, lambda: plain.execute("PRAGMA journal_mode=WAL").fetchone())
+                self._file = _identity(self._path)
         with self._snapshot() as connection:
             ready = is_at_head(connection)
         if not ready:
@@ -171,16 +175,29 @@ def _foreign_files_refused(path: Path) -> Iterator[None]:
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
     """Nothing is changed in a file that is not ours."""
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    objects = connection.execute("SELECT type FROM sqlite_master").fetchall()
+    # In one transaction: another process may be creating the store at this moment.
+    connection.execute("BEGIN")
+    try:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        objects = connection.execute("SELECT type FROM sqlite_master").fetchall()
+    finally:
+        connection.rollback()
     if objects and application_id != APPLICATION_ID:
         raise UnusableStore(f"{path} is not a looptap store")
     if ("trigger",) in objects:
         raise UnusableStore(f"{path} has triggers, which looptap never makes; it will not be opened")
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _until(seconds: float, change: Callable[[], object]) -> None:
-    """SQLite does not wait by itself when two processes change the journal mode at once."""
+    """SQLite does not always wait by itself while another process changes the journal mode."""
     deadline = time.monotonic() + seconds
     while True:
         try:

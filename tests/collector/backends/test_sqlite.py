@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,32 @@ def test_full_disk_is_worth_another_try(path: Path) -> None:
     assert full[0] > 3_000
     assert full == [full[0], full[0], full[0] - 1]
     assert freed == [freed[0]] * 3
+
+
+def test_many_make_the_store_at_once(tmp_path: Path) -> None:
+    """Processes that start together find one store, whoever made it."""
+    for turn in range(15):
+        place = tmp_path / str(turn)
+        with ThreadPoolExecutor(8) as pool:
+            opened = list(pool.map(lambda _, place=place: SqliteBackend(place), range(8)))
+        for number, backend in enumerate(opened):
+            backend.write(Journal(f"j{number}").batch(started()))
+            backend.close()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_store_that_was_removed_takes_nothing(path: Path, replace: bool) -> None:
+    """Nothing is written into a file that was deleted or replaced under us, where nobody would find it."""
+    backend = SqliteBackend(path)
+    journal = Journal()
+    backend.write(journal.batch(started()))
+    for file in path.parent.glob("looptap.db*"):
+        file.rename(file.with_name("gone-" + file.name))
+    if replace:
+        SqliteBackend(path).close()
+    with pytest.raises(StoreUnavailable, match="moved, replaced or deleted"):
+        backend.write(journal.batch(RunEnded("finished", 1)))
+    backend.close()
 
 
 # Files that are not ours
