@@ -117,13 +117,14 @@ def pack_header() -> bytes:
     return start + crc32(start).to_bytes(4, "little")
 
 
-def check_header(data: bytes) -> None:
-    """Raises :class:`UnknownFormat` for a whole header of another version.
-
-    A damaged header is let pass: every frame behind it has a CRC of its own.
-    """
+def is_header(data: bytes) -> bool:
+    """Whether a segment's first bytes are a header of this version; False for a damaged or missing one, behind which every
+    frame still has a CRC of its own. Raises :class:`UnknownFormat` for a whole header of another version."""
     if len(data) < HEADER_BYTES:
-        return
+        return False
     magic, version, checksum = _HEADER.unpack_from(data)
-    if magic == _HEADER_MAGIC and crc32(data[:8]) == checksum and version != VERSION:
+    if magic != _HEADER_MAGIC or crc32(data[:8]) != checksum:
+        return False
+    if version != VERSION:
         raise UnknownFormat(f"journal format {version}; this version of looptap knows format {VERSION}")
+    return True

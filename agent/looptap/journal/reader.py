@@ -23,10 +23,10 @@ from looptap.journal.frames import (
     Frame,
     UnknownFormat,
     bytes_wanted,
-    check_header,
     checksum_start,
     decode,
     frame_at,
+    is_header,
 )
 
 _READ_BYTES = 256 * 1024
@@ -169,11 +169,10 @@ class JournalReader:
         self._segment, self._offset, self._data, self._at = later[0], 0, b"", 0
         self._load(_READ_BYTES)
         try:
-            check_header(self._data)
+            self._at = HEADER_BYTES if is_header(self._data) else 0
         except UnknownFormat as error:
             self._hold(str(error))
             return False
-        self._at = min(HEADER_BYTES, len(self._data))
         return True
 
     def _load(self, size: int | None) -> None:

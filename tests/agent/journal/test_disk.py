@@ -64,17 +64,17 @@ def test_store_is_fed_from_memory_while_the_disk_is_full(small_disk: Path, monke
     writer = new_writer(small_disk / "journal", min_free=0.0, segment_bytes=200_000)
     store = Store()
     courier = Courier("run-1", writer.journal, store, JournalReader(folder_of(writer)), writer)
-    for step in range(40_000):
+    for step in range(75_000):
         writer.append(point(step))
-        if step % 15_000 == 14_999:
+        if step % 25_000 == 24_999:
             assert writer.problem is not None
             while courier.deliver_next():
                 pass
     while courier.deliver_next():
         pass
-    assert store.steps() == list(range(40_000))
+    assert store.steps() == list(range(75_000))
     assert writer.dropped == {}
-    writer.append(point(40_000))
+    writer.append(point(75_000))
     assert writer.problem is None
     assert_conserved(writer.position - 1, store, writer.journal)
 
