@@ -14,7 +14,7 @@ is asked.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -120,7 +120,8 @@ class Run:
 
             found = thinned(found, thin)
         times = pandas.to_datetime(found.times_ns, unit="ns", utc=True)
-        return pandas.DataFrame({"step": found.steps, "time": times, "value": found.values})
+        table: pd.DataFrame = pandas.DataFrame({"step": found.steps, "time": times, "value": found.values})
+        return table
 
     def _series(self, key: str, context: Mapping[str, str] | None) -> MetricSummary:
         if context is None and key in self.metrics:
@@ -204,7 +205,7 @@ def search_runs(
                 }
             )
     columns = [*_RUN_COLUMNS, *sorted(params), *sorted(metrics), *sorted(tags)]
-    frame = pandas.DataFrame(table, columns=columns)
+    frame: pd.DataFrame = pandas.DataFrame(table, columns=columns)
     for column in ("started", "ended"):
         # Through Int64, not float: nanoseconds since 1970 do not fit into a float's 53 bits.
         whole = pandas.array([line[column] for line in table], dtype="Int64")
@@ -280,7 +281,7 @@ def _read(backend: Backend, row: RunRow, folder: str) -> Run:
     )
 
 
-def _summaries(series: list[SeriesRow] | tuple[SeriesRow, ...] | Any) -> dict[str, MetricSummary]:
+def _summaries(series: Sequence[SeriesRow]) -> dict[str, MetricSummary]:
     from looptap_collector.query import series_labels
 
     times_used: dict[str, int] = {}

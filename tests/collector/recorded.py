@@ -104,7 +104,7 @@ class Recording:
         self.deliver(Note(topic, message, self.start_ns))
 
     def artifact(self, name: str, **fields: Any) -> None:
-        known = {"size_bytes": 2048, "digest": "ab" * 32} | fields
+        known: dict[str, Any] = {"size_bytes": 2048, "digest": "ab" * 32} | fields
         self.deliver(Artifact(name=name, time_ns=self.start_ns, **known))
 
     def environment(self, **fields: Any) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from collector.recorded import HOSTILE, START_NS, Recording, complete_run, new_store
 
-playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
@@ -22,15 +22,15 @@ ARGUMENTS = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield opened
         opened.close()
 
 
 @pytest.fixture
-def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
+def page(browser: Browser) -> Iterator[Page]:
     """A page that fails the test when anything shows up on its console, a dialog opens, or a foreign host is asked."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
@@ -44,7 +44,7 @@ def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
         ),
     )
 
-    def refuse(dialog: playwright.Dialog) -> None:
+    def refuse(dialog: Dialog) -> None:
         trouble.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
@@ -54,38 +54,38 @@ def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
     assert trouble == []
 
 
-def points_drawn(page: playwright.Page, chart: int = 0) -> int:
+def points_drawn(page: Page, chart: int = 0) -> int:
     drawn = page.evaluate("index => document.querySelectorAll('.plot')[index].data?.[0]?.x.length ?? 0", chart)
     assert isinstance(drawn, int)
     return drawn
 
 
-def wait_for_points(page: playwright.Page, count: int, chart: int = 0) -> None:
+def wait_for_points(page: Page, count: int, chart: int = 0) -> None:
     page.wait_for_function(
         "([index, count]) => document.querySelectorAll('.plot')[index]?.data?.[0]?.x.length === count",
         arg=[chart, count],
     )
 
 
-def test_empty_store_says_what_to_run(page: playwright.Page, address: str, store: Path) -> None:
+def test_empty_store_says_what_to_run(page: Page, address: str, store: Path) -> None:
     """Before the first run the page says how to make one, and shows the run when it is there."""
     page.goto(address)
-    playwright.expect(page.get_by_text("looptap run train.py")).to_be_visible()
+    expect(page.get_by_text("looptap run train.py")).to_be_visible()
     complete_run(new_store(store))
-    playwright.expect(page.get_by_role("link", name="calm-otter-12")).to_be_visible(timeout=15_000)
-    playwright.expect(page.get_by_text("looptap run train.py")).to_be_hidden()
+    expect(page.get_by_role("link", name="calm-otter-12")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("looptap run train.py")).to_be_hidden()
 
 
-def test_one_run_is_shown_whole(page: playwright.Page, address: str, store: Path) -> None:
+def test_one_run_is_shown_whole(page: Page, address: str, store: Path) -> None:
     """From the list to the run: its loss as a chart of all its points, and everything that the store has about it."""
     complete_run(new_store(store))
     page.goto(address)
     page.get_by_role("link", name="calm-otter-12").click()
     wait_for_points(page, 500)
     assert page.locator(".plot").first.locator("path.js-line").count() == 1
-    playwright.expect(page.locator("h1")).to_contain_text("calm-otter-12")
-    playwright.expect(page.locator("#status")).to_have_text("finished")
-    playwright.expect(page.locator("#delivery")).to_have_text("1,500 points stored, 0 dropped")
+    expect(page.locator("h1")).to_contain_text("calm-otter-12")
+    expect(page.locator("#status")).to_have_text("finished")
+    expect(page.locator("#delivery")).to_have_text("1,500 points stored, 0 dropped")
     assert page.locator(".chart h3").all_text_contents() == ["loss", "lr"]
     params = page.locator("#params tbody tr").all_inner_texts()
     assert [line.split("\t") for line in params] == [
@@ -95,12 +95,12 @@ def test_one_run_is_shown_whole(page: playwright.Page, address: str, store: Path
         ["optimizer", "AdamW", "argparse"],
         ["seed", "9223372036854775809", "argparse"],
     ]
-    playwright.expect(page.locator("#artifacts")).to_contain_text("model.pt")
-    playwright.expect(page.locator("#environment")).to_contain_text("0123456789 on main, uncommitted changes")
-    playwright.expect(page.locator("#notes")).to_contain_text("torch.compile hides the forward pass")
+    expect(page.locator("#artifacts")).to_contain_text("model.pt")
+    expect(page.locator("#environment")).to_contain_text("0123456789 on main, uncommitted changes")
+    expect(page.locator("#notes")).to_contain_text("torch.compile hides the forward pass")
 
 
-def test_running_run_grows_on_screen(page: playwright.Page, address: str, store: Path) -> None:
+def test_running_run_grows_on_screen(page: Page, address: str, store: Path) -> None:
     """Points and series that are stored while the page is open appear on it; the end of the run does, too."""
     recording = Recording(new_store(store), "live")
     recording.points("loss", [3.0, 2.0, 1.0])
@@ -111,10 +111,10 @@ def test_running_run_grows_on_screen(page: playwright.Page, address: str, store:
     wait_for_points(page, 43)
     wait_for_points(page, 2, chart=1)
     recording.end()
-    playwright.expect(page.locator("#status")).to_have_text("finished", timeout=15_000)
+    expect(page.locator("#status")).to_have_text("finished", timeout=15_000)
 
 
-def test_long_series_are_thinned(page: playwright.Page, address: str, store: Path) -> None:
+def test_long_series_are_thinned(page: Page, address: str, store: Path) -> None:
     """A series of a hundred thousand points is drawn with two thousand at most, its greatest value among them."""
     values = [math.sin(step / 500) for step in range(100_000)]
     values[54_321] = 99.0
@@ -127,7 +127,7 @@ def test_long_series_are_thinned(page: playwright.Page, address: str, store: Pat
     assert page.evaluate("Math.max(...document.querySelector('.plot').data[0].y)") == 99.0
 
 
-def test_nan_is_a_marked_gap(page: playwright.Page, address: str, store: Path) -> None:
+def test_nan_is_a_marked_gap(page: Page, address: str, store: Path) -> None:
     """A value that is not finite leaves a gap in the line, a cross that says what it was, and a note."""
     recording = Recording(new_store(store), "odd")
     recording.points("loss", [1.0, math.nan, 2.0, math.inf, 3.0])
@@ -138,10 +138,10 @@ def test_nan_is_a_marked_gap(page: playwright.Page, address: str, store: Path) -
     assert line["y"] == [1, None, 2, None, 3]
     assert marks["x"] == [1, 3]
     assert marks["text"] == ["NaN", "Infinity"]
-    playwright.expect(page.locator(".odd")).to_have_text("1 NaN and infinite values: a gap in the line, marked ×")
+    expect(page.locator(".odd")).to_have_text("1 NaN and infinite values: a gap in the line, marked ×")
 
 
-def test_stored_text_is_only_text(page: playwright.Page, address: str, store: Path) -> None:
+def test_stored_text_is_only_text(page: Page, address: str, store: Path) -> None:
     """Markup in names, keys, values, errors and notes is shown as it is spelled and never becomes an element."""
     recording = Recording(
         new_store(store),
@@ -161,18 +161,18 @@ def test_stored_text_is_only_text(page: playwright.Page, address: str, store: Pa
     recording.environment(git_commit=HOSTILE, git_branch=HOSTILE, packages={HOSTILE: HOSTILE, "torch": HOSTILE})
     recording.end("failed", error=HOSTILE)
     page.goto(address)
-    playwright.expect(page.locator(".runs tbody tr td").first).to_have_text(HOSTILE)
+    expect(page.locator(".runs tbody tr td").first).to_have_text(HOSTILE)
     page.locator(".runs tbody a").click()
     wait_for_points(page, 2)
     page.locator(".plot").hover()
-    playwright.expect(page.locator("#name")).to_have_text(HOSTILE)
+    expect(page.locator("#name")).to_have_text(HOSTILE)
     assert page.title() == f"{HOSTILE} · looptap"
     assert page.locator("main img, main script, main a[href^='javascript'], main b").count() == 0
     legend = page.locator(".legendtext").all_text_contents()
     assert f"{HOSTILE}={HOSTILE}" in legend
 
 
-def test_five_hundred_runs_and_the_filter(page: playwright.Page, address: str, store: Path) -> None:
+def test_five_hundred_runs_and_the_filter(page: Page, address: str, store: Path) -> None:
     """The list holds hundreds of runs, newest first, and its filter takes words in any order."""
     backend = new_store(store)
     for index in range(500):
@@ -183,16 +183,16 @@ def test_five_hundred_runs_and_the_filter(page: playwright.Page, address: str, s
             start_ns=START_NS + index * 10**9,
         )
     page.goto(address)
-    playwright.expect(page.locator("#count")).to_have_text("500")
+    expect(page.locator("#count")).to_have_text("500")
     assert page.locator(".runs tbody tr td a").first.inner_text() == "run-499"
     page.get_by_role("searchbox").fill("odd run-12")
-    playwright.expect(page.locator("#count")).to_have_text("5 of 500")
+    expect(page.locator("#count")).to_have_text("5 of 500")
 
 
-def test_unknown_run_is_told(page: playwright.Page, browser: playwright.Browser, address: str, store: Path) -> None:
+def test_unknown_run_is_told(page: Page, browser: Browser, address: str, store: Path) -> None:
     """The page of a run that is not there says so, and what there is."""
     complete_run(new_store(store))
     lone = browser.new_page()  # the browser itself reports the 404 of the API on the console
     lone.goto(f"{address}/runs/calm-otter-13")
-    playwright.expect(lone.locator("#problem")).to_contain_text("did you mean 'calm-otter-12'?")
+    expect(lone.locator("#problem")).to_contain_text("did you mean 'calm-otter-12'?")
     lone.close()
