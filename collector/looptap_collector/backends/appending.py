@@ -7,7 +7,7 @@ gathered, or the run ends, they become one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -42,43 +42,52 @@ def columns_by_series(batch: Batch) -> dict[tuple[str, str], Columns]:
 
 
 def write_points(connection: Connection, run: str, columns: dict[tuple[str, str], Columns]) -> None:
-    """Read the rows of the series concerned, add to them in memory, and write them back; in three statements
-    if all exist."""
+    """Read the rows of the series concerned, add to them in memory, and write them back. The number of statements
+    does not depend on the number of series."""
     if not columns:
         return
     rows = _series_rows(connection, run, columns)
     summaries = {name: Summary.of(points) for name, points in columns.items()}
-    new = [name for name in columns if name not in rows]
-    if new:
-        connection.execute(
-            insert(tables.series),
-            [
-                {
-                    "run": run,
-                    "key": key,
-                    "context": context,
-                    "next_part": 0,
-                    "tail_part": 0,
-                    "tail_points": 0,
-                    **summaries[key, context].row(),
-                }
-                for key, context in new
-            ],
-        )
-        created = set(new)
+    created = [name for name in columns if name not in rows]
+    if created:
+        new = [{"run": run, "key": name[0], "context": name[1], **_EMPTY, **summaries[name].row()} for name in created]
+        connection.execute(insert(tables.series), new)
         rows = _series_rows(connection, run, columns)
-    else:
-        created = set()
-    changed, chunk_rows = [], []
+    for name in columns.keys() - set(created):
+        summaries[name] = _summary(rows[name]).then(summaries[name])
+    tails = _take_tails(connection, [rows[name] for name, points in columns.items() if _is_due(rows[name], points)])
+    chunk_rows: list[dict[str, Any]] = []
+    changed = []
     for name, points in columns.items():
-        row, summary = rows[name], summaries[name]
-        tail, added = _append(connection, row, points)
-        chunk_rows += added
-        if name not in created:
-            summary = _summary(row).then(summary)
-        changed.append({"series_id": row.id, **summary.row(), **tail})
+        state = _append(rows[name], tails.get(rows[name].id, []), points, chunk_rows)
+        changed.append({**state, **summaries[name].row()})
     connection.execute(insert(tables.chunk), chunk_rows)
-    _update_series(connection, changed)
+    connection.execute(_UPDATE_SERIES, changed)
+
+
+def merge_small_chunks(connection: Connection, run: str) -> None:
+    """Make one chunk of the small ones of every series: the run has ended, or has been given up."""
+    columns = tables.series.c
+    several = select(tables.series).where(columns.run == run, columns.next_part - columns.tail_part > 1)
+    rows = connection.execute(several).all()
+    # A run may have very many series; what is held in memory at once is a slice of them.
+    for start in range(0, len(rows), _NAMES_AT_ONCE):
+        some = rows[start : start + _NAMES_AT_ONCE]
+        tails = _take_tails(connection, some)
+        chunk_rows: list[dict[str, Any]] = []
+        states = [_append(row, tails[row.id][:-1], tails[row.id][-1], chunk_rows) for row in some]
+        connection.execute(insert(tables.chunk), chunk_rows)
+        connection.execute(_UPDATE_TAIL, states)
+
+
+_EMPTY = {"next_part": 0, "tail_part": 0, "tail_points": 0}
+_SUMMARY = [*Summary.__struct_fields__, "last_real", "min_real", "max_real"]
+_THIS_SERIES = update(tables.series).where(tables.series.c.id == bindparam("series_id"))
+_UPDATE_TAIL = _THIS_SERIES.values({name: bindparam(name) for name in _EMPTY})
+_UPDATE_SERIES = _THIS_SERIES.values({name: bindparam(name) for name in [*_EMPTY, *_SUMMARY]})
+_DELETE_TAIL = delete(tables.chunk).where(
+    tables.chunk.c.series_id == bindparam("of_series"), tables.chunk.c.part >= bindparam("from_part")
+)
 
 
 def _series_rows(connection: Connection, run: str, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row[Any]]:
@@ -94,64 +103,58 @@ def _summary(row: Row[Any]) -> Summary:
     return Summary(**{name: getattr(row, name) for name in Summary.__struct_fields__})
 
 
-def _update_series(connection: Connection, changed: list[dict[str, Any]]) -> None:
-    names = [name for name in changed[0] if name != "series_id"]
-    statement = update(tables.series).where(tables.series.c.id == bindparam("series_id"))
-    connection.execute(statement.values({name: bindparam(name) for name in names}), changed)
-
-
-def _append(connection: Connection, row: Row[Any], points: Columns) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """New chunks for the points, and the series' new tail. Takes the small chunks in when that makes a full
-    one, or when they have become many."""
+def _is_due(row: Row[Any], points: Columns) -> bool:
+    """The small chunks make a full one with these points, or have become many."""
     small = row.next_part - row.tail_part
-    if small and (row.tail_points + len(points) >= FULL_POINTS or small + 1 >= MOST_SMALL):
-        return _rewrite_tail(connection, row, [points])
-    return _as_chunks(row.id, row.next_part, row.tail_part, row.tail_points, points)
+    return bool(small and (row.tail_points + len(points) >= FULL_POINTS or small + 1 >= MOST_SMALL))
 
 
-def _rewrite_tail(
-    connection: Connection, row: Row[Any], more: list[Columns]
-) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    columns = tables.chunk.c
-    of_tail = (columns.series_id == row.id) & (columns.part >= row.tail_part)
-    blobs = connection.execute(select(columns.data).where(of_tail).order_by(columns.part)).scalars().all()
-    connection.execute(delete(tables.chunk).where(of_tail))
-    points = joined([*(Columns(*chunks.decode(blob)) for blob in blobs), *more])
-    return _as_chunks(row.id, row.tail_part, row.tail_part, 0, points)
-
-
-def _as_chunks(
-    series_id: int, next_part: int, tail_part: int, tail_points: int, points: Columns
-) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    rows = []
-    for part, piece in enumerate(points.cut(chunks.MAX_POINTS), start=next_part):
-        summary = Summary.of(piece)
-        rows.append(
-            {
-                "series_id": series_id,
-                "part": part,
-                "count": summary.count,
-                "nan_count": summary.nan_count,
-                "min": summary.min,
-                "max": summary.max,
-                "first_step": summary.first_step,
-                "last_step": summary.last_step,
-                "data": chunks.encode(piece.steps, piece.times_ns, piece.values),
-            }
+def _take_tails(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, list[Columns]]:
+    """The small chunks of these series by its id, in order; they are no longer in the store."""
+    tails: dict[int, list[Columns]] = {row.id: [] for row in rows}
+    ids = iter(tails)
+    of_series, of_chunk = tables.series.c, tables.chunk.c
+    while some := list(islice(ids, _NAMES_AT_ONCE)):
+        chosen = (
+            select(of_chunk.series_id, of_chunk.data)
+            .join(tables.series, of_series.id == of_chunk.series_id)
+            .where(of_series.id.in_(some), of_chunk.part >= of_series.tail_part)
+            .order_by(of_chunk.series_id, of_chunk.part)
         )
-    next_part += len(rows)
-    if len(points) >= FULL_POINTS:
-        tail_part, tail_points = next_part, 0
-    else:
-        tail_points += len(points)
-    return {"next_part": next_part, "tail_part": tail_part, "tail_points": tail_points}, rows
+        for series_id, blob in connection.execute(chosen):
+            tails[series_id].append(Columns(*chunks.decode(blob)))
+    if tails:
+        connection.execute(_DELETE_TAIL, [{"of_series": row.id, "from_part": row.tail_part} for row in rows])
+    return tails
 
 
-def merge_small_chunks(connection: Connection, run: str) -> None:
-    """Make one chunk of the small ones of every series: the run has ended, or has been given up."""
-    columns = tables.series.c
-    several = select(tables.series).where(columns.run == run, columns.next_part - columns.tail_part > 1)
-    for row in connection.execute(several).all():
-        tail, rows = _rewrite_tail(connection, row, [])
-        connection.execute(insert(tables.chunk), rows)
-        _update_series(connection, [{"series_id": row.id, **tail}])
+def _append(row: Row[Any], tail: list[Columns], points: Columns, chunk_rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Add chunks for the points, together with the tail where that was taken, and return what changes in the row."""
+    first = row.tail_part if tail else row.next_part
+    tail_points = 0 if tail else row.tail_points
+    together = joined([*tail, points])
+    pieces = together.cut(chunks.MAX_POINTS)
+    for part, piece in enumerate(pieces, start=first):
+        chunk_rows.append({"series_id": row.id, "part": part, **_chunk_row(piece)})
+    next_part = first + len(pieces)
+    if len(together) >= FULL_POINTS:
+        return {"series_id": row.id, "next_part": next_part, "tail_part": next_part, "tail_points": 0}
+    return {
+        "series_id": row.id,
+        "next_part": next_part,
+        "tail_part": row.tail_part,
+        "tail_points": tail_points + len(together),
+    }
+
+
+def _chunk_row(points: Columns) -> dict[str, Any]:
+    summary = Summary.of(points)
+    return {
+        "count": summary.count,
+        "nan_count": summary.nan_count,
+        "min": summary.min,
+        "max": summary.max,
+        "first_step": summary.first_step,
+        "last_step": summary.last_step,
+        "data": chunks.encode(points.steps, points.times_ns, points.values),
+    }
