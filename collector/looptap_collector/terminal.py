@@ -288,8 +288,9 @@ def sparkline(values: npt.NDArray[np.float64], width: int = 24) -> str:
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 
-def _dot(cells: npt.NDArray[np.int64], column: int, row: int) -> None:
-    cells[row // 4, column // 2] |= _DOTS[column % 2][row % 4]
+def _stroke(cells: npt.NDArray[np.int64], column: int, row: int, other: int) -> None:
+    for between in range(min(row, other), max(row, other) + 1):
+        cells[between // 4, column // 2] |= _DOTS[column % 2][between % 4]
 
 
 def plot(history: History, width: int = 64, height: int = 7) -> list[str]:
@@ -315,19 +316,18 @@ def plot(history: History, width: int = 64, height: int = 7) -> list[str]:
     rows = ((1 - share) * (4 * height - 1)).round().astype(np.int64)
 
     cells = np.zeros((height, width), np.int64)
-    before = (int(columns[0]), int(rows[0]))
+    at, height_at = int(columns[0]), int(rows[0])
     for column in np.unique(columns).tolist():
         inside = rows[columns == column]
-        # A straight line over the columns without a point, as a chart would draw it.
-        for between in range(before[0] + 1, column):
-            share_done = (between - before[0]) / (column - before[0])
-            _dot(cells, between, round(before[1] + (int(inside[0]) - before[1]) * share_done))
-        top, bottom = int(inside.min()), int(inside.max())
-        if before[0] == column - 1:
-            top, bottom = min(top, before[1]), max(bottom, before[1])
-        for row in range(top, bottom + 1):
-            _dot(cells, column, row)
-        before = (column, int(inside[-1]))
+        # A straight line from the last point, joined up in every column that it crosses.
+        start, rise = at, (int(inside[0]) - height_at) / max(1, column - at)
+        origin = height_at
+        for at in range(start + 1, column + 1):
+            reached = round(origin + rise * (at - start))
+            _stroke(cells, at, height_at, reached)
+            height_at = reached
+        _stroke(cells, column, int(inside.min()), int(inside.max()))
+        height_at = int(inside[-1])
     scale = [number(high), *[""] * (height - 2), number(low)]
     margin = max(len(text) for text in scale)
     lines = [
