@@ -62,11 +62,10 @@ class Registry:
         self.active = True
         off = set(disable)
         for name, load in discover():
-            if name in self.entries:
-                entry = self.entries[name]
-                entry.state = "waiting"
-            else:
-                entry = self.entries[name] = Entry(name, load)
+            entry = self.entries.setdefault(name, Entry(name, load))
+            if entry.state == "active":
+                continue
+            entry.state, entry.reason = "waiting", ""
             if name in off:
                 entry.state, entry.reason = "disabled", "switched off by the setting 'disable'"
             elif entry.hook is None:

@@ -92,7 +92,9 @@ def _tag(record: Tag) -> None:
 def _artifact(record: Artifact) -> None:
     _text("artifact name", record.name, VALUE_BYTES)
     _text("role of an artifact", record.role, ID_BYTES)
-    for optional in (record.path, record.kind, record.description, record.missing):
+    if record.kind is not None:
+        _text("kind of an artifact", record.kind, ID_BYTES)
+    for optional in (record.path, record.description, record.missing):
         if optional is not None:
             _text(f"artifact {record.name!r}", optional, VALUE_BYTES, at_least=0)
     _text("media type", record.media_type, JOURNAL_BYTES)

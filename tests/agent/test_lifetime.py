@@ -5,6 +5,7 @@ Each program prints a number after the call that recorded it has returned; what 
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -80,14 +81,16 @@ def test_kill_of_real_training(programs: Programs) -> None:
     time.sleep(1.7)
     process.kill()
     rest = process.communicate()[0]
-    printed = [float(word) for word in rest[: rest.rfind("\n")].split("\n")]
+    # Both ends may be cut in the middle of a number: one by the kill, one by the reader's buffer.
+    printed = [float(word) for word in rest.split("\n")[1:-1]]
     exported = programs.looptap("export", "latest", "--format", "jsonl", "-o", "-")
     assert exported.returncode == 0, exported.stderr
-    import json
-
     rows = [json.loads(line) for line in exported.stdout.splitlines()]
     losses = [row["value"] for row in rows if row["key"] == "loss"]
-    assert losses[1 : 1 + len(printed)] == printed
+    assert len(printed) > 100
+    begin = losses.index(printed[0])
+    assert losses[begin : begin + len(printed)] == printed
+    assert len(losses) <= begin + len(printed) + 1
 
 
 @pytest.mark.parametrize("handler", ["", "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))"])

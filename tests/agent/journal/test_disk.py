@@ -38,23 +38,22 @@ def test_full_disk_is_survived_and_left_behind(small_disk: Path, monkeypatch: py
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(700_000))
     writer = new_writer(small_disk / "journal", min_free=0.0)
-    step = 0
-    while writer.problem is None:
-        writer.append(point(step))
-        step += 1
-    assert "No space left" in writer.problem
-    for step in range(step, step + 500):  # noqa: B020 - goes on from where the disk was full
+    filled = 0
+    while "No space left" not in (writer.problem or ""):
+        writer.append(point(filled))
+        filled += 1
+    for step in range(filled, filled + 500):
         writer.append(point(step))
     assert len(writer.waiting(0)[1]) >= 500
     ballast.unlink()
-    writer.append(point(step + 1))
+    writer.append(point(filled + 500))
     assert writer.problem is None
     assert writer.waiting(0)[1] == []
     store = Store()
     courier = Courier("run-1", writer.journal, store, JournalReader(folder_of(writer)), writer)
     while courier.deliver_next():
         pass
-    assert store.steps() == list(range(step + 2))
+    assert store.steps() == list(range(filled + 501))
     assert_conserved(writer.position, store, writer.journal)
 
 
