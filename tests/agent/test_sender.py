@@ -76,7 +76,9 @@ def test_series_are_apart_by_key_and_context(writer: JournalWriter) -> None:
     writer.append(encode(Points(2, 6, {"a": float("-inf")}, {"group": "1", "rank": "0"})))
     writer.append(encode(Points(3, 7, {"a": 3.0})))
     assert send(writer, Watching()).stop(10)
-    found = {(series.key, tuple(sorted(series.context.items()))): series for batch in batches for series in batch.series}
+    found = {
+        (series.key, tuple(sorted(series.context.items()))): series for batch in batches for series in batch.series
+    }
     both = (("group", "1"), ("rank", "0"))
     assert set(found) == {("a", both), ("b", both), ("a", ())}
     assert memoryview(found["a", both].steps).cast("q").tolist() == [1, 2]
@@ -133,7 +135,9 @@ def test_failing_store_gets_the_same_batch_again(writer: JournalWriter, monkeypa
     assert_conserved(writer.position, store, writer.journal)
 
 
-def test_response_that_was_lost_is_not_a_second_delivery(writer: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_that_was_lost_is_not_a_second_delivery(
+    writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A store that stores and then raises has each record once."""
     monkeypatch.setattr("looptap.sender.BACKOFF_BASE_SECONDS", 0.001)
 
@@ -267,7 +271,9 @@ def test_files_become_artifacts_in_their_place(writer: JournalWriter) -> None:
         writer.append(encode(File(f"/tmp/{step}.pt", f"{step}.pt", step, 10, step)))
     assert send(writer, store).stop(10)
     assert seen == list(range(1, 11))
-    assert [record.name for record in store.records if isinstance(record, Artifact)] == [f"{step}.pt" for step in range(10)]
+    assert [record.name for record in store.records if isinstance(record, Artifact)] == [
+        f"{step}.pt" for step in range(10)
+    ]
     assert_conserved(writer.position, store, writer.journal)
 
 

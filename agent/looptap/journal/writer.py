@@ -44,6 +44,9 @@ RING_BYTES = 4 * 2**20
 RESERVE_BYTES = 8 * 2**20
 RETRY_SECONDS = 1.0
 
+_pack_head = FRAME_HEAD.pack
+_pack_body = FRAME_BODY.pack
+
 # What append finds: it may write at once; somebody on this thread is in the middle of a write; or it has to look closer.
 _READY, _WRITING, _CAREFUL = 0, 1, 2
 
@@ -146,8 +149,8 @@ class JournalWriter:
             # Taken before the write: an interrupt from here on leaves a number that is missing, never one that is used twice.
             self._next = seq + count
             try:
-                body = FRAME_BODY.pack(seq, count) + payload
-                frame = FRAME_HEAD.pack(FRAME_MAGIC, len(payload), crc32(body, self._checksum_start)) + body
+                body = _pack_body(seq, count) + payload
+                frame = _pack_head(FRAME_MAGIC, len(payload), crc32(body, self._checksum_start)) + body
                 size = len(frame)
                 if os.write(self._fd, frame) != size:
                     raise OSError("short write")

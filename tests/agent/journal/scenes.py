@@ -86,7 +86,9 @@ class Store:
         self.next[batch.journal] = batch.next
 
     def keep_file(self, file: File) -> Artifact:
-        return Artifact(name=file.name, time_ns=file.time_ns, size_bytes=file.size_bytes, missing="test", path=file.path)
+        return Artifact(
+            name=file.name, time_ns=file.time_ns, size_bytes=file.size_bytes, missing="test", path=file.path
+        )
 
     def close(self) -> None:
         return None

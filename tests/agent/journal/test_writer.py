@@ -182,7 +182,10 @@ def test_two_processes_of_one_run_are_apart(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, str(tmp_path / "journal"), str(base)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": _TESTS},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": _TESTS},
         )
         for base in (0, 10_000)
     ]
