@@ -46,6 +46,9 @@ STATUS_STYLES = {
 TRENDS = 24
 PLOTS = 3
 
+#: A live agent is heard from much more often.
+SILENCE_NS = 60 * 10**9
+
 # CSI and the like, then the strings that run to BEL or ST (titles, clipboard, links), then any control
 # character left.
 _ESCAPES = re.compile(
@@ -106,12 +109,17 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
         status_text(run),
         Text(f"({printable(run.run)})", style="dim"),
     )
-    where = " on ".join(printable(item) for item in (identity.user, identity.host) if item)
-    facts = [f"started {local_time(run.started_ns)}", f"took {took(duration_seconds(run))}"]
-    facts += (
-        [f"experiment {printable(run.experiment)}", where] if where else [f"experiment {printable(run.experiment)}"]
-    )
-    out.print(Text(" · ".join(facts)))
+    is_running = run.status == "running"
+    heard_ns = run.heartbeat_ns or run.started_ns
+    facts = [
+        f"started {local_time(run.started_ns)}",
+        f"{'running for' if is_running else 'took'} {took(duration_seconds(run))}",
+        # A program that was killed cannot say so; until somebody finds its journal, silence is all there is to see.
+        f"not heard from since {local_time(heard_ns)}" if is_running and time.time_ns() - heard_ns > SILENCE_NS else "",
+        f"experiment {printable(run.experiment)}",
+        " on ".join(printable(item) for item in (identity.user, identity.host) if item),
+    ]
+    out.print(Text(" · ".join(fact for fact in facts if fact)))
     if identity.command:
         out.print(Text("$ " + printable(" ".join(identity.command)), style="dim"))
     if run.error:

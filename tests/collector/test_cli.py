@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import click
@@ -75,6 +76,16 @@ def test_show_as_json(backend: Backend) -> None:
     assert record["params"]["seed"]["value"] == 2**63 + 1
     assert record["delivery"]["in_journal"] == 5
     assert record["delivery"]["emitted"] == recording.next + 5
+
+
+def test_silence_is_told(backend: Backend) -> None:
+    """A run that is said to be running but has long not been heard from shows since when."""
+    recording = Recording(backend, "silent")
+    assert "running for 1.0 s · not heard from since 20" in looptap("show").stdout
+    recording.end()
+    assert "not heard from" not in looptap("show").stdout
+    Recording(backend, "live", start_ns=time.time_ns())
+    assert "not heard from" not in looptap("show").stdout
 
 
 def test_losses_are_named(backend: Backend) -> None:
