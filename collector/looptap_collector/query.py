@@ -104,6 +104,11 @@ def interest(row: SeriesRow) -> tuple[int, str, list[tuple[str, str]]]:
     return place, row.key, sorted(row.context.items())
 
 
+def is_chosen(source: str) -> bool:
+    """Whether the user chose this param, as opposed to a framework being found set to it."""
+    return source in ("user", "argparse", "default", "constant")
+
+
 def main_loss(rows: Sequence[SeriesRow]) -> SeriesRow | None:
     """The series whose last value a list of runs shows; None when no series looks like an objective."""
     best = min(rows, key=interest, default=None)

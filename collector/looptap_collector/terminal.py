@@ -29,6 +29,7 @@ from looptap_collector.query import (
     accounts,
     duration_seconds,
     interest,
+    is_chosen,
     is_loss,
     main_loss,
     series_labels,
@@ -128,7 +129,7 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
     params = backend.params(run.run)
     if params:
         table = _table("param", "value", "source")
-        for param in params:
+        for param in sorted(params, key=lambda param: (not is_chosen(param.source), param.key)):
             table.add_row(Text(printable(param.key)), Text(setting(param.value)), Text(printable(param.source), "dim"))
         out.print(table)
     _show_metrics(out, backend, run)

@@ -78,6 +78,15 @@ def test_show_as_json(backend: Backend) -> None:
     assert record["delivery"]["emitted"] == recording.next + 5
 
 
+def test_what_the_user_chose_comes_first(backend: Backend) -> None:
+    """Params that the user chose stand before those that a framework was found set to."""
+    recording = Recording(backend, "ordered")
+    recording.params({"a.framework": 1}, source="torch")
+    recording.params({"z_chosen": 2}, source="constant")
+    text = looptap("show").stdout
+    assert text.index("z_chosen") < text.index("a.framework")
+
+
 def test_silence_is_told(backend: Backend) -> None:
     """A run that is said to be running but has long not been heard from shows since when."""
     recording = Recording(backend, "silent")

@@ -55,12 +55,15 @@ export class Chart {
       });
       if (points.odd.length) traces.push(oddMarks(points));
     }
+    const steps = [...this.series.values()].flatMap(({ points }) => (points ? [points.steps[0], points.steps.at(-1)] : []));
+    const isShort = Math.max(...steps) - Math.min(...steps) < 6; // there are no half steps to be named
+    const isOnePoint = traces.every((trace) => trace.x.length < 2);
     const layout = {
       margin: { l: 52, r: 10, t: 8, b: legend ? 56 : 34 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: style("--quiet"), size: 11 }, hovermode: legend ? "x" : "closest", uirevision: "keep", dragmode: "zoom",
       hoverlabel: { bgcolor: style("--card"), bordercolor: style("--line"), font: { color: style("--ink") } },
-      xaxis: { gridcolor: style("--grid"), zeroline: false, title: { text: legend ? "" : "step", standoff: 4 }, tickformat: ",d", nticks: 6 },
-      yaxis: { gridcolor: style("--grid"), zeroline: false, type: this.isLog ? "log" : "linear", nticks: 6, exponentformat: "e" },
+      xaxis: { gridcolor: style("--grid"), zeroline: false, title: { text: legend ? "" : "step", standoff: 4 }, tickformat: ",d", ...(isShort ? { dtick: 1 } : { nticks: 6 }) },
+      yaxis: { gridcolor: style("--grid"), zeroline: false, type: this.isLog ? "log" : "linear", nticks: 6, exponentformat: "e", rangemode: isOnePoint ? "tozero" : "normal" },
       legend: { orientation: "h", y: -0.16, font: { size: 11 } },
     };
     return window.Plotly.react(this.plot, traces, layout, { displaylogo: false, displayModeBar: false, responsive: true });

@@ -58,8 +58,11 @@ function silence(run) {
   return quiet > 60_000 && `not heard from since ${when(run.heartbeat)}`;
 }
 
+// What the user chose comes before what the framework was found to be set to; by key within each.
+const isOfFramework = (param) => !["user", "argparse", "default", "constant"].includes(param.source);
+
 function showParams(params) {
-  const entries = Object.entries(params);
+  const entries = Object.entries(params).sort(([, a], [, b]) => isOfFramework(a) - isOfFramework(b));
   byId("param-count").textContent = entries.length || "";
   fill("#params tbody", entries.map(([key, param]) => {
     const value = element("td", setting(param.value), "mono");
@@ -73,7 +76,7 @@ function showArtifacts(artifacts) {
   fill("#artifacts tbody", artifacts.map((artifact) => {
     const name = element("td", artifact.name);
     name.title = artifact.path ?? "";
-    const digest = element("td", artifact.digest ? null : `not kept: ${artifact.missing}`, "mono");
+    const digest = element("td", artifact.digest ? null : `not kept: ${artifact.missing}`, "mono source");
     if (artifact.digest) {
       const link = element("a", artifact.digest.slice(0, 12));
       link.href = `/api/runs/${which}/artifacts/${encodeURIComponent(artifact.digest)}`;
@@ -81,7 +84,7 @@ function showArtifacts(artifacts) {
       link.title = `download · ${artifact.digest}`;
       digest.append(link);
     }
-    return row(name, element("td", artifact.role), element("td", size(artifact.size_bytes), "num"), digest);
+    return row(name, element("td", artifact.role, "source"), element("td", size(artifact.size_bytes), "num"), digest);
   }), "No files.", 4);
 }
 
