@@ -109,17 +109,22 @@ class TorchIntegration(Integration):
         closure = self.closure
         if (closure is not None and closure.is_repeating) or self.record.is_suppressed():
             return
-        tensors = call.args[0] if call.args else call.kwargs.get("tensors")
+        args = call.args
+        tensors = args[0] if args else call.kwargs.get("tensors")
         if isinstance(tensors, torch.Tensor):
-            losses = [self._loss(tensors, 0)]
-        else:
-            losses = [self._loss(tensor, index) for index, tensor in enumerate(tensors or ())]
-        del tensors
+            loss = self._loss(tensors, 0)
+            del args, tensors
+            yield
+            if loss is not None and call.error is None:
+                self._gather(loss[0], loss[1])
+            return
+        losses = [self._loss(tensor, index) for index, tensor in enumerate(tensors or ())]
+        del args, tensors
         yield
         if call.error is None:
             for loss in losses:
                 if loss is not None:
-                    self._gather(*loss)
+                    self._gather(loss[0], loss[1])
 
     def _loss(self, tensor: Any, index: int) -> tuple[CallSite, Scalar] | None:
         """Where this loss is backwarded, and its value before any scaling; None when it is no loss of a step."""
@@ -157,6 +162,10 @@ class TorchIntegration(Integration):
             self.optimizers.exists(call.instance)
 
     def before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if len(args) == 1 and not kwargs:
+            if self.closure is not None:  # of a step that raised
+                self.closure = None
+            return None
         if torch.compiler.is_compiling():
             return None
         self.closure = None
@@ -176,10 +185,12 @@ class TorchIntegration(Integration):
         """An optimizer step is over: everything that belongs to it is written now, at once."""
         now = time.perf_counter()
         record = self.record
-        record.begin()
-        if record.generation != self.generation:
-            self._new_run()
-        known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer, frame)
+        known = self.optimizers.known.get(id(optimizer))
+        if known is None or record.generation != self.generation:
+            record.begin()
+            if record.generation != self.generation:
+                self._new_run()
+            known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer, frame)
         rounds = self.rounds
         values, apart = rounds.complete(known, known.context is None)
         step = rounds.step
@@ -201,7 +212,7 @@ class TorchIntegration(Integration):
             own["grad_norm"] = norms[0]
             for index, norm in enumerate(norms[1:], 1):
                 self._write({"grad_norm": norm}, step, {**(known.context or {}), "call": str(index)})
-        for context, rate in known.rates.changed(optimizer.param_groups):
+        for context, rate in known.rates.changed(optimizer.param_groups) or ():
             value = rate if isinstance(rate, float) else self.scalars.read(rate)
             if value is None:
                 continue
@@ -210,8 +221,11 @@ class TorchIntegration(Integration):
             else:
                 self._write({"lr": value}, step, context)
         if values:
-            self._write(values, step, None)
-        if own and own is not values:
+            if self.scalars.has_device:
+                self._write(values, step, None)
+            else:
+                record.metrics(values, step)  # type: ignore[arg-type]
+        if own is not values and own:
             self._write(own, step, known.context)
         if apart:
             self._write(apart, step, known.context or {"optimizer": type(optimizer).__name__})

@@ -14,12 +14,12 @@ class LearningRates:
         self._context = context
         self._last: list[Any] = []
 
-    def changed(self, groups: list[dict[str, Any]]) -> list[tuple[Context, Any]]:
-        """Context and rate (a float or a tensor) of each group whose rate differs from last time; all at first."""
+    def changed(self, groups: list[dict[str, Any]]) -> list[tuple[Context, Any]] | None:
+        """Context and rate (a float or a tensor) of each group whose rate differs from last time; all at first. None: none."""
         last = self._last
         if len(last) != len(groups):
             last = self._last = [None] * len(groups)
-        found = []
+        found: list[tuple[Context, Any]] | None = None
         for index, group in enumerate(groups):
             rate = group.get("lr")
             before = last[index]
@@ -40,6 +40,8 @@ class LearningRates:
                 if rate == before:
                     continue
                 last[index] = rate
+            if found is None:
+                found = []
             found.append((self._group_context(index, group, len(groups)), rate))
         return found
 

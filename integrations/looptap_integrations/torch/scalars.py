@@ -130,14 +130,18 @@ class Scalars:
     def read(self, tensor: Any) -> Scalar | None:
         """The tensor's number, or a reading of it; None when there is none to be had (several elements, complex, a
         tensor spread over machines, a graph under capture)."""
-        if type(tensor) is not torch.Tensor and not _is_plain(tensor):
-            return None
-        if tensor.numel() != 1 or tensor.is_complex() or tensor.is_sparse:
-            return None
-        if tensor.is_cpu:
+        if type(tensor) is not torch.Tensor:
+            if not _is_plain(tensor):
+                return None
             with torch._C.DisableTorchFunctionSubclass():
-                return float(tensor.item())
-        return self._queue(tensor)
+                tensor = tensor.detach().as_subclass(torch.Tensor)
+        if not tensor.is_cpu:
+            return self._queue(tensor)
+        try:
+            value = tensor.item()
+        except (RuntimeError, NotImplementedError):  # several elements, or a layout that has none
+            return None
+        return value if type(value) is float else _real(value)
 
     def later(self, values: dict[str, Scalar], emit: Emit) -> None:
         """Call ``emit`` with the numbers once all of them are there; in the order of these calls."""
@@ -170,6 +174,8 @@ class Scalars:
 
     def _queue(self, tensor: torch.Tensor) -> Reading | None:
         device = self._device
+        if tensor.numel() != 1 or tensor.is_complex() or tensor.layout is not torch.strided or tensor.is_meta:
+            return None
         if device.is_capturing(tensor):
             return None
         self.has_device = True
@@ -187,3 +193,7 @@ def _is_plain(tensor: Any) -> bool:
     other machines; all others hold their number themselves."""
     kind = type(tensor)
     return issubclass(kind, torch.Tensor) and kind.__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+
+
+def _real(value: object) -> float | None:
+    return float(value) if isinstance(value, (bool, int)) else None

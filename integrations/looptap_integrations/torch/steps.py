@@ -29,7 +29,8 @@ class Rounds(Generic[Value]):
         #: Backward passes since the last step, by call site.
         self.counts: dict[object, int] = {}
         self._stepped: set[object] = set()
-        self._written: set[object] = set()
+        #: Call sites whose losses were handed out in this round.
+        self._written: dict[object, int] = {}
         self._names: dict[str, Value] = {}
         self._apart: set[tuple[str, object]] = set()
 
@@ -37,7 +38,7 @@ class Rounds(Generic[Value]):
         """A new run begins: steps count from 0 again. What is pending stays; it belongs to the first step."""
         self.step = -1
         self._stepped.clear()
-        self._written.clear()
+        self._written = {}
         self._names = {}
         self._apart.clear()
 
@@ -58,15 +59,21 @@ class Rounds(Generic[Value]):
         ``is_alone`` says that the program has no other optimizer at hand.
         """
         values, self.pending = self.pending, {}
-        counts, stepped, written = self.counts, self._stepped, self._written
-        if self.step < 0 or optimizer in stepped or (is_alone and not written.isdisjoint(counts)):
+        counts, self.counts = self.counts, {}
+        stepped, written = self._stepped, self._written
+        if len(stepped) == 1 and optimizer in stepped and not self._apart:
+            # The plain loop: what follows, without the detours.
+            self.step += 1
+            self._written = counts
+            self._names = values
+            return values, None
+        if self.step < 0 or optimizer in stepped or (is_alone and not written.keys().isdisjoint(counts)):
             self.step += 1
             stepped.clear()
-            written.clear()
+            written = self._written = {}
             self._names = {}
         stepped.add(optimizer)
         written.update(counts)
-        counts.clear()
         apart: dict[str, Value] | None = None
         names = self._names
         if names or self._apart:
@@ -83,16 +90,16 @@ class Rounds(Generic[Value]):
     def take(self) -> tuple[dict[str, Value], list[object]]:
         """What is pending and its call sites, in order; nothing is pending afterwards."""
         values, self.pending = self.pending, {}
-        sites = list(self.counts)
-        self.counts.clear()
+        counts, self.counts = self.counts, {}
+        sites = list(counts)
         return values, sites
 
     def backward_is_step(self, site: object) -> int:
         """There is no optimizer: a backward pass from this call site is a step, or part of the one under way. Its number."""
         if self.step < 0 or site in self._written:
             self.step += 1
-            self._written.clear()
+            self._written = {}
             self._stepped.clear()
             self._names = {}
-        self._written.add(site)
+        self._written[site] = 1
         return self.step
