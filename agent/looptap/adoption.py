@@ -9,6 +9,7 @@ short at any instant and done again by anybody.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from looptap.journal.writer import JournalWriter
 from looptap.sinks import Sink
 
 KILLED = "process ended without saying so"
-_SURVEY_BYTES = 2**20
+_SURVEY_BYTES = 8 * 1024
 
 
 @dataclass
@@ -114,6 +115,7 @@ def _survey(folder: Path, meta: JournalMeta) -> _Left:
         for _, _, record in records:
             has_ended = has_ended or isinstance(record, RunEnded)
             last_ns = max(last_ns, _time_ns(record))
+        time.sleep(0)  # a training may be running in this process
     return _Left(reader.next, has_ended, last_ns, reader.held)
 
 

@@ -157,6 +157,7 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
     """Records ``first`` … ``next - 1`` of one journal, less those that were lost on the way.
 
     ``dropped`` are the journal's totals by reason as far as known. ``heartbeat_ns`` is when the agent was last alive.
+    A batch with ``first == next`` carries no records: it only tells these two, and a store never refuses it.
     """
 
     run: str

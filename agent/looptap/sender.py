@@ -110,11 +110,11 @@ class Sender:
     def _wait_for(self, position: int, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         with self._progress:
+            self._hurry.set()
             while not self._is_delivered(position):
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._thread.is_alive():
                     return False
-                self._hurry.set()
                 # Not longer at once: a thread that has died in a fork or at shutdown notifies nobody.
                 self._progress.wait(min(left, 0.1))
         return True
@@ -128,8 +128,8 @@ class Sender:
         except OSError as error:
             self._error = f"the journal's folder cannot be made durable: {error}"
         while True:
-            # A first failure is only reported after a pause that is short when somebody is waiting for us.
-            self._hurry.wait(pause)
+            # The end of the program waits for us for a few seconds only: no long pause then.
+            self._hurry.wait(pause if self._stop_by is None else min(pause, BACKOFF_BASE_SECONDS))
             self._hurry.clear()
             try:
                 self._deliver_all()

@@ -204,6 +204,28 @@ def test_rejection_because_somebody_else_delivered_loses_nothing(writer: Journal
     assert_conserved(writer.position, store, writer.journal)
 
 
+def test_store_that_forgot_the_run_costs_no_records(writer: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that was deleted under the run rejects what follows; that is told, and the records wait in the journal."""
+    monkeypatch.setattr("looptap.sender.BACKOFF_BASE_SECONDS", 0.001)
+
+    class Forgetting(Store):
+        def deliver(self, batch: Batch) -> None:
+            if batch.first > self.next[batch.journal]:
+                raise Rejected("a run that never started")
+            super().deliver(batch)
+
+    store = Forgetting()
+    sender = send(writer, store)
+    assert sender.flush(10)
+    store.next.clear()
+    writer.append(point(0))
+    assert sender.stop(0.3) is False
+    assert "the store has lost records" in (sender.state().error or "")
+    assert writer.dropped == {}
+    assert sender.state().in_journal == 1
+    assert tail_position(folder_of(writer)) == 2
+
+
 def test_hanging_store_does_not_hold_the_exit(writer: JournalWriter) -> None:
     """stop() gives up after its time; the records stay in the journal and the next one delivers them."""
     release = threading.Event()

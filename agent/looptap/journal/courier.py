@@ -28,6 +28,10 @@ _CHUNK_BYTES = 8 * 1024
 _FILE_ATTEMPTS = 3
 
 
+class StoreForgot(Exception):
+    """The store no longer has what it acknowledged."""
+
+
 class Courier:
     """Used by one thread at a time. ``writer`` is the live journal's, or None for one whose owner is dead."""
 
@@ -168,8 +172,13 @@ class Courier:
         self._move_to(end)
 
     def _rejected(self, records: list[Numbered], batch: Batch) -> None:
-        self._sending = None
         position = self.sink.position(self._journal)
+        if position < self.position:
+            # It was deleted or put back to an earlier state under us. That is no fault of the records: they wait.
+            raise StoreForgot(
+                f"the store has lost records that it had: it is at {position}, and was at {self.position}"
+            )
+        self._sending = None
         if position > self.position:
             # It is not the records: somebody else has delivered (some of) them.
             while self._unsent and self._unsent[0][0] < position:

@@ -28,6 +28,7 @@ from looptap.journal.frames import (
     FRAME_BODY,
     FRAME_HEAD,
     FRAME_MAGIC,
+    HEADER_BYTES,
     MAX_PAYLOAD,
     checksum_start,
     encode,
@@ -91,6 +92,7 @@ class JournalWriter:
         self._next = first
         self._fd = -1
         self._size = 0
+        self._path: Path | None = None
         self._attempt = 0
         self._ring: deque[Waiting] = deque()
         self._ring_bytes = 0
@@ -186,7 +188,7 @@ class JournalWriter:
         """Try to write what waits in memory and the totals of what was dropped. Called now and then by the sender."""
         with self._lock:
             if self._state == _CAREFUL:
-                self._settle()
+                self._settle(with_totals=True)
 
     def waiting(self, start: int) -> tuple[int, list[Waiting]]:
         """The position, and what is in memory only from the record ``start`` on, in order.
@@ -208,7 +210,7 @@ class JournalWriter:
             if self._closed or self._state == _WRITING:
                 return
             self._retry_at = 0.0
-            self._settle()
+            self._settle(with_totals=True)
             for item in self._ring:
                 self._count_dropped("journal_full" if self._owned else "no_journal", item.takes)
             self._ring.clear()
@@ -259,14 +261,14 @@ class JournalWriter:
         if self._state != _WRITING:
             self._settle()
 
-    def _settle(self) -> None:
+    def _settle(self, *, with_totals: bool = False) -> None:
         """Take in what was deferred, write what waits if it is time to, and find out whether appends may be quick again."""
         try:
             while True:
                 self._state = _WRITING
                 while self._deferred:
                     self._take(*self._deferred.popleft())
-                self._write_waiting()
+                self._write_waiting(with_totals)
                 healthy = self._fd >= 0 and not self._ring and not self._over_limit and not self._closed
                 self._state = _READY if healthy and not self._totals_due else _CAREFUL
                 if not self._deferred:
@@ -320,15 +322,17 @@ class JournalWriter:
             self._ring_bytes -= len(item.payload)
             self._count_dropped("journal_full", item.takes)
 
-    def _write_waiting(self) -> None:
+    def _write_waiting(self, with_totals: bool) -> None:
         """Write the ring, and before it the totals of what is missing, so that a reader knows the reason of a gap before it
-        meets the gap."""
-        if self._owned is None or self._closed or not (self._ring or self._totals_due or self._fd < 0):
+        meets the gap. Without a record to follow, totals are only written when asked for: a full journal that refuses every
+        point must not grow by what it says about them."""
+        has_work = self._ring or self._fd < 0 or (with_totals and self._totals_due)
+        if self._owned is None or self._closed or not has_work:
             return
         if self._fd < 0 and time.monotonic() < self._retry_at:
             return
         try:
-            if self._totals_due:
+            if self._totals_due and (self._ring or with_totals):
                 self._totals_due = False
                 try:
                     totals = encode(Dropped(dict(self.dropped)))
@@ -364,7 +368,13 @@ class JournalWriter:
 
     def _give_up_segment(self, error: BaseException) -> None:
         """A write into it raised. After an error of the disk the next attempt waits; after an interrupt it does not."""
+        is_empty = self._fd >= 0 and self._size == HEADER_BYTES
         self._close_segment()
+        if is_empty and self._path is not None:
+            # Its only frame waits in memory. A disk that is full for days must not collect a file for every attempt.
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        self._attempt += 1
         if isinstance(error, OSError):
             self._retry_at = time.monotonic() + RETRY_SECONDS
             self.problem = f"the journal cannot be written, new records are kept in memory: {_reason(error)}"
@@ -393,6 +403,7 @@ class JournalWriter:
                 os.unlink(path)
             raise
         self._size = len(header)
+        self._path = path
         self._fd = fd
 
     def _close_segment(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal.scenes import Store, assert_conserved, folder_of, new_writer, point
+from agent.journal.scenes import Store, assert_conserved, folder_of, new_writer, point, steps
 from looptap.journal import writer as writing
 from looptap.journal.courier import Courier
 from looptap.journal.reader import JournalReader
@@ -111,6 +111,22 @@ def test_file_size_limit_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monk
         pass
     assert store.steps() == list(range(1000))
     assert_conserved(writer.position, store, writer.journal)
+
+
+def test_disk_that_stays_full_collects_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a write is tried in vain, no file is left behind for it."""
+    monkeypatch.setattr(writing, "RETRY_SECONDS", 0.0)
+    writer = new_writer(tmp_path / "journal")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))  # room for a header and a torn frame
+    try:
+        for step in range(100):
+            writer.append(point(step))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(list(folder_of(writer).glob("*.ltj"))) == 1
+    writer.append(point(100))
+    assert steps(folder_of(writer)) == list(range(101))
 
 
 _SHIM = r"""

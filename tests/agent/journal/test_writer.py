@@ -214,6 +214,22 @@ def test_over_the_limit_points_stop_and_the_rest_goes_on(tmp_path: Path) -> None
     assert writer.position == 1002 == 2 + len(written) + writer.dropped["journal_full"]
 
 
+def test_full_journal_does_not_grow_by_what_it_refuses(tmp_path: Path) -> None:
+    """Once the limit is reached, refused points leave no bytes behind; the sender's visit writes their totals once."""
+    writer = new_writer(tmp_path / "journal", segment_bytes=4096, max_bytes=8192)
+    while not writer.dropped:
+        writer.append(point(0))
+    folder = folder_of(writer)
+    before = sum(path.stat().st_size for path in folder.iterdir())
+    for _ in range(1000):
+        writer.append(point(0))
+    assert sum(path.stat().st_size for path in folder.iterdir()) == before
+    writer.settle()
+    writer.settle()
+    assert contents(folder)[-1] == (writer.position, 0, Dropped({"journal_full": 1001}))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < before + 100
+
+
 def test_room_again_means_points_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When delivered segments go, the journal takes points again, and says so by having no problem."""
     monkeypatch.setattr(writing, "RETRY_SECONDS", 0.0)
