@@ -61,6 +61,9 @@ def main() -> None:
 def commands(context: click.Context) -> None:
     """Auto-logging for deep learning: what a training program did, on record."""
     if context.invoked_subcommand not in (None, "run"):
+        from looptap.reading import in_journal
+
+        context.obj = in_journal
         # Whatever a killed run left behind is in the store before anything is read from it.
         deliver(quiet=context.invoked_subcommand != "sync")
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
-
-from packaging.requirements import Requirement
 
 from looptap import registry, settings
 

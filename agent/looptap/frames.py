@@ -7,15 +7,14 @@ dict that an earlier ``locals()`` gave to the program. Neither may happen, so no
 
 from __future__ import annotations
 
+import dis
 import inspect
 import sys
 from collections.abc import Iterator
-from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, GetSetDescriptorType, ModuleType
 from typing import Any
 
 _DEPTH_LIMIT = 50
-#: A function that uses one of these may hold the dict that reading its locals would change.
-_SNAPSHOT_TAKERS = {"locals", "vars", "eval", "exec", "dir"}
 #: Values without variables of the program in them.
 _CLOSED = (ModuleType, FunctionType, BuiltinFunctionType, type, str, bytes, int, float, type(None))
 
@@ -23,12 +22,12 @@ _CLOSED = (ModuleType, FunctionType, BuiltinFunctionType, type, str, bytes, int,
 def local_variables(frame: FrameType) -> dict[str, Any]:
     """Names and values of the locals, as a copy (of a module: of its globals).
 
-    Empty for a function, before Python 3.13, that calls ``locals()`` or the like itself.
+    Empty for a function, before Python 3.13, that calls ``locals()`` or ``vars()`` itself.
     """
     code = frame.f_code
     if sys.version_info >= (3, 13) or not code.co_flags & inspect.CO_OPTIMIZED:
         return dict(frame.f_locals)
-    if not _SNAPSHOT_TAKERS.isdisjoint(code.co_names):
+    if _takes_snapshots(code):
         return {}
     snapshot = frame.f_locals
     copy = dict(snapshot)
@@ -36,6 +35,21 @@ def local_variables(frame: FrameType) -> dict[str, Any]:
     if sys.getrefcount(snapshot) <= 3:
         snapshot.clear()
     return copy
+
+
+def _takes_snapshots(code: CodeType) -> bool:
+    """Whether the function may hold the dict that reading its locals would change."""
+    if "locals" not in code.co_names and "vars" not in code.co_names:
+        return False
+    instructions = iter(dis.get_instructions(code))
+    for instruction in instructions:
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            if instruction.argval == "locals":
+                return True
+            # vars() gives the locals, vars(args) does not.
+            if instruction.argval == "vars" and next(instructions).opname.startswith(("PRECALL", "CALL")):
+                return True
+    return False
 
 
 def outward(frame: FrameType | None) -> Iterator[FrameType]:
@@ -68,11 +82,11 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield f"{name}.{index}", item
         return
     if not issubclass(kind, dict):
-        try:
-            # Not vars(): a proxy's __dict__ is the program's code, and looking must not run it.
-            value = object.__getattribute__(value, "__dict__")
-        except AttributeError:
+        # Not vars(): a proxy's __dict__ is the program's code, and looking must not run it.
+        descriptor = next((vars(base)["__dict__"] for base in kind.__mro__ if "__dict__" in vars(base)), None)
+        if type(descriptor) is not GetSetDescriptorType:
             return
+        value = descriptor.__get__(value)
     if type(value) is dict and len(value) <= 1000:
         yield from [(key, item) for key, item in value.items() if type(key) is str]
 

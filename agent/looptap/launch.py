@@ -49,7 +49,7 @@ def _run(program: Any, settings: dict[str, Any]) -> int:
     looptap.autolog(**settings)
     try:
         program()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the user's program may raise anything, and it is printed as python would
         # Ours are the outermost frames; the user's traceback begins behind them, as if we were not there.
         traceback = error.__traceback__
         while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):

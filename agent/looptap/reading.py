@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from looptap.journal.folder import Unusable, find_journals
+from looptap.journal.folder import Unusable, find_journals, read_meta
 from looptap.journal.reader import unread
 from looptap.session import SESSION
 from looptap.settings import journal_root, resolve_store
@@ -224,6 +224,17 @@ _RUN_COLUMNS = (
     "script",
     "git_commit",
 )
+
+
+def runs_with_journals() -> set[str]:
+    """Ids of the runs that have a journal on this machine: they are under way here, or wait to be delivered."""
+    root = journal_root()
+    found = set()
+    with suppress(Unusable, OSError):
+        for folder in find_journals(root) if root is not None else []:
+            with suppress(Unusable):
+                found.add(read_meta(folder).run)
+    return found
 
 
 def in_journal(journal: str, position: int) -> int:

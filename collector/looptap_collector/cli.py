@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,10 +43,17 @@ def _store_option(command: _Command) -> _Command:
 
 @contextmanager
 def opened(store: str | None) -> Iterator[Backend]:
-    """The backend of the store that ``--store`` or the settings name, closed afterwards."""
+    """The backend of the store that ``--store`` or the settings name, closed afterwards. Runs that have fallen silent are
+    marked first."""
+    from looptap.reading import runs_with_journals
+    from looptap_collector.liveness import mark_lost
+
     folder = store_folder(store)
     backend = _open(folder)
     try:
+        # A store that can only be read is still worth reading.
+        with suppress(Exception):
+            mark_lost(backend, runs_with_journals())
         yield backend
     finally:
         backend.close()

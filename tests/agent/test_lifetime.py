@@ -12,6 +12,7 @@ import subprocess
 import time
 
 import pytest
+
 from programs import Programs, assert_conserved
 
 LOGS = """

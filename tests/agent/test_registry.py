@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-from programs import Programs
 
 from looptap.recorder import Recorder
-from looptap.registry import Registry, supported
 from looptap.redaction import Redactor
+from looptap.registry import Registry, supported
+from programs import Programs
 
 STEPS = {
     "import torch": "import torch",

@@ -29,7 +29,7 @@ def test_runs_lists_newest_first(backend: Backend) -> None:
     Recording(backend, "brave-lynx-2", start_ns=START_NS + 10**9)
     lines = [line.split() for line in looptap("runs").stdout.splitlines() if "-" in line]
     assert [line[0] for line in lines] == ["brave-lynx-2", "calm-otter-12"]
-    assert lines[0][1] == "running"
+    assert lines[0][1] == "lost", "it began long ago, and nothing was heard of it since"
     assert lines[1][1] == "finished"
     assert lines[1][-3:] == ["-0.00760085", "1,500", "train.py"]
 
@@ -88,13 +88,14 @@ def test_what_the_user_chose_comes_first(backend: Backend) -> None:
 
 
 def test_silence_is_told(backend: Backend) -> None:
-    """A run that is said to be running but has long not been heard from shows since when."""
+    """A run that has long not been heard from is lost, until it tells its own end."""
     recording = Recording(backend, "silent")
-    assert "running for 1.0 s · not heard from since 20" in looptap("show").stdout
+    assert "silent lost" in looptap("show").stdout
+    assert "no sign of life for a minute" in looptap("show").stdout
     recording.end()
-    assert "not heard from" not in looptap("show").stdout
+    assert "silent finished" in looptap("show").stdout
     Recording(backend, "live", start_ns=time.time_ns())
-    assert "not heard from" not in looptap("show").stdout
+    assert "live running" in looptap("show").stdout
 
 
 def test_losses_are_named(backend: Backend) -> None:

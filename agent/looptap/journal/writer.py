@@ -2,8 +2,8 @@
 
 The path of every step is one unbuffered write. Everything else that can happen (a new segment, a full disk, a write that failed
 or was interrupted, a signal handler that records in the middle of an append) goes one slow way: what cannot be written now waits
-in a bounded ring in memory, in order, and is tried again at most once a second, always in a new segment, because a file that
-failed once is not trusted again. A frame that may or may not have reached the failed file is simply written again: its number
+in a bounded ring in memory, in order, and is tried again in a new segment, at once and then once a second: a file that failed
+once is not trusted again. A frame that may or may not have reached the failed file is simply written again: its number
 tells the reader that it is the same.
 
 A signal handler or a ``__del__`` that appends while the same thread is inside an append is not written there and then, in the
@@ -211,9 +211,12 @@ class JournalWriter:
                 return
             self._retry_at = 0.0
             self._settle(with_totals=True)
-            for item in self._ring:
-                self._count_dropped("journal_full" if self._owned else "no_journal", item.takes)
-            self._ring.clear()
+            if self._ring:
+                for item in self._ring:
+                    self._count_dropped("journal_full" if self._owned else "no_journal", item.takes)
+                self._ring.clear()
+                self._retry_at = 0.0
+                self._settle(with_totals=True)
             self._closed = True
             self._state = _CAREFUL
             self._close_segment()
@@ -329,26 +332,31 @@ class JournalWriter:
         has_work = self._ring or self._fd < 0 or (with_totals and self._totals_due)
         if self._owned is None or self._closed or not has_work:
             return
-        if self._fd < 0 and time.monotonic() < self._retry_at:
-            return
-        try:
-            if self._totals_due and (self._ring or with_totals):
-                self._totals_due = False
-                try:
-                    totals = encode(Dropped(dict(self.dropped)))
-                    self._write(Waiting(self._ring[0].seq if self._ring else self._next, 0, totals))
-                except BaseException:
-                    self._totals_due = True
+        # A file that had taken frames and fails is left for a new one at once; a new one that fails at once has to wait. Each
+        # turn but the last has written something, so this ends.
+        while self._fd >= 0 or time.monotonic() >= self._retry_at:
+            try:
+                self._write_all(with_totals)
+                return
+            except BaseException as error:
+                self._give_up_segment(error)
+                if not isinstance(error, OSError):
                     raise
-            while self._ring:
-                self._write(self._ring[0])
-                self._ring_bytes -= len(self._ring.popleft().payload)
-            if self._fd >= 0 and self.problem is not None and not self._over_limit:
-                self.problem = None
-        except BaseException as error:
-            self._give_up_segment(error)
-            if not isinstance(error, OSError):
+
+    def _write_all(self, with_totals: bool) -> None:
+        if self._totals_due and (self._ring or with_totals):
+            self._totals_due = False
+            try:
+                totals = encode(Dropped(dict(self.dropped)))
+                self._write(Waiting(self._ring[0].seq if self._ring else self._next, 0, totals))
+            except BaseException:
+                self._totals_due = True
                 raise
+        while self._ring:
+            self._write(self._ring[0])
+            self._ring_bytes -= len(self._ring.popleft().payload)
+        if self._fd >= 0 and self.problem is not None and not self._over_limit:
+            self.problem = None
 
     def _write(self, item: Waiting) -> None:
         """Raises OSError unless the whole frame is in the file."""
@@ -367,7 +375,8 @@ class JournalWriter:
         self._settle()
 
     def _give_up_segment(self, error: BaseException) -> None:
-        """A write into it raised. After an error of the disk the next attempt waits; after an interrupt it does not."""
+        """A write into it raised. The next attempt waits if this file did not take a single frame and the disk is why."""
+        had_frames = self._fd >= 0 and self._size > HEADER_BYTES
         is_empty = self._fd >= 0 and self._size == HEADER_BYTES
         self._close_segment()
         if is_empty and self._path is not None:
@@ -376,7 +385,7 @@ class JournalWriter:
                 os.unlink(self._path)
         self._attempt += 1
         if isinstance(error, OSError):
-            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._retry_at = 0.0 if had_frames else time.monotonic() + RETRY_SECONDS
             self.problem = f"the journal cannot be written, new records are kept in memory: {_reason(error)}"
 
     def _open_segment(self, first: int) -> None:

@@ -75,9 +75,10 @@ def merge_small_chunks(connection: Connection, run: str) -> None:
         some = rows[start : start + _NAMES_AT_ONCE]
         tails = _take_tails(connection, some)
         chunk_rows: list[dict[str, Any]] = []
-        states = [_append(row, tails[row.id][:-1], tails[row.id][-1], chunk_rows) for row in some]
-        connection.execute(insert(tables.chunk), chunk_rows)
-        connection.execute(_UPDATE_TAIL, states)
+        states = [_append(row, tail[:-1], tail[-1], chunk_rows) for row in some if (tail := tails[row.id])]
+        if states:
+            connection.execute(insert(tables.chunk), chunk_rows)
+            connection.execute(_UPDATE_TAIL, states)
 
 
 _EMPTY = {"next_part": 0, "tail_part": 0, "tail_points": 0}
@@ -109,9 +110,13 @@ def _is_due(row: Row[Any], points: Columns) -> bool:
     return bool(small and (row.tail_points + len(points) >= FULL_POINTS or small + 1 >= MOST_SMALL))
 
 
-def _take_tails(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, list[Columns]]:
-    """The small chunks of these series by its id, in order; they are no longer in the store."""
-    tails: dict[int, list[Columns]] = {row.id: [] for row in rows}
+def _take_tails(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, list[Columns] | None]:
+    """The small chunks of these series by its id, in order; they are no longer in the store.
+
+    None for a series with a damaged one among them: these stay as they are, so that damage on the disk to what was stored
+    never keeps new points out.
+    """
+    tails: dict[int, list[Columns] | None] = {row.id: [] for row in rows}
     ids = iter(tails)
     of_series, of_chunk = tables.series.c, tables.chunk.c
     while some := list(islice(ids, _NAMES_AT_ONCE)):
@@ -122,17 +127,29 @@ def _take_tails(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, l
             .order_by(of_chunk.series_id, of_chunk.part)
         )
         for series_id, blob in connection.execute(chosen):
-            tails[series_id].append(Columns(*chunks.decode(blob)))
-    if tails:
-        connection.execute(_DELETE_TAIL, [{"of_series": row.id, "from_part": row.tail_part} for row in rows])
+            tail = tails[series_id]
+            try:
+                if tail is not None:
+                    tail.append(Columns(*chunks.decode(blob)))
+            except chunks.DamagedChunk:
+                tails[series_id] = None
+    taken = [{"of_series": row.id, "from_part": row.tail_part} for row in rows if tails[row.id] is not None]
+    if taken:
+        connection.execute(_DELETE_TAIL, taken)
     return tails
 
 
-def _append(row: Row[Any], tail: list[Columns], points: Columns, chunk_rows: list[dict[str, Any]]) -> dict[str, int]:
-    """Add chunks for the points, together with the tail where that was taken, and return what changes in the row."""
+def _append(
+    row: Row[Any], tail: list[Columns] | None, points: Columns, chunk_rows: list[dict[str, Any]]
+) -> dict[str, int]:
+    """Add chunks for the points, together with the tail where that was taken, and return what changes in the row.
+
+    Behind a tail that is None, because it could not be taken, a new one begins.
+    """
     first = row.tail_part if tail else row.next_part
-    tail_points = 0 if tail else row.tail_points
-    together = joined([*tail, points])
+    tail_part = row.tail_part if tail is not None else row.next_part
+    tail_points = 0 if tail or tail is None else row.tail_points
+    together = joined([*(tail or ()), points])
     pieces = together.cut(chunks.MAX_POINTS)
     for part, piece in enumerate(pieces, start=first):
         chunk_rows.append({"series_id": row.id, "part": part, **_chunk_row(piece)})
@@ -142,7 +159,7 @@ def _append(row: Row[Any], tail: list[Columns], points: Columns, chunk_rows: lis
     return {
         "series_id": row.id,
         "next_part": next_part,
-        "tail_part": row.tail_part,
+        "tail_part": tail_part,
         "tail_points": tail_points + len(together),
     }
 

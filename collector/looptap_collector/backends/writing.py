@@ -97,6 +97,12 @@ def _beat(connection: Connection, batch: Batch) -> None:
             .where(run.run == batch.run, func.coalesce(run.heartbeat_ns, -1) < batch.heartbeat_ns)
             .values(heartbeat_ns=batch.heartbeat_ns)
         )
+        # It was given up too early: a machine that slept, a disk that was away.
+        connection.execute(
+            update(tables.run)
+            .where(run.run == batch.run, run.status == "lost", run.told_end == 0, run.ended_ns < batch.heartbeat_ns)
+            .values(status="running", ended_ns=None, error=None)
+        )
 
 
 # Records

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from collector.backends.contract import BackendContract, Reopen
-from collector.batches import Journal, points, started
+from collector.batches import START_NS, Journal, points, started
 from looptap.events import Rejected, RunEnded
 from looptap_collector.backend import Backend
 from looptap_collector.backends.schema import UnusableStore
@@ -82,6 +82,28 @@ def test_big_batch_is_cut(path: Path, backend: Backend) -> None:
     assert chunk_sizes(path) == [50_000] * 3
 
 
+def test_damaged_chunk_does_not_keep_new_points_out(path: Path, backend: Backend) -> None:
+    """A small chunk that the disk spoiled stays as it is, and the run goes on: later points are stored and merged."""
+    journal = Journal()
+    backend.write(journal.batch(started(), series=[points("loss", [0], [0.0])]))
+    with sqlite3.connect(path) as spoiler:
+        spoiler.execute("UPDATE chunk SET data = x'00'")
+    spoiler.close()
+    for step in range(1, 3000):
+        if step % 100 == 0:
+            backend.write(journal.batch(series=[points("loss", range(step - 99, step + 1), [0.5] * 100)]))
+    backend.write(journal.batch(RunEnded("finished", START_NS)))
+    (row,) = backend.series(["r1"])
+    assert row.count == 2901
+    with sqlite3.connect(path) as reader:
+        counts = [count for (count,) in reader.execute("SELECT count FROM chunk ORDER BY part")]
+    reader.close()
+    assert counts[0] == 1
+    assert sum(counts) == 2901
+    assert len(counts) <= 20
+    assert counts[-1] > 1000, "merging goes on behind the damage"
+
+
 def test_run_given_up_is_merged(path: Path, backend: Backend) -> None:
     """A run that is found dead gets its small chunks merged like one that ended."""
     journal = Journal()
@@ -120,7 +142,7 @@ def test_only_the_owner_may_read(path: Path, backend: Backend) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from collector.batches import Journal, points, started
+from collector.batches import START_NS, Journal, points, started
 from looptap.events import Param
 from looptap_collector.backends.sqlite import SqliteBackend
 
@@ -196,7 +218,7 @@ FILLER = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from collector.batches import Journal, points, started
+from collector.batches import START_NS, Journal, points, started
 from looptap.events import Rejected
 from looptap_collector.backends.sqlite import SqliteBackend, StoreUnavailable
 

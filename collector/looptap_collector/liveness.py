@@ -1,0 +1,30 @@
+"""Runs that have fallen silent.
+
+A run tells that it lives by a heartbeat at least every ten seconds. When its process dies on this machine, whoever adopts its
+journal says ``killed``; this is for the others: the machine is away, or its disk is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container
+
+from looptap_collector.backend import Backend
+
+SILENT_SECONDS = 60
+
+
+def mark_lost(backend: Backend, waiting: Container[str], now_ns: int | None = None) -> list[str]:
+    """Give the status ``lost`` to running runs without a sign of life for a minute; returns their names.
+
+    ``waiting`` are the ids of runs with a journal on this machine: they live, or what they left is not delivered yet.
+    A run that is heard of again is running again.
+    """
+    limit = (time.time_ns() if now_ns is None else now_ns) - SILENT_SECONDS * 10**9
+    lost = []
+    for row in backend.runs():
+        last = max(row.started_ns, row.heartbeat_ns or 0)
+        if row.status == "running" and last < limit and row.run not in waiting:
+            backend.set_status(row.run, "lost", ended_ns=last, error="no sign of life for a minute")
+            lost.append(row.name)
+    return lost
