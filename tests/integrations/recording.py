@@ -58,7 +58,7 @@ class Recording(Recorder):
     def values(self, key: str, **context: str) -> list[float]:
         return [value for _, value in self.series(key, **context)]
 
-    def keys(self) -> set[str]:
+    def names(self) -> set[str]:
         return {key for key, *_ in self.points}
 
     def params_by_key(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class TorchIntegration(Integration):
             del args, tensors
             yield
             if loss is not None and call.error is None:
-                self._gather(loss[0], loss[1])
+                self._gather(loss[0], loss[1], call)
             return
         losses = [self._loss(tensor, index) for index, tensor in enumerate(tensors or ())]
         del args, tensors
@@ -124,14 +124,24 @@ class TorchIntegration(Integration):
         if call.error is None:
             for loss in losses:
                 if loss is not None:
-                    self._gather(loss[0], loss[1])
+                    self._gather(loss[0], loss[1], call)
 
     def _loss(self, tensor: Any, index: int) -> tuple[CallSite, Scalar] | None:
         """Where this loss is backwarded, and its value before any scaling; None when it is no loss of a step."""
-        frame = self.sites.program_frame(sys._getframe(1))
-        if frame is None:
-            return None
-        site = self.sites.at(frame, index)
+        # The usual stack: here, on_backward, the patcher's wrapper, Tensor.backward, the program.
+        frame: FrameType | None
+        try:
+            frame = sys._getframe(4)
+        except ValueError:  # torch.autograd.backward(loss), called by the script itself
+            frame = None
+        site = self.sites.near.get((frame.f_code, frame.f_lasti)) if frame is not None and index == 0 else None
+        if site is None:
+            usual, frame = frame, self.sites.program_frame(sys._getframe(1))
+            if frame is None:
+                return None
+            site = self.sites.at(frame, index)
+            if index == 0 and frame is usual:
+                self.sites.near[frame.f_code, frame.f_lasti] = site
         original = None
         if self.scaling.in_use:
             value, original = self.scaling.value_before(tensor)
@@ -139,20 +149,25 @@ class TorchIntegration(Integration):
             value = self.scalars.read(tensor)
         if value is None:
             return None
-        if site.name is None:
+        if site.name is None and frame is not None:
             site.name = loss_name(frame, (original, tensor))
         return site, value
 
-    def _gather(self, site: CallSite, value: Scalar) -> None:
+    def _gather(self, site: CallSite, value: Scalar, call: Call) -> None:
         record = self.record
         record.begin()
         if record.generation != self.generation:
             self._new_run()
-        rounds, optimizers = self.rounds, self.optimizers
-        if not optimizers.any() and (self.is_manual or site in rounds.counts) and not optimizers.look_around():
-            self._step_without_optimizer(site, value)
-        else:
+        rounds = self.rounds
+        if site.checked != self.optimizers.count and (site in rounds.counts or not site.is_trained):
+            # A second time without a step in between: accumulation, or no optimizer has to do with it.
+            tensors = call.args[0] if call.args else call.kwargs["tensors"]
+            site.is_trained = self.optimizers.train((tensors,) if isinstance(tensors, torch.Tensor) else tensors)
+            site.checked = self.optimizers.count
+        if site.is_trained:
             rounds.backward(site, site.name or DEFAULT, value)
+        else:
+            self._step_without_optimizer(site, value)
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -255,6 +270,8 @@ class TorchIntegration(Integration):
         if not self.is_manual:
             self.is_manual = True
             self._first_step(None, "", sys._getframe(1))
+        if rounds.pending:
+            # What came before this was known.
             values, sites = rounds.take()
             for earlier in sites:
                 rounds.backward_is_step(earlier)
@@ -308,14 +325,15 @@ class TorchIntegration(Integration):
             self.facts.loader(self.passes.feeding.loader(), backwards)
 
     def finish(self) -> None:
-        if not self.optimizers.any() and self.rounds.pending and self.generation == self.record.generation:
-            # One backward pass only, and never an optimizer.
-            values, _ = self.rounds.take()
-            self._write(values, max(self.rounds.step, 0), None)
-        elif self.rounds.pending:
-            count = sum(self.rounds.counts.values())
-            self.rounds.take()
-            self.record.note("torch", f"the last {count} backward passes were followed by no optimizer step")
+        if self.rounds.pending and self.generation == self.record.generation:
+            if self.record.step < 0 and not self.optimizers.any():
+                # One backward pass only, and never an optimizer.
+                values, _ = self.rounds.take()
+                self._write(values, 0, None)
+            else:
+                _, sites = self.rounds.take()
+                where = ", ".join(sorted({f"{site.name}.backward()" for site in sites if isinstance(site, CallSite)}))
+                self.record.note("torch", f"no optimizer step followed the last {where}")
         lost = self.scalars.finish(_FINISH_SECONDS)
         if lost:
             self.record.note("torch", f"the device did not hand over the values of {lost} last writes in time")

@@ -30,19 +30,25 @@ _FOLDERS = {
 class CallSite:
     """One place of the program that runs backward passes. Compared by identity."""
 
-    __slots__ = ("code", "instruction", "name")
+    __slots__ = ("checked", "code", "instruction", "is_trained", "name")
 
     def __init__(self, code: CodeType, instruction: int) -> None:
         self.code = code
         self.instruction = instruction
         #: None until it was looked up.
         self.name: str | None = None
+        #: Whether an optimizer descends this loss; found out when it comes a second time without a step in between.
+        self.is_trained = True
+        #: The number of optimizers that had come up by then.
+        self.checked = -1
 
 
 class CallSites:
     def __init__(self) -> None:
         self._sides: dict[CodeType, int] = {}
         self._sites: dict[tuple[CodeType, int, int], CallSite] = {}
+        #: Those that lie at the usual depth of the stack, where they are found again without walking it.
+        self.near: dict[tuple[CodeType, int], CallSite] = {}
 
     def program_frame(self, frame: FrameType | None) -> FrameType | None:
         """The nearest frame that is neither PyTorch's nor ours, from ours outwards.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 
 from looptap.events import Context
@@ -32,6 +34,8 @@ class Optimizers:
         self._alive: dict[int, weakref.ref[Any]] = {}
         self.known: dict[int, Known] = {}
         self._looked_around = False
+        #: Grows with every optimizer that comes up: what was found out before may be different now.
+        self.count = 0
 
     def exists(self, optimizer: Optimizer) -> None:
         """This one has been made, or has stepped."""
@@ -42,21 +46,36 @@ class Optimizers:
             alive.pop(key, None)
             known.pop(key, None)
 
+        self.count += 1
         known.pop(key, None)
         alive[key] = weakref.ref(optimizer, forget)
 
     def any(self) -> bool:
         return bool(self._alive)
 
-    def look_around(self) -> bool:
-        """Whether there is any, those included that were made before us: looks for them once, at about 0.1 s."""
-        if not self._alive and not self._looked_around:
-            self._looked_around = True
-            for thing in gc.get_objects():
-                # By type: isinstance() asks the object, and a lazy one would wake up.
-                if issubclass(type(thing), Optimizer):
-                    self.exists(thing)
-        return bool(self._alive)
+    def train(self, losses: Iterable[torch.Tensor]) -> bool:
+        """Whether a living optimizer holds any parameter that these losses, already backwarded, have a gradient for.
+
+        Where the graph has functions written in Python (checkpointing is one), parameters may hide in them: then any
+        optimizer will do.
+        """
+        self._look_around()
+        held = [optimizer for reference in list(self._alive.values()) if (optimizer := reference()) is not None]
+        if not held:
+            return False
+        leaves, is_complete = _leaves(losses)
+        trained = {id(tensor) for optimizer in held for group in optimizer.param_groups for tensor in group["params"]}
+        return not is_complete or not trained.isdisjoint(leaves)
+
+    def _look_around(self) -> None:
+        """Find those that were made before us: once, at about 0.1 s."""
+        if self._looked_around:
+            return
+        self._looked_around = True
+        for thing in gc.get_objects():
+            # By type: isinstance() asks the object, and a lazy one would wake up.
+            if issubclass(type(thing), Optimizer) and id(thing) not in self._alive and hasattr(thing, "param_groups"):
+                self.exists(thing)
 
     def restart(self) -> None:
         """A new run: everybody is to be met again."""
@@ -76,3 +95,24 @@ class Optimizers:
             label = names.get(id(optimizer)) or type(optimizer).__name__
         known = self.known[id(optimizer)] = Known(optimizer, label)
         return known
+
+
+def _leaves(losses: Iterable[torch.Tensor]) -> tuple[set[int], bool]:
+    """Ids of the tensors that these losses have gradients for, and whether these are all."""
+    found: set[int] = set()
+    is_complete = True
+    waiting: list[Any] = [loss.grad_fn for loss in losses]
+    # Holding the nodes keeps their ids unique.
+    seen: dict[int, Any] = {}
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen[id(node)] = node
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            is_complete = False
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            found.add(id(leaf))
+        waiting.extend(edge[0] for edge in node.next_functions)
+    return found, is_complete
