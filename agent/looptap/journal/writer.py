@@ -334,12 +334,13 @@ class JournalWriter:
             return
         # A file that had taken frames and fails is left for a new one at once; a new one that fails at once has to wait. Each
         # turn but the last has written something, so this ends.
-        while self._fd >= 0 or time.monotonic() >= self._retry_at:
+        may_go_on = self._fd >= 0 or time.monotonic() >= self._retry_at
+        while may_go_on:
             try:
                 self._write_all(with_totals)
                 return
             except BaseException as error:
-                self._give_up_segment(error)
+                may_go_on = self._give_up_segment(error)
                 if not isinstance(error, OSError):
                     raise
 
@@ -374,8 +375,9 @@ class JournalWriter:
         self._give_up_segment(error)
         self._settle()
 
-    def _give_up_segment(self, error: BaseException) -> None:
-        """A write into it raised. The next attempt waits if this file did not take a single frame and the disk is why."""
+    def _give_up_segment(self, error: BaseException) -> bool:
+        """A write into it raised. The next attempt waits if the disk is why and this file did not take a single frame; returns
+        whether it took some."""
         had_frames = self._fd >= 0 and self._size > HEADER_BYTES
         is_empty = self._fd >= 0 and self._size == HEADER_BYTES
         self._close_segment()
@@ -387,6 +389,7 @@ class JournalWriter:
         if isinstance(error, OSError):
             self._retry_at = 0.0 if had_frames else time.monotonic() + RETRY_SECONDS
             self.problem = f"the journal cannot be written, new records are kept in memory: {_reason(error)}"
+        return had_frames
 
     def _open_segment(self, first: int) -> None:
         """Raises OSError. Also the moment to look whether there is room for another segment."""
