@@ -33,7 +33,7 @@ def main() -> None:
 
         # step() returns the loss of the first evaluation.
         first = optimizer.step(closure)  # type: ignore[no-untyped-call]
-        print(f"step {step} loss {float(first)!r} closure_evaluations {float(evaluations)!r}")
+        print(f"step {step} loss {first.item()!r} closure_evaluations {float(evaluations)!r}")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ class Patcher:
         #: What the integration asked for and could not get, with the reason.
         self.missing: list[str] = []
         self._undo: list[Callable[[], None]] = []
+        #: By original (kept, so that its id stays its own) and observer.
+        self._wrappers: dict[tuple[int, Observer], tuple[Any, Callable[..., Any]]] = {}
         self._active = True
 
     def hook(self, register: Callable[..., Any], callback: Callable[..., Any], *args: Any) -> None:
@@ -88,7 +90,9 @@ class Patcher:
     def observe(self, owner: str | type | Any, name: str, observer: Observer) -> None:
         """Watch ``owner.name``: a function of a module (by its dotted name) or a method of a class.
 
-        A name that this version of the framework does not have is noted in :attr:`missing`, not raised.
+        A name that this version of the framework does not have is noted in :attr:`missing`, not raised. One function under
+        several names (``torch.save`` and ``torch.serialization.save``) stays one when all of them are observed by the same
+        observer, and so can still be pickled.
         """
         target = importlib.import_module(owner) if isinstance(owner, str) else owner
         original = getattr(target, name, None)
@@ -97,7 +101,10 @@ class Patcher:
             return
         # For a class, what must come back is the very object in its __dict__, or nothing if it was inherited.
         before = vars(target).get(name, _MISSING)
-        wrapper = self._wrap(original, observer)
+        key = (id(original), observer)
+        if key not in self._wrappers:
+            self._wrappers[key] = (original, self._wrap(original, observer))
+        wrapper = self._wrappers[key][1]
         setattr(target, name, wrapper)
 
         def restore() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy
 import pytest
-from integrations.recording import Recording, recorded
 
+from integrations.recording import Recording, recorded
 from looptap_integrations.argparse import ArgparseIntegration
 from looptap_integrations.numpy import NumpyIntegration
 from looptap_integrations.random import RandomIntegration
@@ -81,9 +81,7 @@ def test_intermixed_arguments_are_one_result(record: Recording) -> None:
     assert record.sources() == {"lr": "argparse", "files": "argparse"}
 
 
-def test_a_wrong_command_line_ends_the_program_as_before(
-    record: Recording, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_command_line_ends_the_program_as_before(record: Recording, capsys: pytest.CaptureFixture[str]) -> None:
     """argparse's own exit comes out, nothing is recorded, and the next parse is right."""
     with pytest.raises(SystemExit) as caught:
         parser().parse_args(["--epochs", "many"])

@@ -80,6 +80,7 @@ class TorchIntegration(Integration):
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
         patch.observe(torch.amp.autocast_mode.autocast, "__enter__", self.on_autocast)
         patch.observe("torch", "save", self.on_save)
+        patch.observe("torch.serialization", "save", self.on_save)
         clipping = torch.nn.utils.clip_grad
         if hasattr(clipping, "_clip_grads_with_norm_"):
             # The function inside clip_grad_norm_ (2.6 and later): seen also where the program imported the outer one by
@@ -322,7 +323,7 @@ class TorchIntegration(Integration):
         backwards = max(self.rounds.counts.values(), default=1)
         self.facts.first_step(optimizer, label, self.sites.program_frames(frame))
         if self.passes.feeding is not None:
-            self.facts.loader(self.passes.feeding.loader(), backwards)
+            self.facts.loader(self.passes.feeding.loader, backwards)
 
     def finish(self) -> None:
         if self.rounds.pending and self.generation == self.record.generation:

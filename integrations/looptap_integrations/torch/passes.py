@@ -11,7 +11,9 @@ class Pass:
 
     __slots__ = ("epoch", "loader", "started")
 
-    def __init__(self, loader: weakref.ref[Any], epoch: int, started: float) -> None:
+    def __init__(self, loader: Any, epoch: int, started: float) -> None:
+        #: None once the iteration is gone. Until then the iterator holds the data too, so we keep nothing alive beyond it;
+        #: in ``for x in DataLoader(…)`` nobody else holds the loader.
         self.loader = loader
         self.epoch = epoch
         self.started = started
@@ -26,15 +28,20 @@ class Passes:
 
     def begin(self, loader: Any, iterator: Any, now: float) -> None:
         """The loader has handed out an iterator. The same iterator again (persistent workers) is a new pass."""
-        known = self._epochs.get(id(loader))
-        epoch = known[1] + 1 if known else 0
         key, epochs = id(loader), self._epochs
-        reference = known[0] if known else weakref.ref(loader, lambda _: epochs.pop(key, None))
-        epochs[key] = (reference, epoch)
-        place, passes = id(iterator), self._passes
-        old = passes.get(place)
-        held = old[0] if old else weakref.ref(iterator, lambda _: passes.pop(place, None))
-        passes[place] = (held, Pass(reference, epoch, now))
+        known = epochs.get(key)
+        if known is None:
+            epochs[key] = (weakref.ref(loader, lambda _: epochs.pop(key, None)), 0)
+        else:
+            epochs[key] = (known[0], known[1] + 1)
+        one, place, passes = Pass(loader, epochs[key][1], now), id(iterator), self._passes
+
+        def over(_: Any) -> None:
+            last = passes.pop(place, None)
+            if last is not None:
+                last[1].loader = None
+
+        passes[place] = (weakref.ref(iterator, over), one)
 
     def fed(self, iterator: Any) -> None:
         """The iterator has handed out a batch."""
