@@ -58,7 +58,7 @@ def _killed_run(root: Path, after_seconds: float) -> list[int]:
     return [int.from_bytes(told[at : at + 8], "little") for at in range(0, len(told) - 7, 8)]
 
 
-@pytest.mark.parametrize("kills", [60, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [60, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_killed_process_loses_nothing(tmp_path: Path, kills: int) -> None:
     """Every acknowledged record is in the journal once, in order; adoption stores all of it and ends the run as killed."""
     dice = random.Random(17)
