@@ -32,7 +32,7 @@ def main() -> None:
             return loss
 
         # step() returns the loss of the first evaluation.
-        first = optimizer.step(closure)  # type: ignore[no-untyped-call]
+        first = optimizer.step(closure)
         print(f"step {step} loss {first.item()!r} closure_evaluations {float(evaluations)!r}")
 
 

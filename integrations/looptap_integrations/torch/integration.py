@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.compiler import is_compiling
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, dataloader
@@ -182,7 +183,7 @@ class TorchIntegration(Integration):
             if self.closure is not None:  # of a step that raised
                 self.closure = None
             return None
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return None
         self.closure = None
         if len(args) > 1 and callable(args[1]):
@@ -194,10 +195,10 @@ class TorchIntegration(Integration):
         return None
 
     def on_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not torch.compiler.is_compiling() and not self.record.is_suppressed():
-            self._complete(optimizer, sys._getframe(1))
+        if not is_compiling() and not self.record.is_suppressed():
+            self._complete(optimizer)
 
-    def _complete(self, optimizer: Optimizer, frame: FrameType, is_skipped: bool = False) -> None:
+    def _complete(self, optimizer: Optimizer, is_skipped: bool = False) -> None:
         """An optimizer step is over: everything that belongs to it is written now, at once."""
         now = time.perf_counter()
         record = self.record
@@ -206,7 +207,7 @@ class TorchIntegration(Integration):
             record.begin()
             if record.generation != self.generation:
                 self._new_run()
-            known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer, frame)
+            known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer)
         rounds = self.rounds
         values, apart = rounds.complete(known, known.context is None)
         step = rounds.step
@@ -248,9 +249,9 @@ class TorchIntegration(Integration):
         record.step = step
         self.ended = now
         self.completed += 1
-        if self.scalars.is_waiting:
+        if self.scalars.has_device:
             self.scalars.drain()
-        if self.files.has_open:
+        if self.files.open:
             self.files.look_again()
 
     def _time(self, values: dict[str, Scalar], own: dict[str, Scalar], now: float) -> None:
@@ -285,7 +286,7 @@ class TorchIntegration(Integration):
             self.ended = now
         self._write(values, step, None)
         record.step = step
-        if self.scalars.is_waiting:
+        if self.scalars.has_device:
             self.scalars.drain()
 
     def _write(self, values: dict[str, Scalar], step: int, context: Context | None) -> None:
@@ -313,7 +314,8 @@ class TorchIntegration(Integration):
         self.is_manual = False
         self.epoch = self.ended = None
 
-    def _meet(self, optimizer: Optimizer, frame: FrameType) -> Known:
+    def _meet(self, optimizer: Optimizer) -> Known:
+        frame = sys._getframe(1)
         frames = self.sites.program_frames(frame)
         known = self.optimizers.meet(optimizer, frames)
         self._first_step(optimizer, known.label, frame)
@@ -358,7 +360,7 @@ class TorchIntegration(Integration):
         yield
         if call.error is None and self.completed == before and not self.record.is_suppressed():
             # No hook was called: the gradients were not finite. The attempt still has its loss and its number.
-            self._complete(optimizer, sys._getframe(1), is_skipped=True)
+            self._complete(optimizer, is_skipped=True)
         self.scaling.end_step()
 
     def on_clip(self, call: Call) -> Observation:

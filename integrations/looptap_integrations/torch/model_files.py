@@ -15,7 +15,7 @@ class ModelFiles:
     def __init__(self, record: Recorder) -> None:
         self._record = record
         #: Files that the program still has open, with path and step: their content is on disk once they are closed.
-        self._open: list[tuple[weakref.ref[Any], str, int | None]] = []
+        self.open: list[tuple[weakref.ref[Any], str, int | None]] = []
 
     def saved(self, target: Any, step: int) -> None:
         """``torch.save`` has written to ``target`` after this step (-1: before the first)."""
@@ -27,22 +27,18 @@ class ModelFiles:
             return
         name = getattr(target, "name", None)
         if isinstance(name, str) and os.path.isfile(name):
-            self._open.append((weakref.ref(target), os.path.abspath(name), at))
-
-    @property
-    def has_open(self) -> bool:
-        return bool(self._open)
+            self.open.append((weakref.ref(target), os.path.abspath(name), at))
 
     def look_again(self, at_end: bool = False) -> None:
         """Record those files that were closed in the meantime; at the end of the run, all."""
         still: list[tuple[weakref.ref[Any], str, int | None]] = []
-        for reference, path, step in self._open:
+        for reference, path, step in self.open:
             file = reference()
             if file is not None and not file.closed and not at_end:
                 still.append((reference, path, step))
             else:
                 self._keep(path, step)
-        self._open = still
+        self.open = still
 
     def _keep(self, path: Any, step: int | None) -> None:
         if os.path.isfile(path):  # it may be gone already: a file that is written, moved and deleted

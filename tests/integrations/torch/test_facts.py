@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_model(record: Recording) -> None:
 
 def test_compiled_model_is_named_by_the_users_class(record: Recording) -> None:
     """Wrappers of PyTorch are looked through."""
-    model = torch.compile(Net(), backend="eager")
+    model: Any = torch.compile(Net(), backend="eager")
     train(model, torch.optim.SGD(model.parameters(), lr=0.1))
     assert record.params_by_key()["model.class"].endswith("test_facts.Net")
 

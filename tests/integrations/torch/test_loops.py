@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -201,7 +202,7 @@ def test_lbfgs(record: Recording) -> None:
             losses.append(loss.item())  # noqa: B023 - called within this turn of the loop
             return loss
 
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
         counts.append(float(len(losses)))
         first.append(losses[0])
     assert record.series("loss") == numbered(first)
@@ -293,7 +294,7 @@ def test_optimizer_made_before_us() -> None:
         assert record.series("loss") == numbered(truth)
 
 
-@pytest.mark.parametrize("kind", [torch.amp.GradScaler, torch.cpu.amp.GradScaler])
+@pytest.mark.parametrize("kind", [torch.amp.GradScaler, importlib.import_module("torch.cpu.amp").GradScaler])
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_grad_scaler(record: Recording, kind: Any, fused: bool) -> None:
@@ -302,7 +303,8 @@ def test_grad_scaler(record: Recording, kind: Any, fused: bool) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
     device = ("cpu",) if kind is torch.amp.GradScaler else ()
     scaler = kind(*device, init_scale=1024.0, growth_interval=2)
-    truth, scales, skipped = [], [], []
+    truth, skipped = [], []
+    scales: list[tuple[int, float]] = []
     for step in range(6):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(x), y)

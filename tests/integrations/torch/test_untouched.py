@@ -79,7 +79,7 @@ def lbfgs() -> list[nn.Module]:
         return loss
 
     for _ in range(4):
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     return [model]
 
 
@@ -103,7 +103,8 @@ def manual() -> list[nn.Module]:
         nn.functional.mse_loss(model(torch.randn(8, 4)), torch.randn(8, 1)).backward()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter -= 0.1 * parameter.grad  # type: ignore[operator]
+                assert parameter.grad is not None
+                parameter.sub_(0.1 * parameter.grad)
                 parameter.grad = None
     return [model]
 
