@@ -23,7 +23,6 @@ AGENT_LIBRARIES = {
     "pynvml",
     "requests",
     "tomli",
-   
     "zstandard",
 }
 #: The one door through which the agent reaches the collector, always inside a function, never at import time.
