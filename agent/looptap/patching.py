@@ -14,6 +14,11 @@ stands after it runs when the call has returned or raised::
         if call.error is None:
             ...
 
+A call that happens at every training step can be *tapped* instead: two plain functions, one before and one after a call that
+succeeded, at half the cost of an observer::
+
+    patch.tap("torch.autograd", "backward", self.before_backward, self.after_backward)
+
 The original is called exactly once, with the user's own arguments, whatever the observer does. An observer that fails is
 counted and after three failures left out (:mod:`looptap.guard`). Wrappers keep name, docstring and signature, and pickle as
 the function they stand for. :meth:`Patcher.undo` puts back the identical objects, newest first; where somebody wrapped our
@@ -63,21 +68,20 @@ class Patcher:
         self.missing: list[str] = []
         self._undo: list[Callable[[], None]] = []
         #: By original (kept, so that its id stays its own) and observer.
-        self._wrappers: dict[tuple[int, Observer], tuple[Any, Callable[..., Any]]] = {}
-        self._active = True
+        self._wrappers: dict[tuple[int, Any], tuple[Any, Callable[..., Any]]] = {}
 
     def hook(self, register: Callable[..., Any], callback: Callable[..., Any], *args: Any) -> None:
         """Call ``register(*args, guarded callback)``, which returns a handle with ``remove()``.
 
-        The callback's return value reaches the framework; a callback that failed returns None.
+        The framework calls it with positional arguments. Its return value reaches the framework; one that failed returns None.
         """
         guard = self._guard(callback)
 
-        def guarded(*args: Any, **kwargs: Any) -> Any:
+        def guarded(*args: Any) -> Any:
             if guard.closed:
                 return None
             try:
-                return callback(*args, **kwargs)
+                return callback(*args)
             except Exception as error:
                 if guard.strict:
                     raise
@@ -94,6 +98,25 @@ class Patcher:
         several names (``torch.save`` and ``torch.serialization.save``) stays one when all of them are observed by the same
         observer, and so can still be pickled.
         """
+        self._replace(owner, name, observer, lambda original: _observed(original, observer, self._guard(observer)))
+
+    def tap(
+        self,
+        owner: str | type | Any,
+        name: str,
+        before: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None,
+        after: Callable[[Any], None],
+    ) -> None:
+        """Watch a call on the path of every step.
+
+        ``before(args, kwargs)`` returns what ``after`` is to get, or None to leave this call alone. Without ``before``,
+        ``after`` gets the arguments. A call that raises has no after.
+        """
+        self._replace(owner, name, after, lambda original: _tapped(original, before, after, self._guard(after)))
+
+    def _replace(
+        self, owner: str | type | Any, name: str, identity: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+    ) -> None:
         target = importlib.import_module(owner) if isinstance(owner, str) else owner
         original = getattr(target, name, None)
         if original is None:
@@ -101,9 +124,9 @@ class Patcher:
             return
         # For a class, what must come back is the very object in its __dict__, or nothing if it was inherited.
         before = vars(target).get(name, _MISSING)
-        key = (id(original), observer)
+        key = (id(original), identity)
         if key not in self._wrappers:
-            self._wrappers[key] = (original, self._wrap(original, observer))
+            self._wrappers[key] = (original, wrap(original))
         wrapper = self._wrappers[key][1]
         setattr(target, name, wrapper)
 
@@ -119,7 +142,8 @@ class Patcher:
 
     def undo(self) -> None:
         """Remove everything, newest first. Calls already under way finish unobserved."""
-        self._active = False
+        for guard in self.guards:
+            guard.closed = True
         while self._undo:
             with Guard(f"{self.name}.undo"):
                 self._undo.pop()()
@@ -129,39 +153,70 @@ class Patcher:
         self.guards.append(guard)
         return guard
 
-    def _wrap(self, original: Callable[..., Any], observer: Observer) -> Callable[..., Any]:
-        guard = self._guard(observer)
 
-        # A closure, not a proxy object as of wrapt: 0.1 µs against 0.6 µs a call, and this is on the path of every step.
-        @functools.wraps(original)
-        def observed(*args: Any, **kwargs: Any) -> Any:
-            if guard.closed or not self._active:
-                return original(*args, **kwargs)
-            call = Call(args, kwargs)
-            observation: Observation | None = None
+def _observed(original: Callable[..., Any], observer: Observer, guard: Guard) -> Callable[..., Any]:
+    # A closure, not a proxy object as of wrapt: 0.1 µs against 0.6 µs a call.
+    @functools.wraps(original)
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        if guard.closed:
+            return original(*args, **kwargs)
+        call = Call(args, kwargs)
+        observation: Observation | None = None
+        try:
+            observation = observer(call)
+            next(observation)
+        except StopIteration:
+            observation = None
+        except Exception as error:
+            if guard.strict:
+                raise
+            guard.failed(error)
+            observation = None
+        if observation is None:
+            return original(*args, **kwargs)
+        try:
+            call.result = original(*args, **kwargs)
+        except BaseException as error:
+            call.error = error
+            _finish(observation, guard)
+            call.error = None  # break the cycle error → traceback → this frame → call → error
+            raise
+        _finish(observation, guard)
+        return call.result
+
+    return observed
+
+
+def _tapped(
+    original: Callable[..., Any],
+    before: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None,
+    after: Callable[[Any], None],
+    guard: Guard,
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def tapped(*args: Any, **kwargs: Any) -> Any:
+        if guard.closed:
+            return original(*args, **kwargs)
+        token: Any = args
+        if before is not None:
             try:
-                observation = observer(call)
-                next(observation)
-            except StopIteration:
-                observation = None
+                token = before(args, kwargs)
+            except Exception as error:
+                token = None
+                if guard.strict:
+                    raise
+                guard.failed(error)
+        result = original(*args, **kwargs)
+        if token is not None:
+            try:
+                after(token)
             except Exception as error:
                 if guard.strict:
                     raise
                 guard.failed(error)
-                observation = None
-            if observation is None:
-                return original(*args, **kwargs)
-            try:
-                call.result = original(*args, **kwargs)
-            except BaseException as error:
-                call.error = error
-                _finish(observation, guard)
-                call.error = None  # break the cycle error → traceback → this frame → call → error
-                raise
-            _finish(observation, guard)
-            return call.result
+        return result
 
-        return observed
+    return tapped
 
 
 def _finish(observation: Observation, guard: Guard) -> None:

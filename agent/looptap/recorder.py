@@ -29,7 +29,7 @@ _PREAMBLE_LIMIT = 10_000
 class Recorder:
     #: The last completed training step, counted from 0 by the integration that sees the optimizer; -1 before the first.
     step: int = -1
-    #: Grows by one with every run that begins in this process: what is recorded once per run is then due again.
+    #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
 
     def __init__(self, begin: Callable[[], JournalWriter | None], redactor: Redactor) -> None:
@@ -42,7 +42,8 @@ class Recorder:
         self._preamble: list[JournalRecord] = []
         self._notes: set[tuple[str, str]] = set()
         self._next_step: dict[str, int] = {}
-        self._suppressing = 0
+        #: How many threads suppress; where it is 0, nobody has to ask is_suppressed().
+        self.suppressing = 0
         self._suppressed_here = threading.local()
 
     # --- the run that records go to -------------------------------------------------------------------------------
@@ -65,21 +66,22 @@ class Recorder:
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
         self._journal = None
+        self.generation += 1
 
     @contextmanager
     def suppress(self) -> Iterator[None]:
         """Nothing that this thread does inside is recorded."""
         here = self._suppressed_here
         here.depth = getattr(here, "depth", 0) + 1
-        self._suppressing += 1
+        self.suppressing += 1
         try:
             yield
         finally:
             here.depth -= 1
-            self._suppressing -= 1
+            self.suppressing -= 1
 
     def is_suppressed(self) -> bool:
-        return self._suppressing > 0 and getattr(self._suppressed_here, "depth", 0) > 0
+        return self.suppressing > 0 and getattr(self._suppressed_here, "depth", 0) > 0
 
     # --- records --------------------------------------------------------------------------------------------------
 
@@ -99,7 +101,7 @@ class Recorder:
             journal = self._begin()
             if journal is None:
                 return
-        if self._suppressing and self.is_suppressed():
+        if self.suppressing and self.is_suppressed():
             return
         try:
             payload = encode(Points(step, time_ns or time.time_ns(), values, context or _NO_CONTEXT))  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.compiler import is_compiling
@@ -25,7 +25,7 @@ from looptap.recorder import Recorder
 from looptap_integrations.torch.facts import Facts
 from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, loss_name
 from looptap_integrations.torch.model_files import ModelFiles
-from looptap_integrations.torch.optimizers import Known, Optimizers
+from looptap_integrations.torch.optimizers import NEVER, Known, Optimizers
 from looptap_integrations.torch.passes import Passes
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
@@ -35,6 +35,9 @@ from looptap_integrations.torch.steps import Rounds
 _FINISH_SECONDS = 1.0
 #: Of one step: more calls of clip_grad_norm_ than this are not told apart.
 _NORMS_LIMIT = 16
+
+#: A loss that was backwarded: where, and its value.
+Backwarded: TypeAlias = tuple[CallSite, Scalar]
 
 
 class TorchIntegration(Integration):
@@ -72,10 +75,10 @@ class TorchIntegration(Integration):
 
         patch.hook(register_optimizer_step_pre_hook, self.before_step)
         patch.hook(register_optimizer_step_post_hook, self.on_step)
-        patch.observe("torch.autograd", "backward", self.on_backward)
+        patch.tap("torch.autograd", "backward", self.before_backward, self.after_backward)
         patch.observe(Optimizer, "__init__", self.on_optimizer)
         patch.observe(DataLoader, "__iter__", self.on_pass)
-        patch.observe(dataloader._BaseDataLoaderIter, "__next__", self.on_batch)
+        patch.tap(dataloader._BaseDataLoaderIter, "__next__", None, self.passes.fed)
         # The base class: torch.cuda.amp.GradScaler and torch.cpu.amp.GradScaler inherit from it.
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
@@ -100,50 +103,39 @@ class TorchIntegration(Integration):
         if call.error is None:
             self.passes.begin(call.instance, call.result, now)
 
-    def on_batch(self, call: Call) -> Observation:
-        yield
-        if call.error is None:
-            self.passes.fed(call.args[0])
-
     # --- backward ---------------------------------------------------------------------------------------------------
 
-    def on_backward(self, call: Call) -> Observation:
+    def before_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Sequence[Backwarded]] | None:
+        """What is backwarded, and the losses in it; None when this is no backward pass of a step."""
         closure = self.closure
-        if (closure is not None and closure.is_repeating) or self.record.is_suppressed():
-            return
-        args = call.args
-        tensors = args[0] if args else call.kwargs.get("tensors")
-        if isinstance(tensors, torch.Tensor):
-            loss = self._loss(tensors, 0)
-            del args, tensors
-            yield
-            if loss is not None and call.error is None:
-                self._gather(loss[0], loss[1], call)
-            return
-        losses = [self._loss(tensor, index) for index, tensor in enumerate(tensors or ())]
-        del args, tensors
-        yield
-        if call.error is None:
-            for loss in losses:
-                if loss is not None:
-                    self._gather(loss[0], loss[1], call)
-
-    def _loss(self, tensor: Any, index: int) -> tuple[CallSite, Scalar] | None:
-        """Where this loss is backwarded, and its value before any scaling; None when it is no loss of a step."""
-        # The usual stack: here, on_backward, the patcher's wrapper, Tensor.backward, the program.
-        frame: FrameType | None
+        if (closure is not None and closure.is_repeating) or (self.record.suppressing and self.record.is_suppressed()):
+            return None
+        tensors = args[0] if args else kwargs.get("tensors")
+        if not isinstance(tensors, torch.Tensor):
+            losses = [self._loss(tensor, index, None) for index, tensor in enumerate(tensors or ())]
+            return tensors, [loss for loss in losses if loss is not None]
+        # The usual stack: here, the patcher's wrapper, Tensor.backward, the program.
         try:
-            frame = sys._getframe(4)
+            frame = sys._getframe(3)
         except ValueError:  # torch.autograd.backward(loss), called by the script itself
             frame = None
-        site = self.sites.near.get((frame.f_code, frame.f_lasti)) if frame is not None and index == 0 else None
-        if site is None:
-            usual, frame = frame, self.sites.program_frame(sys._getframe(1))
-            if frame is None:
-                return None
-            site = self.sites.at(frame, index)
-            if index == 0 and frame is usual:
-                self.sites.near[frame.f_code, frame.f_lasti] = site
+        else:
+            site = self.sites.near.get((id(frame.f_code), frame.f_lasti))
+            if site is not None and not self.scaling.in_use:
+                # Scalars.read() without the detours, for the tensor that nearly all programs have here.
+                value = tensors.item() if type(tensors) is torch.Tensor and tensors.is_cpu and tensors.dim() == 0 else None
+                if type(value) is not float:
+                    value = self.scalars.read(tensors)
+                return None if value is None else (tensors, ((site, value),))
+        loss = self._loss(tensors, 0, frame)
+        return None if loss is None else (tensors, [loss])
+
+    def _loss(self, tensor: Any, index: int, usual: FrameType | None) -> Backwarded | None:
+        """Where this loss is backwarded, and its value before any scaling; None when it is no loss of a step."""
+        frame = self.sites.program_frame(sys._getframe(1))
+        if frame is None:
+            return None
+        site = self.sites.at(frame, index)
         original = None
         if self.scaling.in_use:
             value, original = self.scaling.value_before(tensor)
@@ -151,25 +143,28 @@ class TorchIntegration(Integration):
             value = self.scalars.read(tensor)
         if value is None:
             return None
-        if site.name is None and frame is not None:
+        if site.name is None:
             site.name = loss_name(frame, (original, tensor))
+        if index == 0 and frame is usual:
+            self.sites.near[id(frame.f_code), frame.f_lasti] = site
         return site, value
 
-    def _gather(self, site: CallSite, value: Scalar, call: Call) -> None:
+    def after_backward(self, backwarded: tuple[Any, Sequence[Backwarded]]) -> None:
         record = self.record
-        record.begin()
         if record.generation != self.generation:
+            record.begin()
             self._new_run()
-        rounds = self.rounds
-        if site.checked != self.optimizers.count and (site in rounds.counts or not site.is_trained):
-            # A second time without a step in between: accumulation, or no optimizer has to do with it.
-            tensors = call.args[0] if call.args else call.kwargs["tensors"]
-            site.is_trained = self.optimizers.train((tensors,) if isinstance(tensors, torch.Tensor) else tensors)
-            site.checked = self.optimizers.count
-        if site.is_trained:
-            rounds.backward(site, site.name or DEFAULT, value)
-        else:
-            self._step_without_optimizer(site, value)
+        rounds, count = self.rounds, self.optimizers.count
+        for site, value in backwarded[1]:
+            if site.checked != count and (site in rounds.counts or not site.is_trained):
+                # A second time without a step in between: accumulation, or no optimizer has to do with it.
+                tensors = backwarded[0]
+                site.is_trained = self.optimizers.train((tensors,) if isinstance(tensors, torch.Tensor) else tensors)
+                site.checked = count
+            if site.is_trained:
+                rounds.backward(site, site.name or DEFAULT, value)
+            else:
+                self._step_without_optimizer(site, value)
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -195,11 +190,48 @@ class TorchIntegration(Integration):
         return None
 
     def on_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not is_compiling() and not self.record.is_suppressed():
+        record = self.record
+        if is_compiling() or (record.suppressing and record.is_suppressed()):
+            return
+        known = self.optimizers.known.get(id(optimizer))
+        # A program with several optimizers or a device, and a step with anything special to it, go the long way.
+        if (
+            known is None
+            or known.context is not None
+            or record.generation != self.generation
+            or self.closure is not None
+            or self.scaling.in_use
+            or self.scalars.has_device
+        ):
             self._complete(optimizer)
+            return
+        now = time.perf_counter()
+        rounds = self.rounds
+        values, apart = rounds.complete(known, True)
+        step = rounds.step
+        start, feeding = self.ended, self.passes.feeding
+        if start is None or (feeding is not None and (feeding.epoch != self.epoch or feeding.started > start)):
+            self._time(values, values, now)
+        else:
+            values["step_time"] = now - start
+        if self.norms:
+            self._add_norms(values, step, None)
+        groups = optimizer.param_groups
+        if len(groups) > 1 or groups[0].get("lr") is not known.only_rate:
+            self._add_rates(known.rates.changed(groups) or (), values, step, None)
+            rate = groups[0].get("lr")
+            known.only_rate = rate if len(groups) == 1 and type(rate) is float else NEVER
+        record.metrics(values, step)  # type: ignore[arg-type]
+        if apart:
+            self._write(apart, step, {"optimizer": type(optimizer).__name__})
+        record.step = step
+        self.ended = now
+        self.completed += 1
+        if self.files.open:
+            self.files.look_again()
 
     def _complete(self, optimizer: Optimizer, is_skipped: bool = False) -> None:
-        """An optimizer step is over: everything that belongs to it is written now, at once."""
+        """An optimizer step is over: everything that belongs to it is written now."""
         now = time.perf_counter()
         record = self.record
         known = self.optimizers.known.get(id(optimizer))
@@ -208,9 +240,8 @@ class TorchIntegration(Integration):
             if record.generation != self.generation:
                 self._new_run()
             known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer)
-        rounds = self.rounds
-        values, apart = rounds.complete(known, known.context is None)
-        step = rounds.step
+        values, apart = self.rounds.complete(known, known.context is None)
+        step = self.rounds.step
         # What belongs to this optimizer, where there are several, and not to the round.
         own: dict[str, Scalar] = values if known.context is None else {}
         self._time(values, own, now)
@@ -220,28 +251,13 @@ class TorchIntegration(Integration):
             if closure.evaluations != 1 or known.counts_evaluations:
                 known.counts_evaluations = True
                 own["closure_evaluations"] = float(closure.evaluations)
-        scaling = self.scaling
-        if scaling.in_use:
-            scaling.complete(optimizer, own, is_skipped)
-        norms = self.norms
-        if norms:
-            self.norms = []
-            own["grad_norm"] = norms[0]
-            for index, norm in enumerate(norms[1:], 1):
-                self._write({"grad_norm": norm}, step, {**(known.context or {}), "call": str(index)})
-        for context, rate in known.rates.changed(optimizer.param_groups) or ():
-            value = rate if isinstance(rate, float) else self.scalars.read(rate)
-            if value is None:
-                continue
-            if context == (known.context or {}):
-                own["lr"] = value
-            else:
-                self._write({"lr": value}, step, context)
+        if self.scaling.in_use:
+            self.scaling.complete(optimizer, own, is_skipped)
+        if self.norms:
+            self._add_norms(own, step, known.context)
+        self._add_rates(known.rates.changed(optimizer.param_groups) or (), own, step, known.context)
         if values:
-            if self.scalars.has_device:
-                self._write(values, step, None)
-            else:
-                record.metrics(values, step)  # type: ignore[arg-type]
+            self._write(values, step, None)
         if own is not values and own:
             self._write(own, step, known.context)
         if apart:
@@ -253,6 +269,24 @@ class TorchIntegration(Integration):
             self.scalars.drain()
         if self.files.open:
             self.files.look_again()
+
+    def _add_norms(self, own: dict[str, Scalar], step: int, context: Context | None) -> None:
+        norms, self.norms = self.norms, []
+        own["grad_norm"] = norms[0]
+        for index, norm in enumerate(norms[1:], 1):
+            self._write({"grad_norm": norm}, step, {**(context or {}), "call": str(index)})
+
+    def _add_rates(
+        self, rates: Iterable[tuple[Context, Any]], own: dict[str, Scalar], step: int, context: Context | None
+    ) -> None:
+        for of_group, rate in rates:
+            value = rate if isinstance(rate, float) else self.scalars.read(rate)
+            if value is None:
+                continue
+            if of_group == (context or {}):
+                own["lr"] = value
+            else:
+                self._write({"lr": value}, step, of_group)
 
     def _time(self, values: dict[str, Scalar], own: dict[str, Scalar], now: float) -> None:
         """Step time: since the end of the step before, or since the pass over the data began if that was later."""

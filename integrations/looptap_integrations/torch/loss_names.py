@@ -47,8 +47,9 @@ class CallSites:
     def __init__(self) -> None:
         self._sides: dict[CodeType, int] = {}
         self._sites: dict[tuple[CodeType, int, int], CallSite] = {}
-        #: Those that lie at the usual depth of the stack, where they are found again without walking it.
-        self.near: dict[tuple[CodeType, int], CallSite] = {}
+        #: Those that lie at the usual depth of the stack, where they are found again without walking it. By the id of the
+        #: code: its hash would go through every instruction. The sites keep their codes alive, so ids stay unique.
+        self.near: dict[tuple[int, int], CallSite] = {}
 
     def program_frame(self, frame: FrameType | None) -> FrameType | None:
         """The nearest frame that is neither PyTorch's nor ours, from ours outwards.

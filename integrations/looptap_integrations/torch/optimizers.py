@@ -15,10 +15,13 @@ from looptap.frames import variables_in_reach
 from looptap_integrations.torch.learning_rates import LearningRates
 
 
+NEVER = object()
+
+
 class Known:
     """An optimizer that has stepped in this run. Compared by identity; holds the optimizer weakly."""
 
-    __slots__ = ("context", "counts_evaluations", "label", "rates", "reference")
+    __slots__ = ("context", "counts_evaluations", "label", "only_rate", "rates", "reference")
 
     def __init__(self, optimizer: Optimizer, label: str) -> None:
         self.reference = weakref.ref(optimizer)
@@ -27,6 +30,9 @@ class Known:
         self.context: Context | None = {"optimizer": label} if label else None
         self.rates = LearningRates(self.context or {})
         self.counts_evaluations = False
+        #: The rate of an optimizer with one group, as the very object that was there last: the same object is the same rate,
+        #: unless it is a tensor, which is never put here.
+        self.only_rate: object = NEVER
 
 
 class Optimizers:

@@ -25,6 +25,8 @@ class Passes:
         self.feeding: Pass | None = None
         self._epochs: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._passes: dict[int, tuple[weakref.ref[Any], Pass]] = {}
+        #: Id of the iterator that fed last: as long as it goes on, there is nothing to look up.
+        self._fed_by = 0
 
     def begin(self, loader: Any, iterator: Any, now: float) -> None:
         """The loader has handed out an iterator. The same iterator again (persistent workers) is a new pass."""
@@ -42,9 +44,14 @@ class Passes:
                 last[1].loader = None
 
         passes[place] = (weakref.ref(iterator, over), one)
+        self._fed_by = 0
 
-    def fed(self, iterator: Any) -> None:
-        """The iterator has handed out a batch."""
-        known = self._passes.get(id(iterator))
+    def fed(self, args: tuple[Any, ...]) -> None:
+        """``iterator.__next__`` has handed out a batch; ``args`` are its arguments."""
+        place = id(args[0])
+        if place == self._fed_by:
+            return
+        known = self._passes.get(place)
         if known is not None:
             self.feeding = known[1]
+            self._fed_by = place
