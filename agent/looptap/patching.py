@@ -115,7 +115,11 @@ class Patcher:
         self._replace(owner, name, after, lambda original: _tapped(original, before, after, self._guard(after)))
 
     def _replace(
-        self, owner: str | type | Any, name: str, identity: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+        self,
+        owner: str | type | Any,
+        name: str,
+        identity: Any,
+        wrap: Callable[[Callable[..., Any]], Callable[..., Any]],
     ) -> None:
         target = importlib.import_module(owner) if isinstance(owner, str) else owner
         original = getattr(target, name, None)

@@ -141,7 +141,8 @@ def test_ctrl_c_in_our_code_passes(patch: Patcher, module: Any) -> None:
     """KeyboardInterrupt inside an observer is the user's: it is not swallowed."""
 
     def observer(call: Call) -> Observation:
-        raise KeyboardInterrupt
+        if not call.kwargs:
+            raise KeyboardInterrupt
         yield
 
     patch.observe("made_for_patching", "double", observer)
@@ -155,7 +156,8 @@ def test_strict_mode_swallows_nothing(monkeypatch: pytest.MonkeyPatch, module: A
     patcher = Patcher("test")
 
     def observer(call: Call) -> Observation:
-        raise ValueError("ours")
+        if not call.kwargs:
+            raise ValueError("ours")
         yield
 
     patcher.observe("made_for_patching", "double", observer)
@@ -192,7 +194,10 @@ def test_someone_elses_wrapper_stays(module: Any) -> None:
     patcher = Patcher("test")
     patcher.observe("made_for_patching", "double", observer)
     ours = module.double
-    theirs = lambda value: ours(value) + 100  # noqa: E731
+
+    def theirs(value: int) -> int:
+        return int(ours(value)) + 100
+
     module.double = theirs
     patcher.undo()
     assert module.double is theirs
@@ -256,3 +261,58 @@ def test_missing_name_is_noted(patch: Patcher) -> None:
 
     patch.observe("json", "no_such_function", observer)
     assert patch.missing == ["json.no_such_function does not exist in this version"]
+
+
+def test_tap_gets_what_before_returned(patch: Patcher, module: Any) -> None:
+    """``before`` sees the arguments, ``after`` gets what it returned; None leaves a call alone; a call that raises has no after."""
+    seen: list[Any] = []
+
+    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return None if args[0] < 0 else (args, kwargs)
+
+    patch.tap("made_for_patching", "double", before, seen.append)
+    assert [module.double(4, plus=1), module.double(-1)] == [9, -2]
+    with pytest.raises(TypeError):
+        module.double(1, wrong=2)
+    assert seen == [((4,), {"plus": 1})]
+
+
+def test_tap_without_before_gets_the_arguments(patch: Patcher, module: Any) -> None:
+    """Without ``before``, ``after`` gets the arguments of every call that succeeded."""
+    seen: list[Any] = []
+    patch.tap("made_for_patching", "double", None, seen.append)
+    module.double(1)
+    assert seen == [(1,)]
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_failing_tap_is_switched_off(module: Any, where: str) -> None:
+    """A tap that fails costs nothing but itself: three times, then it is off; undo gives the function back."""
+    tries = 0
+
+    def failing(*_: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        raise ValueError("ours")
+
+    patcher = Patcher("test")
+    if where == "before":
+        patcher.tap("made_for_patching", "double", failing, lambda token: None)
+    else:
+        patcher.tap("made_for_patching", "double", None, failing)
+    assert [module.double(value) for value in range(10)] == [2 * value for value in range(10)]
+    assert tries == FAILURES_TO_CLOSE
+    patcher.undo()
+    assert module.double is ORIGINAL
+
+
+def test_tap_lets_ctrl_c_pass(patch: Patcher, module: Any) -> None:
+    """KeyboardInterrupt inside a tap is the user's."""
+
+    def interrupted(token: Any) -> None:
+        raise KeyboardInterrupt
+
+    patch.tap("made_for_patching", "double", None, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        module.double(1)

@@ -115,18 +115,21 @@ class TorchIntegration(Integration):
             losses = [self._loss(tensor, index, None) for index, tensor in enumerate(tensors or ())]
             return tensors, [loss for loss in losses if loss is not None]
         # The usual stack: here, the patcher's wrapper, Tensor.backward, the program.
+        frame: FrameType | None = None
         try:
-            frame = sys._getframe(3)
+            usual = frame = sys._getframe(3)
         except ValueError:  # torch.autograd.backward(loss), called by the script itself
-            frame = None
+            site = None
         else:
-            site = self.sites.near.get((id(frame.f_code), frame.f_lasti))
-            if site is not None and not self.scaling.in_use:
-                # Scalars.read() without the detours, for the tensor that nearly all programs have here.
-                value = tensors.item() if type(tensors) is torch.Tensor and tensors.is_cpu and tensors.dim() == 0 else None
-                if type(value) is not float:
-                    value = self.scalars.read(tensors)
-                return None if value is None else (tensors, ((site, value),))
+            site = self.sites.near.get((id(usual.f_code), usual.f_lasti))
+        if site is not None and not self.scaling.in_use:
+            # Scalars.read() without the detours, for the tensor that nearly all programs have here.
+            value: Any = None
+            if type(tensors) is torch.Tensor and tensors.is_cpu and tensors.dim() == 0:
+                value = tensors.item()
+            if type(value) is not float:
+                value = self.scalars.read(tensors)
+            return None if value is None else (tensors, ((site, value),))
         loss = self._loss(tensors, 0, frame)
         return None if loss is None else (tensors, [loss])
 

@@ -14,7 +14,6 @@ from looptap.events import Context
 from looptap.frames import variables_in_reach
 from looptap_integrations.torch.learning_rates import LearningRates
 
-
 NEVER = object()
 
 
