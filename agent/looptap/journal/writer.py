@@ -1,6 +1,7 @@
 """Appends records to a journal. A record is safe from the death of the process when :meth:`JournalWriter.append` returns.
 
-The path of every step is one unbuffered write. Everything else that can happen (a new segment, a full disk, a write that failed
+The path of every step is one copy into the mapped end of a file, or, where a file system does not allow for that, one unbuffered
+write call (:mod:`looptap.journal.window`). Everything else that can happen (a new segment, a full disk, a write that failed
 or was interrupted, a signal handler that records in the middle of an append) goes one slow way: what cannot be written now waits
 in a bounded ring in memory, in order, and is tried again in a new segment, at once and then once a second: a file that failed
 once is not trusted again. A frame that may or may not have reached the failed file is simply written again: its number
@@ -36,6 +37,7 @@ from looptap.journal.frames import (
     pack,
     pack_header,
 )
+from looptap.journal.window import Window, can_map
 
 SEGMENT_BYTES = 8 * 2**20
 MAX_BYTES = 512 * 2**20
@@ -44,6 +46,8 @@ RING_BYTES = 4 * 2**20
 #: Beyond the limit, points stop but all other records still have this much room.
 RESERVE_BYTES = 8 * 2**20
 RETRY_SECONDS = 1.0
+#: So much of a segment is mapped at once; a process that is killed leaves at most that many zeros at its end.
+WINDOW_BYTES = 256 * 1024
 
 _pack_head = FRAME_HEAD.pack
 _pack_body = FRAME_BODY.pack
@@ -76,6 +80,7 @@ class JournalWriter:
         segment_bytes: int = SEGMENT_BYTES,
         max_bytes: int = MAX_BYTES,
         min_free: float = MIN_FREE,
+        may_map: bool = True,
     ) -> None:
         """For a folder that is locked already; :meth:`create` makes one. ``first`` is the next sequence number."""
         self.journal = journal
@@ -92,6 +97,9 @@ class JournalWriter:
         self._next = first
         self._fd = -1
         self._size = 0
+        self._may_map = may_map and owned is not None and can_map(owned.folder)
+        self._window: Window | None = None
+        self._window_end = -1
         self._path: Path | None = None
         self._attempt = 0
         self._ring: deque[Waiting] = deque()
@@ -112,8 +120,12 @@ class JournalWriter:
         segment_bytes: int = SEGMENT_BYTES,
         max_bytes: int = MAX_BYTES,
         min_free: float = MIN_FREE,
+        may_map: bool = True,
     ) -> JournalWriter:
-        """A new journal under ``root``. Where there can be none, records are kept in memory only and :attr:`problem` says why."""
+        """A new journal under ``root``. Where there can be none, records are kept in memory only and :attr:`problem` says why.
+
+        ``may_map`` False: by write calls on every file system.
+        """
         owned, problem = None, None
         try:
             if root is None:
@@ -128,6 +140,7 @@ class JournalWriter:
             segment_bytes=segment_bytes,
             max_bytes=max_bytes,
             min_free=min_free,
+            may_map=may_map,
         )
 
     @property
@@ -154,9 +167,12 @@ class JournalWriter:
                 body = _pack_body(seq, count) + payload
                 frame = _pack_head(FRAME_MAGIC, len(payload), crc32(body, self._checksum_start)) + body
                 size = len(frame)
-                if os.write(self._fd, frame) != size:
-                    raise OSError("short write")
-                self._size += size
+                at = self._size
+                if at + size <= self._window_end:
+                    self._window.put(at, frame)  # type: ignore[union-attr]
+                else:
+                    self._write_frame(frame)
+                self._size = at + size
             except BaseException as error:
                 # Whether the frame is in the file nobody knows; written again under its number, it is there once.
                 try:
@@ -251,7 +267,7 @@ class JournalWriter:
         self._state = _CAREFUL
         self._ring.clear()
         self._deferred.clear()
-        self._close_segment()
+        self._close_segment(is_ours=False)
         if self._owned is not None:
             self._owned.release()
             self._owned = None
@@ -366,9 +382,30 @@ class JournalWriter:
         if self._fd < 0:
             self._open_segment(item.seq)
         frame = pack(item.seq, item.takes, item.payload, self._checksum_start)
-        if os.write(self._fd, frame) != len(frame):
-            raise OSError("short write")
+        self._write_frame(frame)
         self._size += len(frame)
+
+    def _write_frame(self, frame: bytes) -> None:
+        """At the end of the segment. Raises OSError unless all of it is there; does not count its bytes."""
+        if self._may_map and self._size + len(frame) > self._window_end:
+            self._close_window()
+            try:
+                room = max(len(frame), min(WINDOW_BYTES, self._segment_bytes - self._size))
+                self._window = Window(self._fd, self._size, room)
+                self._window_end = self._window.end
+            except (OSError, ValueError):
+                # No room for a whole window: a write call finds out whether there is room for a frame.
+                self._may_map = False
+                os.ftruncate(self._fd, self._size)
+        if self._window is not None:
+            self._window.put(self._size, frame)
+        elif os.write(self._fd, frame) != len(frame):
+            raise OSError("short write")
+
+    def _close_window(self) -> None:
+        window, self._window, self._window_end = self._window, None, -1
+        if window is not None:
+            window.close()
 
     def _write_failed(self, error: BaseException) -> None:
         self._ring_bytes = sum(len(item.payload) for item in self._ring)
@@ -395,7 +432,7 @@ class JournalWriter:
         """Raises OSError. Also the moment to look whether there is room for another segment."""
         assert self._owned is not None
         self._check_limit()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         while True:
             path = self._owned.folder / Segment(first, self._attempt).name
             try:
@@ -418,9 +455,14 @@ class JournalWriter:
         self._path = path
         self._fd = fd
 
-    def _close_segment(self) -> None:
+    def _close_segment(self, *, is_ours: bool = True) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            is_longer = self._window is not None
+            self._close_window()
+            with contextlib.suppress(OSError):
+                if is_longer and is_ours:
+                    os.ftruncate(fd, self._size)
             with contextlib.suppress(OSError):
                 os.close(fd)
 

@@ -188,7 +188,7 @@ def test_failing_writes_are_written_again(tmp_path: Path) -> None:
         from looptap.journal.writer import JournalWriter
 
         writing.RETRY_SECONDS = 0.0
-        writer = JournalWriter.create(Path(sys.argv[1]), meta(), segment_bytes=20_000)
+        writer = JournalWriter.create(Path(sys.argv[1]), meta(), segment_bytes=20_000, may_map=False)
         assert writer.folder is not None
         writer.append(start())
         store = Store()

@@ -136,7 +136,7 @@ def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     with monkeypatch.context() as patch:
         recorder = Recorder(story)
         recorder.install(patch)
-        writer = JournalWriter.create(tmp_path / "journal", meta(), segment_bytes=SEGMENT_BYTES)
+        writer = JournalWriter.create(tmp_path / "journal", meta(), segment_bytes=SEGMENT_BYTES, may_map=False)
         writer.append(start())
         folder = folder_of(writer)
         make_durable(folder)

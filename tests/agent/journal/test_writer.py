@@ -233,7 +233,7 @@ def test_full_journal_does_not_grow_by_what_it_refuses(tmp_path: Path) -> None:
 def test_room_again_means_points_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When delivered segments go, the journal takes points again, and says so by having no problem."""
     monkeypatch.setattr(writing, "RETRY_SECONDS", 0.0)
-    writer = new_writer(tmp_path / "journal", segment_bytes=4096, max_bytes=8192)
+    writer = new_writer(tmp_path / "journal", segment_bytes=4096, max_bytes=8192, may_map=False)
     for step in range(1000):
         writer.append(point(step))
     assert writer.problem is not None

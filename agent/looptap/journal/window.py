@@ -1,0 +1,57 @@
+"""The part of a segment that is written next, mapped into memory.
+
+A write call costs 20 µs between two training steps that have emptied the caches (1 µs in a loop of its own); the same bytes put
+into a mapped page cost less than one. They are as safe: a page that was written belongs to the kernel, which keeps it when the
+process is killed. What is mapped is allocated on disk first, so a full disk shows here, as an error, and not later as a SIGBUS.
+That promise is only relied on for the file systems that are known to keep it; on any other one a journal is written by write calls.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+_KEEP_ALLOCATED = {"ext2", "ext3", "ext4", "xfs", "tmpfs"}
+
+
+class Window:
+    """A mapped stretch of a file. ``start`` and ``end`` are offsets in the file; the file is ``end`` bytes long meanwhile."""
+
+    __slots__ = ("_map", "end", "start")
+
+    def __init__(self, fd: int, size: int, room: int) -> None:
+        """``room`` bytes, or a little more, behind the ``size`` bytes that the file has. Raises OSError when the disk has no
+        such room; then the file may have grown by zeros."""
+        granularity = mmap.ALLOCATIONGRANULARITY
+        self.start = size - size % granularity
+        length = size - self.start + room
+        length += -length % granularity
+        os.posix_fallocate(fd, self.start, length)
+        self._map = mmap.mmap(fd, length, offset=self.start)
+        self.end = self.start + length
+
+    def put(self, at: int, data: bytes) -> None:
+        """Write at an offset of the file. The caller has seen that it fits."""
+        at -= self.start
+        self._map[at : at + len(data)] = data
+
+    def close(self) -> None:
+        self._map.close()
+
+
+def can_map(folder: Path) -> bool:
+    """Whether the file system of this folder keeps what it has allocated (and is a local one)."""
+    if not hasattr(os, "posix_fallocate"):
+        return False
+    try:
+        device = os.stat(folder).st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                fields, _, source = line.partition(" - ")
+                if fields.split(" ", 3)[2] == wanted:
+                    return source.split(" ", 1)[0] in _KEEP_ALLOCATED
+    except (OSError, IndexError):
+        pass
+    return False
