@@ -43,9 +43,11 @@ def compare(logger: str, pairs: int, steps: int) -> dict[str, Any]:
     """Pairs in the order off-on, on-off, off-on, …, so that a drift of the machine hits both alike."""
     rows = []
     for number in range(pairs):
-        names = ("off", logger) if number % 2 == 0 else (logger, "off")
-        found = {name: run(name, steps) for name in names}
-        rows.append((found["off"], found[logger]))
+        if number % 2 == 0:
+            off, on = run("off", steps), run(logger, steps)
+        else:
+            on, off = run(logger, steps), run("off", steps)
+        rows.append((off, on))
         print(".", end="", flush=True, file=sys.stderr)
     assert len({off["checksum"] for off, _ in rows} | {on["checksum"] for _, on in rows}) == 1, "weights differ"
 

@@ -16,6 +16,7 @@ from importlib.machinery import SourceFileLoader
 from typing import Any
 
 import looptap
+from looptap.session import SESSION
 
 
 def run_script(path: str, arguments: Sequence[str], settings: dict[str, Any]) -> int:
@@ -46,7 +47,8 @@ def run_module(name: str, arguments: Sequence[str], settings: dict[str, Any]) ->
 
 
 def _run(program: Any, settings: dict[str, Any]) -> int:
-    looptap.autolog(**settings)
+    SESSION.command_line = settings
+    looptap.autolog()
     try:
         program()
     except Exception as error:  # noqa: BLE001 - the user's program may raise anything, and it is printed as python would

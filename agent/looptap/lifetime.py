@@ -47,8 +47,12 @@ def _at_exit() -> None:
     if exception is not None and exception is not _before and not hasattr(sys, "ps1"):
         status = "killed" if isinstance(exception, KeyboardInterrupt) else "failed"
         error = plain.exception(exception)
-    with SESSION.guard:
-        SESSION.end(status, error)
+    try:
+        with SESSION.guard:
+            SESSION.end(status, error)
+    except KeyboardInterrupt:
+        # A second Ctrl-C: nobody wants to wait for the store any more. What is in the journal is safe there.
+        return
 
 
 def _after_fork() -> None:

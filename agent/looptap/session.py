@@ -60,6 +60,8 @@ class Session:
         self.settings = Settings()
         #: Settings that could not be read, one line each.
         self.problems: list[str] = []
+        #: Of ``looptap run``: what its user typed beats what the program passes to autolog().
+        self.command_line: dict[str, Any] = {}
         self.armed = False
         self.guard = Guard("session")
         self.recorder = Recorder(self._begin, Redactor())
@@ -73,7 +75,8 @@ class Session:
 
     def configure(self, arguments: dict[str, Any]) -> None:
         """Read the settings. They hold for the next run; a run under way keeps its own."""
-        self.settings, self.problems = settings.load(arguments)
+        typed = {name: value for name, value in self.command_line.items() if value is not None}
+        self.settings, self.problems = settings.load({**arguments, **typed})
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
         self.recorder.keeps_constants = self.settings.constants
@@ -122,7 +125,9 @@ class Session:
             self.recorder.attach(journal)
             self._start_threads(self.run)
             if is_primary:
-                self.say(f"run {started.name} → {_short(store)} · looptap ui")
+                self.say(
+                    f"run {started.name} → {'off: nothing is kept' if store == 'off' else f'{_short(store)} · looptap ui'}"
+                )
             if journal.problem:
                 self.say(journal.problem)
             return self.run
@@ -234,6 +239,8 @@ def _short(store: str) -> str:
 
 
 def _summary(run: ActiveRun, status: str, delivered: bool) -> str:
+    if run.store == "off":
+        return f"run {run.name} {status} · nothing was kept: the store is off"
     state = run.sender.state() if run.sender else None
     points = state.points_stored if state else 0
     dropped = sum(run.journal.dropped.values())

@@ -183,13 +183,14 @@ def _show_artifacts(out: Console, backend: Backend, run: RunRow) -> None:
     artifacts = backend.artifacts(run.run)
     if not artifacts:
         return
-    table = _table("file", "role", "size", "sha256")
-    table.columns[2].justify = "right"
+    table = _table("file", "role", "step", "size", "sha256")
+    table.columns[2].justify = table.columns[3].justify = "right"
     for item in artifacts:
         digest = item.digest[:12] if item.digest else f"not kept: {item.missing}"
         table.add_row(
             Text(printable(item.name)),
             Text(printable(item.role)),
+            Text("–" if item.step is None else str(item.step)),
             Text(size(item.size_bytes)),
             Text(printable(digest)),
         )
@@ -240,7 +241,9 @@ def number(value: float | None) -> str:
 
 
 def setting(value: Any) -> str:
-    """A param on one line, cut at 200 characters."""
+    """A param on one line, cut at 200 characters. Floats without the last digits of their arithmetic, which ``--json`` has."""
+    if isinstance(value, float):
+        value = f"{value:.12g}"
     text = printable(value if isinstance(value, str) else repr(value))
     return text if len(text) <= 200 else text[:199] + "…"
 

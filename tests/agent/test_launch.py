@@ -142,3 +142,17 @@ def test_mistakes_are_one_line(words: list[str], message: str, programs: Program
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_options_beat_the_program(programs: Programs) -> None:
+    """What is typed for ``looptap run`` holds, whatever the program passes to autolog()."""
+    path = str(programs.script("import looptap\nlooptap.autolog(name='inside')\nlooptap.log_metric('x', 1)\n"))
+    done = programs.looptap("run", "--name", "typed", "--experiment", "mine", "--quiet", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [(run["name"], run["experiment"]) for run in programs.runs()] == [("typed", "mine")]
+    off = programs.looptap("run", "--store", "off", path)
+    assert off.stderr.splitlines() == [
+        "looptap: run inside → off: nothing is kept",
+        "looptap: run inside finished · nothing was kept: the store is off",
+    ]
+    assert len(programs.runs()) == 1

@@ -118,7 +118,8 @@ def test_ctrl_c_twice(programs: Programs) -> None:
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGINT
+    # The second one may come while the interpreter is on its way out, and then decides the code.
+    assert process.returncode in (-signal.SIGINT, 1)
     assert "KeyboardInterrupt" in errors
     assert "program.py" in errors
     record = programs.record()

@@ -162,7 +162,9 @@ def test_the_run_under_way_is_up_to_date() -> None:
             assert run.status == "running"
             assert run.ended is None
             assert run.history("score")["value"].tolist() == [step / 3 for step in range(100)]
-            assert run.delivery.in_journal == 0
+            # What is gathered beside the run (its environment) may come in at this very moment.
+            assert run.delivery.in_journal <= 1
+            assert run.delivery.points_stored == 100
             assert looptap.search_runs()["metrics.score"].tolist() == [33.0]
         assert looptap.get_run("live").status == "finished"
     finally:
