@@ -111,13 +111,15 @@ def test_sigterm(handler: str, programs: Programs) -> None:
 
 def test_ctrl_c_twice(programs: Programs) -> None:
     """Case 20: Ctrl-C gives the normal traceback and exit code, a second one while we deliver does no harm."""
-    process = programs.start(LOGS)
+    # The first line is printed when the sender is at work; a hang would show where it is.
+    code = LOGS.replace("step = 0\n", "step = 0\nlooptap.log_metric('first', 1.0)\nassert looptap.flush(30)\n")
+    process = programs.start("import faulthandler\nfaulthandler.dump_traceback_later(25)\n" + code)
     wait_for_line(process)
-    time.sleep(1.2)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     # The second one may come while the interpreter is on its way out, and then decides the code.
     assert process.returncode in (-signal.SIGINT, 1)
     assert "KeyboardInterrupt" in errors
