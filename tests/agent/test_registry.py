@@ -172,6 +172,10 @@ def test_versions() -> None:
     assert supported("torch>=2.2", "2.14.0a0+git123")
     assert supported("torch>=2.2", None)
     assert supported("", "anything")
+    assert supported("torch>=2.2.0", "2.2")
+    assert supported("torch>=2.9", "2.10.0")
+    assert supported("torch>=2.2", "2.3.0rc1")
+    assert not supported("torch>=2.2,<2.5", "2.6.0")
 
 
 def test_every_entry_point_of_ours_loads() -> None:
