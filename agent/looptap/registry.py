@@ -135,11 +135,11 @@ def discover() -> list[tuple[str, Callable[[], type[Integration]]]]:
 
 
 def installed_version(requires: str) -> str | None:
-    from packaging.requirements import InvalidRequirement, Requirement
-
+    """Of the distribution that a requirement names; None when there is none."""
+    name = re.match(r"[\w.-]+", requires)
     try:
-        return metadata.version(Requirement(requires).name)
-    except (metadata.PackageNotFoundError, InvalidRequirement):
+        return metadata.version(name[0]) if name else None
+    except metadata.PackageNotFoundError:
         return None
 
 
