@@ -128,6 +128,14 @@ class RunEnded(msgspec.Struct, tag="end", frozen=True, omit_defaults=True):
     error: str | None = None
 
 
+class Cells(msgspec.Struct, tag="cells", frozen=True):
+    """Up to ``count`` points follow in cells (:mod:`looptap.journal.cells`), each of one of these series. Lives in journals only
+    and takes no sequence number."""
+
+    count: int
+    series: tuple[tuple[str, Context], ...]
+
+
 class Dropped(msgspec.Struct, tag="dropped", frozen=True):
     """Totals so far of records that this journal lost, by reason. Takes no sequence number: a later one replaces it."""
 
@@ -135,7 +143,7 @@ class Dropped(msgspec.Struct, tag="dropped", frozen=True):
 
 
 #: What a journal frame may hold.
-JournalRecord: TypeAlias = RunStarted | Environment | Points | Param | Tag | File | Artifact | Note | RunEnded | Dropped
+JournalRecord: TypeAlias = RunStarted | Environment | Points | Param | Tag | File | Artifact | Note | RunEnded | Dropped | Cells
 #: What a batch may hold beside its series.
 BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Note | RunEnded
 

@@ -103,12 +103,19 @@ class Recorder:
                 return
         if self.suppressing and self.is_suppressed():
             return
+        if time_ns is None:
+            time_ns = time.time_ns()
+        if context is None:
+            context = _NO_CONTEXT
+        done = journal.put(values, step, time_ns, context)
+        if done == len(values):
+            return
+        if done:
+            values = dict(list(values.items())[done:])
         try:
-            payload = encode(Points(step, time_ns or time.time_ns(), values, context or _NO_CONTEXT))  # type: ignore[arg-type]
+            journal.append_points(values, step, time_ns, context)
         except Exception:  # noqa: BLE001 - one odd value must not cost the others
             self._metrics_one_by_one(journal, values, step, context, time_ns)
-            return
-        journal.append(payload, len(values))
 
     def log_metrics(
         self,

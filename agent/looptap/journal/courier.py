@@ -122,7 +122,7 @@ class Courier:
             end, waiting = self._writer.waiting(self.position)
         size = 0
         while self._reader is not None and size < BATCH_BYTES:
-            chunk = self._reader.read(_CHUNK_BYTES)
+            chunk = self._reader.read(_CHUNK_BYTES) if self._writer is None else self._reader.read(_CHUNK_BYTES, end)
             if not chunk:
                 break
             self._unsent.extend(chunk)

@@ -20,6 +20,7 @@ import msgspec
 
 from looptap.events import (
     Artifact,
+    Cells,
     Dropped,
     Environment,
     File,
@@ -47,7 +48,7 @@ FRAME_BYTES = FRAME_HEAD.size + FRAME_BODY.size
 encode = msgspec.msgpack.Encoder().encode
 # msgspec decodes unions of structs that are all arrays or all maps, so there is a decoder for each kind.
 _decode_array = msgspec.msgpack.Decoder(Points | Param | Tag | Note).decode
-_decode_map = msgspec.msgpack.Decoder(RunStarted | Environment | File | Artifact | RunEnded | Dropped).decode
+_decode_map = msgspec.msgpack.Decoder(RunStarted | Environment | File | Artifact | RunEnded | Dropped | Cells).decode
 
 
 class Frame(NamedTuple):
@@ -76,6 +77,11 @@ def decode(payload: bytes | memoryview) -> JournalRecord:
 def is_points(payload: bytes) -> bool:
     """Without decoding it: the tag of a :class:`Points` is its first item."""
     return payload[1:8] == b"\xa6points"
+
+
+def is_cells(payload: bytes) -> bool:
+    """Without decoding it: the tag of a :class:`Cells` is its first field."""
+    return payload[1:12] == b"\xa4type\xa5cells"
 
 
 def checksum_start(journal: str) -> int:

@@ -13,9 +13,11 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from looptap.events import JournalRecord
+from looptap.events import Cells, JournalRecord, Points
 from looptap.journal import folder as folders
+from looptap.journal.cells import CELL_BYTES, BlockReader, are_possible
 from looptap.journal.folder import Cursor, Segment
 from looptap.journal.frames import (
     FRAME_MAGIC,
@@ -26,10 +28,23 @@ from looptap.journal.frames import (
     checksum_start,
     decode,
     frame_at,
+    is_cells,
     is_header,
 )
 
 _READ_BYTES = 256 * 1024
+#: Beyond every sequence number.
+_ENDLESS = 2**63
+
+
+class Cell(NamedTuple):
+    """A filled cell: ``data[payload:end]``."""
+
+    seq: int
+    takes: int
+    payload: int
+    end: int
+    record: Points
 
 
 class JournalReader:
@@ -49,31 +64,35 @@ class JournalReader:
         self._data = b""
         self._at = 0
         self._is_last = True
+        #: The block that we are in, or that has just ended.
+        self._block: BlockReader | None = None
+        self._before = _ENDLESS
 
-    def read(self, max_bytes: int) -> list[tuple[int, int, JournalRecord]]:
-        """The next records in order, as (number, how many numbers it takes, record); about ``max_bytes`` of them.
+    def read(self, max_bytes: int, before: int = _ENDLESS) -> list[tuple[int, int, JournalRecord]]:
+        """The next records in order, as (number, how many numbers it takes, record); about ``max_bytes`` of them, and none whose
+        number is not ``before`` this one.
 
         Empty at the end of what is written so far. A :class:`Dropped` takes no number. Raises OSError when the disk does.
         """
         found: list[tuple[int, int, JournalRecord]] = []
         taken = 0
-        for frame in self._frames():
-            try:
-                record = decode(self._data[frame.payload : frame.end])
-            except UnknownFormat as error:
-                self._hold(str(error))
+        self._before = before
+        for item in self._items():
+            record = self._record(item)
+            if record is None:
                 break
-            self._pass(frame)
-            found.append((frame.seq, frame.takes, record))
-            taken += frame.end - frame.payload
+            self._pass(item)
+            found.append((item.seq, item.takes, record))
+            taken += item.end - item.payload
             if taken >= max_bytes:
                 break
         return found
 
     def skip_to_end(self) -> None:
         """Go past everything that is written so far without decoding it; :attr:`next` is then the end of the journal."""
-        for frame in self._frames():
-            self._pass(frame)
+        self._before = _ENDLESS
+        for item in self._items():
+            self._pass(item)
 
     def skip(self, end: int) -> None:
         """Records before ``end`` are taken care of in another way."""
@@ -110,52 +129,93 @@ class JournalReader:
     def _is_past(self, segment: Segment) -> bool:
         return self._segment is not None and segment < self._segment
 
-    def _pass(self, frame: Frame) -> None:
-        self._at = frame.end
-        self.next = max(self.next, frame.seq + frame.takes)
+    def _pass(self, item: Frame | Cell) -> None:
+        self._at = item.end
+        self.next = max(self.next, item.seq + item.takes)
 
     def _hold(self, reason: str) -> None:
         name = self._segment.name if self._segment else ""
         self.held = f"{name} has {reason}"
 
-    def _frames(self) -> Iterator[Frame]:
-        """Believable frames from where we are. The caller moves on with :meth:`_pass`, or stays in front of the frame."""
+    def _record(self, item: Frame | Cell) -> JournalRecord | None:
+        """None, and :attr:`held` says why, when it is of a kind that we do not know."""
+        if isinstance(item, Cell):
+            return item.record
+        try:
+            return decode(self._data[item.payload : item.end])
+        except UnknownFormat as error:
+            self._hold(str(error))
+            return None
+
+    def _items(self) -> Iterator[Frame | Cell]:
+        """Believable frames and cells from where we are. The caller moves on with :meth:`_pass`, or stays in front."""
         while self.held is None:
-            frame = frame_at(self._data, self._at, self._checksum_start)
-            if frame is None:
+            if self._block is not None and self._block.number_at(self._offset + self._at) >= self._before:
+                return  # what cannot be read here may be about to be written
+            item = self._item()
+            if item is None:
                 if not self._find_more():
                     return
-            elif frame.seq < self.next:
-                self._at = frame.end  # a copy of what has been read, or before the start
+                continue
+            if isinstance(item, Frame):
+                self._block = None
+                if is_cells(self._data[item.payload : item.end]):
+                    self._enter(item)
+                    continue
+            if item.seq < self.next:
+                self._at = item.end  # a copy of what has been read, or before the start
+            elif item.seq >= self._before:
+                return
             else:
-                yield frame
+                yield item
+
+    def _item(self) -> Frame | Cell | None:
+        """What begins exactly where we are."""
+        block = self._block
+        if block is not None:
+            offset = self._offset + self._at
+            record = block.cell(self._data, self._at, offset)
+            if record is not None:
+                return Cell(block.number_at(offset), 1, self._at, self._at + CELL_BYTES, record)
+        return frame_at(self._data, self._at, self._checksum_start)
+
+    def _enter(self, frame: Frame) -> None:
+        """A block of cells begins behind this frame."""
+        if not are_possible():
+            self._hold("points that this Python cannot check")
+            return
+        record = self._record(frame)
+        if isinstance(record, Cells):
+            self._block = BlockReader(record, frame.seq, self._offset + frame.end, self._checksum_start)
+            self._at = self._block.start - self._offset
 
     def _find_more(self) -> bool:
-        """There is no frame where we are. Get more bytes, or go past damage, or on to the next segment; False: not now."""
+        """There is nothing where we are. Get more bytes, or go past damage, or on to the next segment; False: not now."""
         if self._segment is None:
             return self._open_next()
         # Whether a later segment exists is asked before the bytes are read: if so, these bytes are final.
         self._is_last = not any(self._segment < other for other in folders.segments(self.folder))
         wanted = max(bytes_wanted(self._data, self._at), _READ_BYTES)
         self._load(wanted)
-        if frame_at(self._data, self._at, self._checksum_start) is not None:
+        if self._item() is not None:
             return True
         self._load(None)
-        found = self._next_frame_after_damage()
+        found = self._next_after_damage()
         if found is not None:
             self._at = found
             return True
         # The torn end of the newest segment may be a frame that is being written.
         return False if self._is_last else self._open_next()
 
-    def _next_frame_after_damage(self) -> int | None:
+    def _next_after_damage(self) -> int | None:
+        cell = self._block.next_cell(self._data, self._at, self._offset + self._at) if self._block is not None else None
         at = self._at
-        while (at := self._data.find(FRAME_MAGIC, at)) >= 0:
+        while (at := self._data.find(FRAME_MAGIC, at, cell)) >= 0:
             frame = frame_at(self._data, at, self._checksum_start)
-            if frame is not None and frame.seq >= self.next:
+            if frame is not None and (frame.seq >= self.next or frame.takes == 0):
                 return at
             at += 1
-        return None
+        return cell
 
     def _open_next(self) -> bool:
         found = folders.segments(self.folder)
@@ -167,6 +227,7 @@ class JournalReader:
         if not later:
             return False
         self._segment, self._offset, self._data, self._at = later[0], 0, b"", 0
+        self._block = None
         self._load(_READ_BYTES)
         try:
             self._at = HEADER_BYTES if is_header(self._data) else 0

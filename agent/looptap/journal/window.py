@@ -8,6 +8,7 @@ That promise is only relied on for the file systems that are known to keep it; o
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from pathlib import Path
@@ -36,8 +37,15 @@ class Window:
         at -= self.start
         self._map[at : at + len(data)] = data
 
+    def words(self) -> tuple[memoryview, memoryview, memoryview]:
+        """All of it as int64, uint64 and float64. Who holds one of these may write through it also after :meth:`close`."""
+        view = memoryview(self._map)
+        return view.cast("q"), view.cast("Q"), view.cast("d")
+
     def close(self) -> None:
-        self._map.close()
+        # With its words in use somewhere it stays mapped until they are not: what is mapped remains a part of the file.
+        with contextlib.suppress(BufferError):
+            self._map.close()
 
 
 def can_map(folder: Path) -> bool:

@@ -18,12 +18,14 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from looptap.events import Dropped
+from looptap.events import Cells, Context, Dropped, Points
 from looptap.journal import folder as folders
+from looptap.journal.cells import BLOCK_CELLS, CELL_BYTES, WORD_BYTES, Block, Put, Series, are_possible, no_cell
 from looptap.journal.folder import JournalMeta, Owned, Segment, Unusable
 from looptap.journal.frames import (
     FRAME_BODY,
@@ -52,8 +54,15 @@ WINDOW_BYTES = 256 * 1024
 _pack_head = FRAME_HEAD.pack
 _pack_body = FRAME_BODY.pack
 
-# What append finds: it may write at once; somebody on this thread is in the middle of a write; or it has to look closer.
-_READY, _WRITING, _CAREFUL = 0, 1, 2
+#: A block of cells that another record cut shorter than this was not worth its frame. So many times points are written as
+#: frames before there is another.
+_SHORT_BLOCK = 20
+#: How often the sender looks, a millisecond apart, whether another thread has filled the cell that it has taken.
+_PATIENCE = 50
+
+# What append finds: it may write at once; somebody on this thread is in the middle of a write; it has to look closer; or points
+# are being put into cells at the end of the segment.
+_READY, _WRITING, _CAREFUL, _CELLS = 0, 1, 2, 3
 
 
 class Waiting(NamedTuple):
@@ -110,6 +119,14 @@ class JournalWriter:
         self._over_limit = 0
         self._totals_due = False
         self._closed = False
+        #: Puts points into cells; the caller hands over the rest with :meth:`append_points`. Another function for every block.
+        self.put: Put = no_cell
+        self._block: Block | None = None
+        #: The block before, and how many of its cells were taken, until somebody has seen that they are filled.
+        self._cut: tuple[Block, int] | None = None
+        self._series = Series()
+        self._frames_due = 0
+        self._may_have_cells = self._may_map and are_possible()
 
     @classmethod
     def create(
@@ -146,7 +163,9 @@ class JournalWriter:
     @property
     def position(self) -> int:
         """How many records were emitted: one past the last sequence number."""
-        return self._next
+        with self._lock:
+            block = self._block
+            return self._next if block is None else block.first + block.taken
 
     @property
     def folder(self) -> Path | None:
@@ -156,6 +175,8 @@ class JournalWriter:
     def append(self, payload: bytes, count: int = 1) -> None:
         """Write one encoded record, which takes ``count`` numbers. Never raises for trouble with the disk."""
         with self._lock:
+            if self._state == _CELLS:
+                self._end_block()
             if self._state or len(payload) > MAX_PAYLOAD:
                 self._append_carefully(payload, count, "")
                 return
@@ -187,6 +208,24 @@ class JournalWriter:
             if self._deferred:
                 self._settle()
 
+    def append_points(self, values: Mapping[str, float], step: int, time_ns: int, context: Context) -> None:
+        """What :attr:`put` did not take: into a new block of cells, or as a frame. Raises for values that are no numbers."""
+        payload = encode(Points(step, time_ns, values, context))  # type: ignore[arg-type]
+        with self._lock:
+            if self._state == _CELLS:
+                self._end_block()
+            if self._state == _READY and self._begin_block(values, context):
+                done = self.put(values, step, time_ns, context)
+                if done == len(values) and not self._deferred:
+                    return
+                values = dict(list(values.items())[done:])
+                payload = encode(Points(step, time_ns, values, context))
+            if values:
+                self.append(payload, len(values))
+            elif self._deferred:
+                self._end_block()
+                self._settle()
+
     def drop(self, reason: str, count: int = 1) -> None:
         """Count records that cannot be recorded. They take their numbers, so the loss shows where it happened."""
         with self._lock:
@@ -197,6 +236,8 @@ class JournalWriter:
         with self._lock:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
             self._totals_due = True
+            if self._state == _CELLS:
+                self._end_block()
             if self._state == _READY:
                 self._state = _CAREFUL
 
@@ -207,12 +248,22 @@ class JournalWriter:
                 self._settle(with_totals=True)
 
     def waiting(self, start: int) -> tuple[int, list[Waiting]]:
-        """The position, and what is in memory only from the record ``start`` on, in order.
+        """A position, and what is in memory only from the record ``start`` on, in order.
 
-        Every record before the position is in this list, or in the files by now, or counted as dropped.
+        Every record before the position is in this list, or in the files by now, or counted as dropped, or lost.
         """
-        with self._lock:
-            return self._next, [item for item in self._ring if item.seq >= start]
+        for _ in range(_PATIENCE):
+            with self._lock:
+                block, end = self._block, self.position
+                waiting = [item for item in self._ring if item.seq >= start]
+                cut = self._cut
+            if (block is None or block.is_filled(end - block.first)) and (cut is None or cut[0].is_filled(cut[1])):
+                break
+            # Another thread is between taking a cell and filling it, or was interrupted there for good.
+            time.sleep(0.001)
+        if cut is not None and self._cut is cut:
+            self._cut = None
+        return end, waiting
 
     def delivered(self, end: int) -> None:
         """Records before ``end`` are safe in the store: none of them has to be written any more."""
@@ -225,6 +276,8 @@ class JournalWriter:
         with self._lock:
             if self._closed or self._state == _WRITING:
                 return
+            if self._state == _CELLS:
+                self._end_block()
             self._retry_at = 0.0
             self._settle(with_totals=True)
             if self._ring:
@@ -246,6 +299,8 @@ class JournalWriter:
             if owned is None:
                 return
             if not self._closed:
+                if self._state == _CELLS:
+                    self._end_block()
                 self._closed = True
                 self._state = _CAREFUL
                 self._close_segment()
@@ -265,6 +320,7 @@ class JournalWriter:
         self._lock = threading.RLock()
         self._closed = True
         self._state = _CAREFUL
+        self.put, self._block, self._cut = no_cell, None, None
         self._ring.clear()
         self._deferred.clear()
         self._close_segment(is_ours=False)
@@ -276,6 +332,8 @@ class JournalWriter:
 
     def _append_carefully(self, payload: bytes | None, count: int, reason: str) -> None:
         """An append, or without a payload a drop."""
+        if self._state == _CELLS:
+            self._end_block()
         self._deferred.append((payload, count, reason))
         if self._state != _WRITING:
             self._settle()
@@ -387,20 +445,70 @@ class JournalWriter:
 
     def _write_frame(self, frame: bytes) -> None:
         """At the end of the segment. Raises OSError unless all of it is there; does not count its bytes."""
-        if self._may_map and self._size + len(frame) > self._window_end:
+        window = self._window_for(len(frame))
+        if window is not None:
+            window.put(self._size, frame)
+        elif os.write(self._fd, frame) != len(frame):
+            raise OSError("short write")
+
+    def _begin_block(self, values: Mapping[str, float], context: Context) -> bool:
+        """Open a block of cells at the end of the segment; False when these points had better be a frame."""
+        if self._frames_due:
+            self._frames_due -= 1
+            return False
+        if not self._may_have_cells or self._fd < 0 or len(values) > _SHORT_BLOCK or not self._series.add(values, context):
+            return False
+        self._state = _WRITING
+        try:
+            head = encode(Cells(BLOCK_CELLS, tuple(self._series.all)))
+            frame = pack(self._next, 0, head, self._checksum_start)
+            start = self._size + len(frame)
+            start += -start % WORD_BYTES
+            window = self._window_for(start + BLOCK_CELLS * CELL_BYTES - self._size)
+            if window is None:
+                self._state = _READY
+                return False
+            window.put(self._size, frame)
+            block = self._block = Block(window, start, self._next, self._checksum_start, self._series)
+            self._state = _CELLS
+            self.put = block.put
+            return True
+        except BaseException:
+            # From here on other threads may have taken cells.
+            self._state = _CAREFUL if self._block is None else _CELLS
+            raise
+
+    def _end_block(self) -> None:
+        """The next frame begins where the first cell is that nobody has taken. Interrupted, it can be done again."""
+        block = self._block
+        assert block is not None
+        self._state = _WRITING
+        try:
+            self.put = no_cell
+            taken = block.close()
+            self._next = block.first + taken
+            self._size = block.start + taken * CELL_BYTES
+            if taken < _SHORT_BLOCK:
+                self._frames_due = _SHORT_BLOCK
+            self._cut = (block, taken)
+            self._block = None
+            self._state = _READY if self._size < self._segment_bytes else _CAREFUL
+        except BaseException:
+            self._state = _CAREFUL if self._block is None else _CELLS
+            raise
+
+    def _window_for(self, room: int) -> Window | None:
+        """A window with so much room behind the end of the segment; None where there is none to be had."""
+        if self._may_map and self._size + room > self._window_end:
             self._close_window()
             try:
-                room = max(len(frame), min(WINDOW_BYTES, self._segment_bytes - self._size))
-                self._window = Window(self._fd, self._size, room)
+                self._window = Window(self._fd, self._size, max(room, min(WINDOW_BYTES, self._segment_bytes - self._size)))
                 self._window_end = self._window.end
             except (OSError, ValueError):
                 # No room for a whole window: a write call finds out whether there is room for a frame.
-                self._may_map = False
+                self._may_map = self._may_have_cells = False
                 os.ftruncate(self._fd, self._size)
-        if self._window is not None:
-            self._window.put(self._size, frame)
-        elif os.write(self._fd, frame) != len(frame):
-            raise OSError("short write")
+        return self._window
 
     def _close_window(self) -> None:
         window, self._window, self._window_end = self._window, None, -1

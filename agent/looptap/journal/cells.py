@@ -1,0 +1,208 @@
+"""Points in cells: how the path of every training step writes into the journal.
+
+Two training steps lie a millisecond apart, and the step between them has emptied the caches. What a hook costs there is not its work
+but the code that nobody else has touched since last time: a frame needs msgspec (9 µs), struct (7), zlib (6), the lock (5) and
+mmap (3), where the same calls in a loop take half a microsecond each (``benchmarks/cold_calls.py``). A cell needs the interpreter
+alone: five numbers are stored through views of the mapped file.
+
+::
+
+    frame    Cells(count, series)   the series that may follow, so that a block can be read on its own
+    zeros    up to a multiple of 8
+    cell     series u64   step i64   time_ns i64   value f64   check i64       40 bytes, each takes one sequence number
+
+A block is the open end of a journal: it is closed by the next frame, which stands where the first cell is that was not taken.
+
+**Without a lock.** Cells are handed out by one iterator, whose ``next`` nothing can interrupt: two threads, or a signal handler and
+what it has interrupted, never get the same cell. Closing exhausts the iterator in one call, so a thread that comes too late is told.
+This rests on the interpreter lock; where there is none, there are no cells (:func:`are_possible`).
+
+**The check** is Python's hash of a tuple of integers, which is the same in every 64-bit CPython that has it (3.8 and later, tested when
+this module is imported). It starts from the journal and the sequence number; any single bit that flips changes it. The float
+goes into it as the integer that its bytes are: so NaN, ±Inf and −0.0 are values like any other.
+"""
+
+from __future__ import annotations
+
+import operator
+import struct
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from looptap.events import Cells, Context, Points
+from looptap.journal.window import Window
+
+WORD_BYTES = 8
+CELL_WORDS = 5
+CELL_BYTES = CELL_WORDS * WORD_BYTES
+#: Cells of a block: with its frame lost to damage, that many points are.
+BLOCK_CELLS = 500
+#: More series than this are written as frames.
+SERIES_LIMIT = 64
+
+#: ``put(values, step, time_ns, context)`` returns how many of the values, in order, are in cells now. Never raises an Exception.
+Put: TypeAlias = Callable[[Mapping[str, float], int, int, Context], int]
+
+_HASHES_AS_EXPECTED = hash((1, 2**61 - 1, 2**63, 12345678901234567890)) == -4113509821616348567
+
+
+def are_possible() -> bool:
+    """Whether this interpreter can write and check cells."""
+    has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()
+    return _HASHES_AS_EXPECTED and has_lock and sys.byteorder == "little"
+
+
+def no_cell(values: Mapping[str, float], step: int, time_ns: int, context: Context) -> int:
+    """The ``put`` of a journal that has no open block."""
+    return 0
+
+
+class Series:
+    """The series that a journal has cells for, numbered from 0."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, Context]] = []
+        #: By id of the context, and by key. The contexts are kept alive, so that their ids stay their own.
+        self.numbers: dict[int, dict[str, int]] = {}
+        self._contexts: list[Context] = []
+
+    def add(self, keys: Mapping[str, float], context: Context) -> bool:
+        """Number these keys; False when there are too many, or when the context is only equal to one that is known: callers
+        that hand over a new object each time would fill the table."""
+        table = self.numbers.get(id(context))
+        if table is None:
+            if len(self._contexts) >= SERIES_LIMIT or context in self._contexts:
+                return False
+            table = self.numbers[id(context)] = {}
+            self._contexts.append(context)
+        for key in keys:
+            if key not in table:
+                if len(self.all) >= SERIES_LIMIT:
+                    return False
+                table[key] = len(self.all)
+                self.all.append((key, context))
+        return True
+
+
+class Block:
+    """Cells in a mapped window that points are being put into."""
+
+    __slots__ = ("_cells", "_filled", "_left", "_signed", "_tag", "_unsigned", "_word", "first", "put", "start")
+
+    def __init__(self, window: Window, start: int, first: int, checksum_start: int, series: Series) -> None:
+        """``start`` is the offset of the first cell in the file, ``first`` its sequence number."""
+        self.first = first
+        self.start = start
+        self._word = word = (start - window.start) // WORD_BYTES
+        self._tag = _tag(first, checksum_start)
+        self._signed, self._unsigned, doubles = window.words()
+        #: Offsets, in words of the window, of the cells that are free.
+        self._cells = iter(range(word, word + BLOCK_CELLS * CELL_WORDS, CELL_WORDS))
+        #: Those that nobody took.
+        self._left: list[int] = []
+        self._filled = 0
+        self.put = _putter(self._cells, self._signed, self._unsigned, doubles, self._tag - word, series.numbers)
+
+    @property
+    def taken(self) -> int:
+        """How many cells were handed out; the last ones may be about to be filled by other threads."""
+        return BLOCK_CELLS - operator.length_hint(self._cells) - len(self._left)
+
+    def close(self) -> int:
+        """From now on no cell is handed out. Returns how many were. Closing again changes nothing."""
+        self._left.extend(self._cells)  # one call, which no other thread and no signal handler can come into
+        return BLOCK_CELLS - len(self._left)
+
+    def is_filled(self, taken: int) -> bool:
+        """Whether the first ``taken`` cells are in the file."""
+        while self._filled < taken:
+            offset = self._filled * CELL_WORDS
+            at = self._word + offset
+            check = _check(self._tag + offset, *self._unsigned[at : at + CELL_WORDS - 1].tolist())
+            if self._signed[at + CELL_WORDS - 1] != check:
+                return False
+            self._filled += 1
+        return True
+
+
+def _putter(
+    cells: Iterator[int],
+    signed: memoryview,
+    unsigned: memoryview,
+    doubles: memoryview,
+    tag: int,
+    numbers: dict[int, dict[str, int]],
+) -> Put:
+    # A closure: its variables lie together, and reading one costs less than an attribute. Written out for speed.
+    take = cells.__next__
+    nothing: dict[str, int] = {}
+
+    def put(values: Mapping[str, float], step: int, time_ns: int, context: Context) -> int:
+        done = 0
+        try:
+            table = numbers.get(id(context), nothing)
+            for key, value in values.items():
+                series = table[key]
+                at = take()
+                signed[at] = series
+                signed[at + 1] = step
+                signed[at + 2] = time_ns
+                doubles[at + 3] = value
+                signed[at + 4] = hash((tag + at, series, unsigned[at + 1], unsigned[at + 2], unsigned[at + 3]))
+                done += 1
+        except Exception:  # noqa: BLE001 - a new series, a full block, a value that is none: the long way knows which
+            pass
+        return done
+
+    return put
+
+
+class BlockReader:
+    """The cells behind a frame, as a reader meets them."""
+
+    def __init__(self, cells: Cells, first: int, start: int, checksum_start: int) -> None:
+        """``start`` is the offset in the file of the byte after the frame, ``first`` the sequence number of the first cell."""
+        self.start = start + -start % WORD_BYTES
+        self._end = self.start + cells.count * CELL_BYTES
+        self._first = first
+        self._series = cells.series
+        self._tag = _tag(first, checksum_start)
+
+    def number_at(self, offset: int) -> int:
+        """The sequence number that a cell at this offset of the file would have."""
+        return self._first + (offset - self.start) // CELL_BYTES
+
+    def cell(self, data: bytes, at: int, offset: int) -> Points | None:
+        """What the cell at ``data[at:]``, which lies at ``offset`` of the file, holds; None when it is none, or not filled."""
+        if not self.start <= offset < self._end or len(data) - at < CELL_BYTES:
+            return None
+        series, step, time_ns, value, check = _CELL.unpack_from(data, at)
+        words = _WORDS.unpack_from(data, at)
+        tag = self._tag + (offset - self.start) // WORD_BYTES
+        if check != _check(tag, *words) or series >= len(self._series):
+            return None
+        key, context = self._series[series]
+        return Points(step, time_ns, {key: value}, context)
+
+    def next_cell(self, data: bytes, at: int, offset: int) -> int | None:
+        """Where in ``data`` the first filled cell behind this one begins; None when there is none."""
+        while offset < self._end and at < len(data):
+            at, offset = at + CELL_BYTES, offset + CELL_BYTES
+            if self.cell(data, at, offset) is not None:
+                return at
+        return None
+
+
+def _tag(first: int, checksum_start: int) -> int:
+    """What the checks of a block start from: short enough to count on within a machine word."""
+    return hash((checksum_start, first)) >> 16
+
+
+def _check(tag: int, series: int, step: int, time_ns: int, value: int) -> int:
+    """All but the tag as unsigned integers: two negative ones can have the same hash."""
+    return hash((tag, series, step, time_ns, value))
+
+
+_CELL = struct.Struct("<Qqqdq")
+_WORDS = struct.Struct("<QQQQ")
