@@ -143,7 +143,7 @@ class Dropped(msgspec.Struct, tag="dropped", frozen=True):
 
 
 #: What a journal frame may hold.
-JournalRecord: TypeAlias = RunStarted | Environment | Points | Param | Tag | File | Artifact | Note | RunEnded | Dropped | Cells
+JournalRecord: TypeAlias = RunStarted | Environment | Points | Param | Tag | File | Artifact | Note | RunEnded | Dropped
 #: What a batch may hold beside its series.
 BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Note | RunEnded
 

@@ -14,10 +14,10 @@ stands after it runs when the call has returned or raised::
         if call.error is None:
             ...
 
-A call that happens at every training step can be *tapped* instead: two plain functions, one before and one after a call that
-succeeded, at half the cost of an observer::
+A call that happens at every training step can be *tapped* instead, with plain functions at a fraction of the cost of an
+observer: one before, one after a call that succeeded, one after a call that raised::
 
-    patch.tap("torch.autograd", "backward", self.before_backward, self.after_backward)
+    patch.tap("torch.autograd", "backward", self.before_backward, self.after_backward, self.failed_backward)
 
 The original is called exactly once, with the user's own arguments, whatever the observer does. An observer that fails is
 counted and after three failures left out (:mod:`looptap.guard`). Wrappers keep name, docstring and signature, and pickle as
@@ -106,13 +106,22 @@ class Patcher:
         name: str,
         before: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None,
         after: Callable[[Any], None],
+        failed: Callable[[Any], None] | None = None,
     ) -> None:
         """Watch a call on the path of every step.
 
-        ``before(args, kwargs)`` returns what ``after`` is to get, or None to leave this call alone. Without ``before``,
-        ``after`` gets the arguments. A call that raises has no after.
+        ``before(args, kwargs)`` returns a token, or None to leave this call alone. ``after`` gets the token when the call has
+        succeeded, unless the token has an ``is_open`` that is false: no second look is needed. ``failed`` gets it when the call
+        has raised. Without ``before``, ``after`` gets the arguments of a call that succeeded.
         """
-        self._replace(owner, name, after, lambda original: _tapped(original, before, after, self._guard(after)))
+
+        def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+            guard = self._guard(after)
+            return (
+                _followed(original, after, guard) if before is None else _tapped(original, before, after, failed, guard)
+            )
+
+        self._replace(owner, name, after, wrap)
 
     def _replace(
         self,
@@ -193,34 +202,53 @@ def _observed(original: Callable[..., Any], observer: Observer, guard: Guard) ->
 
 def _tapped(
     original: Callable[..., Any],
-    before: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None,
+    before: Callable[[tuple[Any, ...], dict[str, Any]], Any],
     after: Callable[[Any], None],
+    failed: Callable[[Any], None] | None,
     guard: Guard,
 ) -> Callable[..., Any]:
     @functools.wraps(original)
     def tapped(*args: Any, **kwargs: Any) -> Any:
         if guard.closed:
             return original(*args, **kwargs)
-        token: Any = args
-        if before is not None:
-            try:
-                token = before(args, kwargs)
-            except Exception as error:
-                token = None
-                if guard.strict:
-                    raise
-                guard.failed(error)
-        result = original(*args, **kwargs)
-        if token is not None:
-            try:
-                after(token)
-            except Exception as error:
-                if guard.strict:
-                    raise
-                guard.failed(error)
+        try:
+            token = before(args, kwargs)
+        except Exception as error:
+            token = None
+            if guard.strict:
+                raise
+            guard.failed(error)
+        try:
+            result = original(*args, **kwargs)
+        except BaseException:
+            if token is not None and failed is not None:
+                _call(failed, token, guard)
+            raise
+        if token is not None and getattr(token, "is_open", True):
+            _call(after, token, guard)
         return result
 
     return tapped
+
+
+def _followed(original: Callable[..., Any], after: Callable[[Any], None], guard: Guard) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def followed(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if not guard.closed:
+            _call(after, args, guard)
+        return result
+
+    return followed
+
+
+def _call(observe: Callable[[Any], None], token: Any, guard: Guard) -> None:
+    try:
+        observe(token)
+    except Exception as error:
+        if guard.strict:
+            raise
+        guard.failed(error)
 
 
 def _finish(observation: Observation, guard: Guard) -> None:

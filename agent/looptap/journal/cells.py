@@ -1,9 +1,9 @@
 """Points in cells: how the path of every training step writes into the journal.
 
-Two training steps lie a millisecond apart, and the step between them has emptied the caches. What a hook costs there is not its work
-but the code that nobody else has touched since last time: a frame needs msgspec (9 µs), struct (7), zlib (6), the lock (5) and
-mmap (3), where the same calls in a loop take half a microsecond each (``benchmarks/cold_calls.py``). A cell needs the interpreter
-alone: five numbers are stored through views of the mapped file.
+Two hooks of a training lie a millisecond apart, and the step between them has emptied the caches. What a hook costs there is not
+its work but the code that nobody else has touched since last time: a frame needs msgspec (9 µs), struct (7), zlib (6), the lock
+(5) and mmap (3), where the same calls in a loop take less than half a microsecond each (``benchmarks/cold_calls.py``). A cell
+needs the interpreter alone: five numbers are stored through views of the mapped file.
 
 ::
 
@@ -14,11 +14,11 @@ alone: five numbers are stored through views of the mapped file.
 A block is the open end of a journal: it is closed by the next frame, which stands where the first cell is that was not taken.
 
 **Without a lock.** Cells are handed out by one iterator, whose ``next`` nothing can interrupt: two threads, or a signal handler and
-what it has interrupted, never get the same cell. Closing exhausts the iterator in one call, so a thread that comes too late is told.
-This rests on the interpreter lock; where there is none, there are no cells (:func:`are_possible`).
+what it has interrupted, never get the same cell. Closing exhausts the iterator in one call; who comes too late is told. This rests
+on the interpreter lock; where there is none, there are no cells (:func:`are_possible`).
 
-**The check** is Python's hash of a tuple of integers, which is the same in every 64-bit CPython that has it (3.8 and later, tested when
-this module is imported). It starts from the journal and the sequence number; any single bit that flips changes it. The float
+**The check** is Python's hash of a tuple of integers, which is the same in every 64-bit CPython from 3.8 on (and tested when this
+module is imported). It starts from the journal and the sequence number; any single bit that flips changes it. The float
 goes into it as the integer that its bytes are: so NaN, ±Inf and −0.0 are values like any other.
 """
 
@@ -128,9 +128,9 @@ class Block:
 
 def _putter(
     cells: Iterator[int],
-    signed: memoryview,
-    unsigned: memoryview,
-    doubles: memoryview,
+    signed: memoryview[int],
+    unsigned: memoryview[int],
+    doubles: memoryview[float],
     tag: int,
     numbers: dict[int, dict[str, int]],
 ) -> Put:
@@ -152,7 +152,7 @@ def _putter(
                 signed[at + 4] = hash((tag + at, series, unsigned[at + 1], unsigned[at + 2], unsigned[at + 3]))
                 done += 1
         except Exception:  # noqa: BLE001 - a new series, a full block, a value that is none: the long way knows which
-            pass
+            return done
         return done
 
     return put

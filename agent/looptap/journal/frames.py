@@ -48,7 +48,8 @@ FRAME_BYTES = FRAME_HEAD.size + FRAME_BODY.size
 encode = msgspec.msgpack.Encoder().encode
 # msgspec decodes unions of structs that are all arrays or all maps, so there is a decoder for each kind.
 _decode_array = msgspec.msgpack.Decoder(Points | Param | Tag | Note).decode
-_decode_map = msgspec.msgpack.Decoder(RunStarted | Environment | File | Artifact | RunEnded | Dropped | Cells).decode
+_decode_map = msgspec.msgpack.Decoder(RunStarted | Environment | File | Artifact | RunEnded | Dropped).decode
+_decode_cells = msgspec.msgpack.Decoder(Cells).decode
 
 
 class Frame(NamedTuple):
@@ -72,6 +73,14 @@ def decode(payload: bytes | memoryview) -> JournalRecord:
         return record
     except (msgspec.MsgspecError, UnicodeDecodeError, IndexError) as error:
         raise UnknownFormat(f"a record that this version does not know ({error})") from error
+
+
+def decode_cells(payload: bytes | memoryview) -> Cells:
+    """The record that :func:`is_cells` has seen. Raises :class:`UnknownFormat` when it is of another shape."""
+    try:
+        return _decode_cells(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnknownFormat(f"cells that this version does not know ({error})") from error
 
 
 def is_points(payload: bytes) -> bool:

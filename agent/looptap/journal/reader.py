@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from looptap.events import Cells, JournalRecord, Points
+from looptap.events import JournalRecord, Points
 from looptap.journal import folder as folders
 from looptap.journal.cells import CELL_BYTES, BlockReader, are_possible
 from looptap.journal.folder import Cursor, Segment
@@ -27,6 +27,7 @@ from looptap.journal.frames import (
     bytes_wanted,
     checksum_start,
     decode,
+    decode_cells,
     frame_at,
     is_cells,
     is_header,
@@ -184,10 +185,13 @@ class JournalReader:
         if not are_possible():
             self._hold("points that this Python cannot check")
             return
-        record = self._record(frame)
-        if isinstance(record, Cells):
-            self._block = BlockReader(record, frame.seq, self._offset + frame.end, self._checksum_start)
-            self._at = self._block.start - self._offset
+        try:
+            cells = decode_cells(self._data[frame.payload : frame.end])
+        except UnknownFormat as error:
+            self._hold(str(error))
+            return
+        self._block = BlockReader(cells, frame.seq, self._offset + frame.end, self._checksum_start)
+        self._at = self._block.start - self._offset
 
     def _find_more(self) -> bool:
         """There is nothing where we are. Get more bytes, or go past damage, or on to the next segment; False: not now."""

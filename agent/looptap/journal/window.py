@@ -37,7 +37,7 @@ class Window:
         at -= self.start
         self._map[at : at + len(data)] = data
 
-    def words(self) -> tuple[memoryview, memoryview, memoryview]:
+    def words(self) -> tuple[memoryview[int], memoryview[int], memoryview[float]]:
         """All of it as int64, uint64 and float64. Who holds one of these may write through it also after :meth:`close`."""
         view = memoryview(self._map)
         return view.cast("q"), view.cast("Q"), view.cast("d")

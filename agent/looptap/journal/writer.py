@@ -456,7 +456,12 @@ class JournalWriter:
         if self._frames_due:
             self._frames_due -= 1
             return False
-        if not self._may_have_cells or self._fd < 0 or len(values) > _SHORT_BLOCK or not self._series.add(values, context):
+        if (
+            not self._may_have_cells
+            or self._fd < 0
+            or len(values) > _SHORT_BLOCK
+            or not self._series.add(values, context)
+        ):
             return False
         self._state = _WRITING
         try:
@@ -502,7 +507,9 @@ class JournalWriter:
         if self._may_map and self._size + room > self._window_end:
             self._close_window()
             try:
-                self._window = Window(self._fd, self._size, max(room, min(WINDOW_BYTES, self._segment_bytes - self._size)))
+                self._window = Window(
+                    self._fd, self._size, max(room, min(WINDOW_BYTES, self._segment_bytes - self._size))
+                )
                 self._window_end = self._window.end
             except (OSError, ValueError):
                 # No room for a whole window: a write call finds out whether there is room for a frame.

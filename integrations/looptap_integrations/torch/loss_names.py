@@ -30,7 +30,9 @@ _FOLDERS = {
 class CallSite:
     """One place of the program that runs backward passes. Compared by identity."""
 
-    __slots__ = ("checked", "code", "instruction", "is_trained", "name")
+    __slots__ = ("before", "checked", "code", "instruction", "is_trained", "name")
+    #: For the patcher: what it stands for is settled before the backward pass begins.
+    is_open = False
 
     def __init__(self, code: CodeType, instruction: int) -> None:
         self.code = code
@@ -41,15 +43,17 @@ class CallSite:
         self.is_trained = True
         #: The number of optimizers that had come up by then.
         self.checked = -1
+        #: What was pending under its name when its last backward pass began.
+        self.before: Any = None
 
 
 class CallSites:
     def __init__(self) -> None:
         self._sides: dict[CodeType, int] = {}
         self._sites: dict[tuple[CodeType, int, int], CallSite] = {}
-        #: Those that lie at the usual depth of the stack, where they are found again without walking it. By the id of the
-        #: code: its hash would go through every instruction. The sites keep their codes alive, so ids stay unique.
-        self.near: dict[tuple[int, int], CallSite] = {}
+        #: Those that lie at the usual depth of the stack, where they are found again without walking it, by instruction. Of
+        #: two functions with a backward pass at the same instruction the last one is here, and the other takes the long way.
+        self.near: dict[int, CallSite] = {}
 
     def program_frame(self, frame: FrameType | None) -> FrameType | None:
         """The nearest frame that is neither PyTorch's nor ours, from ours outwards.
@@ -91,6 +95,11 @@ class CallSites:
         if site is None:
             site = self._sites[key] = CallSite(frame.f_code, frame.f_lasti)
         return site
+
+    def forget_near(self, site: CallSite) -> None:
+        """Where this one is met again, it has to be looked at closely."""
+        if self.near.get(site.instruction) is site:
+            del self.near[site.instruction]
 
 
 def loss_name(frame: FrameType, tensors: tuple[Any, ...]) -> str:

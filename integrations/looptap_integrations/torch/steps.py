@@ -29,17 +29,21 @@ class Rounds(Generic[Value]):
         #: Backward passes since the last step, by call site.
         self.counts: dict[object, int] = {}
         self._stepped: set[object] = set()
+        #: The optimizer that was the only one in this round, while no name is used by two.
+        self.alone: object = None
         #: Call sites whose losses were handed out in this round.
-        self._written: dict[object, int] = {}
-        self._names: dict[str, Value] = {}
+        self.written: dict[object, int] = {}
+        #: Losses that were handed out in this round.
+        self.names: dict[str, Value] = {}
         self._apart: set[tuple[str, object]] = set()
 
     def restart(self) -> None:
         """A new run begins: steps count from 0 again. What is pending stays; it belongs to the first step."""
         self.step = -1
+        self.alone = None
         self._stepped.clear()
-        self._written = {}
-        self._names = {}
+        self.written = {}
+        self.names = {}
         self._apart.clear()
 
     def backward(self, site: object, name: str, value: Value) -> None:
@@ -52,6 +56,16 @@ class Rounds(Generic[Value]):
         counts = self.counts
         counts[site] = counts.get(site, 0) + 1
 
+    def take_back(self, site: object, name: str, before: Value | None) -> None:
+        """The backward pass did not get to its end; ``before`` is what was pending under that name when it began."""
+        self.counts[site] = self.counts.get(site, 0) - 1
+        if self.counts[site] <= 0:
+            del self.counts[site]
+        if before is None:
+            self.pending.pop(name, None)
+        else:
+            self.pending[name] = before
+
     def complete(self, optimizer: object, is_alone: bool) -> tuple[dict[str, Value], dict[str, Value] | None]:
         """This optimizer has stepped. Returns the losses of its step, whose number is now in :attr:`step`, and apart
         from them those whose name another optimizer uses already: their series needs the optimizer as context.
@@ -60,31 +74,26 @@ class Rounds(Generic[Value]):
         """
         values, self.pending = self.pending, {}
         counts, self.counts = self.counts, {}
-        stepped, written = self._stepped, self._written
-        if len(stepped) == 1 and optimizer in stepped and not self._apart:
-            # The plain loop: what follows, without the detours.
-            self.step += 1
-            self._written = counts
-            self._names = values
-            return values, None
+        stepped, written = self._stepped, self.written
         if self.step < 0 or optimizer in stepped or (is_alone and not written.keys().isdisjoint(counts)):
             self.step += 1
             stepped.clear()
-            written = self._written = {}
-            self._names = {}
+            written = self.written = {}
+            self.names = {}
         stepped.add(optimizer)
         written.update(counts)
         apart: dict[str, Value] | None = None
-        names = self._names
+        names = self.names
         if names or self._apart:
             for name in [name for name in values if name in names or (name, optimizer) in self._apart]:
                 self._apart.add((name, optimizer))
                 if apart is None:
                     apart = {}
                 apart[name] = values.pop(name)
-            self._names = {**names, **values}
+            self.names = {**names, **values}
         else:
-            self._names = values
+            self.names = values
+        self.alone = optimizer if len(stepped) == 1 and not self._apart else None
         return values, apart
 
     def take(self) -> tuple[dict[str, Value], list[object]]:
@@ -96,10 +105,11 @@ class Rounds(Generic[Value]):
 
     def backward_is_step(self, site: object) -> int:
         """There is no optimizer: a backward pass from this call site is a step, or part of the one under way. Its number."""
-        if self.step < 0 or site in self._written:
+        if self.step < 0 or site in self.written:
             self.step += 1
-            self._written = {}
+            self.alone = None
+            self.written = {}
             self._stepped.clear()
-            self._names = {}
-        self._written[site] = 1
+            self.names = {}
+        self.written[site] = 1
         return self.step

@@ -1,0 +1,403 @@
+"""The training loop: what its backward passes and optimizer steps leave behind.
+
+:meth:`Loop.before_backward` and :meth:`Loop.on_step` are the path of every step and are written for speed: each first decides
+whether this is the plain case (one optimizer, losses on the CPU, nothing special going on) and then does it in one piece, because
+between two training steps a function call costs about a microsecond. Everything else goes the long way. What a step is, is in
+:mod:`~looptap_integrations.torch.steps`; what is looked up once per run, in :mod:`~looptap_integrations.torch.facts`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.compiler import is_compiling, is_dynamo_compiling
+from torch.optim import Optimizer
+
+from looptap.events import Context
+from looptap.recorder import Recorder
+from looptap_integrations.torch.facts import Facts
+from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, loss_name
+from looptap_integrations.torch.model_files import ModelFiles
+from looptap_integrations.torch.optimizers import NEVER, Known, Optimizers
+from looptap_integrations.torch.passes import Passes
+from looptap_integrations.torch.scalars import Scalar, Scalars
+from looptap_integrations.torch.scaling import Scaling
+from looptap_integrations.torch.steps import Rounds
+
+#: How long the end of a run waits for values that a device still owes.
+_FINISH_SECONDS = 1.0
+#: Of one step: more gradient norms than this are not told apart.
+_NORMS_LIMIT = 16
+
+_Tensor = torch.Tensor
+_frame_at_depth = sys._getframe
+_now = time.perf_counter
+
+
+class Backwarded:
+    """A backward pass under way that has to be looked at again when it is over: what is backwarded, and the losses in it."""
+
+    __slots__ = ("losses", "tensors")
+    is_open = True
+
+    def __init__(self, tensors: Any, losses: Sequence[tuple[CallSite, Scalar]]) -> None:
+        self.tensors = tensors
+        self.losses = losses
+
+
+class Loop:
+    def __init__(self, record: Recorder) -> None:
+        self.record = record
+        self.rounds: Rounds[Scalar] = Rounds()
+        self.sites = CallSites()
+        self.near = self.sites.near
+        self.scalars = Scalars()
+        self.optimizers = Optimizers()
+        self.passes = Passes()
+        self.scaling = Scaling(self.scalars)
+        self.facts = Facts(record)
+        self.files = ModelFiles(record)
+        #: The recorder's generation that this state belongs to.
+        self.generation = -1
+        #: False while a closure runs and from the first use of a GradScaler on: every backward pass goes the long way.
+        self.is_plain = True
+        #: True once losses are written without any optimizer.
+        self.is_manual = False
+        #: Gradient norms since the last step, in the order of the program's calls.
+        self.norms: list[Scalar] = []
+        self.closure: Closure | None = None
+        #: When the last step ended.
+        self.ended: float | None = None
+        self.epoch: int | None = None
+        self.completed = 0
+
+    # --- backward ---------------------------------------------------------------------------------------------------
+
+    def before_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backwarded | CallSite | None:
+        """None when this is no backward pass of a step; a call site when its loss has been taken in already."""
+        record = self.record
+        if self.is_plain and record.generation == self.generation and not record.suppressing and args:
+            tensor = args[0]
+            # A loss with a gradient given for it may have any shape.
+            if type(tensor) is _Tensor and tensor.is_cpu and (len(args) < 2 or args[1] is None):
+                try:
+                    # The usual stack: here, the patcher's wrapper, Tensor.backward, the program.
+                    frame = _frame_at_depth(3)
+                    site = self.near[frame.f_lasti]
+                    rounds = self.rounds
+                    counts = rounds.counts
+                    count = counts.get(site, 0)
+                    if site.code is frame.f_code and (count == 0 or site.checked == self.optimizers.count):
+                        value = tensor.item()
+                        if type(value) is float:
+                            pending, name = rounds.pending, site.name or DEFAULT
+                            site.before = before = pending.get(name)
+                            pending[name] = value if before is None else before + value
+                            counts[site] = count + 1
+                            return site
+                except (KeyError, ValueError, RuntimeError):
+                    pass  # a new place, no such frame, a tensor without one number
+        return self._before_backward(args, kwargs)
+
+    def failed_backward(self, token: Backwarded | CallSite) -> None:
+        """What was backwarded did not get there: its loss is none of a step."""
+        if isinstance(token, CallSite):
+            self.rounds.take_back(token, token.name or DEFAULT, token.before)
+
+    def _before_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backwarded | None:
+        closure = self.closure
+        if (closure is not None and closure.is_repeating) or self.record.is_suppressed():
+            return None
+        tensors = args[0] if args else kwargs.get("tensors")
+        if isinstance(tensors, torch.Tensor):
+            try:
+                usual = _frame_at_depth(4)
+            except ValueError:
+                usual = None
+            loss = self._loss(tensors, 0, usual)
+            return None if loss is None else Backwarded(tensors, [loss])
+        losses = [self._loss(tensor, index, None) for index, tensor in enumerate(tensors or ())]
+        return Backwarded(tensors, [loss for loss in losses if loss is not None])
+
+    def _loss(self, tensor: Any, index: int, usual: FrameType | None) -> tuple[CallSite, Scalar] | None:
+        """Where this loss is backwarded, and its value before any scaling; None when it is no loss of a step."""
+        frame = self.sites.program_frame(sys._getframe(1))
+        if frame is None:
+            return None
+        site = self.sites.at(frame, index)
+        original = None
+        if self.scaling.in_use:
+            value, original = self.scaling.value_before(tensor)
+        else:
+            value = self.scalars.read(tensor)
+        if value is None:
+            return None
+        if site.name is None:
+            site.name = loss_name(frame, (original, tensor))
+        if index == 0 and frame is usual and site.is_trained:
+            self.near[frame.f_lasti] = site
+        return site, value
+
+    def after_backward(self, token: Backwarded) -> None:
+        record = self.record
+        if record.generation != self.generation:
+            record.begin()
+            self._new_run()
+        rounds, count = self.rounds, self.optimizers.count
+        for site, value in token.losses:
+            if site.checked != count and (site in rounds.counts or not site.is_trained):
+                # A second time without a step in between: accumulation, or no optimizer has to do with it.
+                tensors = token.tensors
+                site.is_trained = self.optimizers.train((tensors,) if isinstance(tensors, torch.Tensor) else tensors)
+                site.checked = count
+                if not site.is_trained:
+                    self.sites.forget_near(site)
+            if site.is_trained:
+                rounds.backward(site, site.name or DEFAULT, value)
+            else:
+                self._step_without_optimizer(site, value)
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    def before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if len(args) == 1 and not kwargs:
+            if self.closure is not None:  # of a step that raised
+                self.closure, self.is_plain = None, not self.scaling.in_use
+            return None
+        if is_compiling():
+            return None
+        self.closure, self.is_plain = None, not self.scaling.in_use
+        if len(args) > 1 and callable(args[1]):
+            self.closure, self.is_plain = Closure(args[1]), False
+            return (args[0], self.closure, *args[2:]), kwargs
+        if callable(kwargs.get("closure")):
+            self.closure, self.is_plain = Closure(kwargs["closure"]), False
+            return args, {**kwargs, "closure": self.closure}
+        return None
+
+    def on_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if is_dynamo_compiling():  # of the two questions the one that asks nobody else
+            return
+        record, rounds, scalars = self.record, self.rounds, self.scalars
+        known = self.optimizers.known.get(id(optimizer))
+        if (
+            known is None
+            or rounds.alone is not known
+            or known.context is not None
+            or record.generation != self.generation
+            or not self.is_plain
+            or scalars.has_device
+            or record.suppressing
+        ):
+            if not (is_compiling() or record.is_suppressed()):
+                self.complete(optimizer)
+            return
+        now = _now()
+        # Rounds.complete(), for an optimizer that is alone in the round before.
+        values, rounds.pending = rounds.pending, {}
+        rounds.written, rounds.counts = rounds.counts, {}
+        rounds.names = values
+        rounds.step = step = rounds.step + 1
+        start, feeding = self.ended, self.passes.feeding
+        if start is None or (feeding is not None and (feeding.epoch != self.epoch or feeding.started > start)):
+            self._time(values, values, now)
+        else:
+            values["step_time"] = now - start
+        if self.norms:
+            self._add_norms(values, step, None)
+        groups = optimizer.param_groups
+        if len(groups) != 1 or groups[0].get("lr") is not known.only_rate:
+            self._add_rates(known.rates.changed(groups) or (), values, step, None)
+            rate = groups[0].get("lr")
+            known.only_rate = rate if len(groups) == 1 and type(rate) is float else NEVER
+        record.metrics(values, step)  # type: ignore[arg-type]
+        record.step = step
+        self.ended = now
+        self.completed += 1
+        if self.files.open:
+            self.files.look_again()
+
+    def complete(self, optimizer: Optimizer, is_skipped: bool = False) -> None:
+        """An optimizer step is over: everything that belongs to it is written now."""
+        now = time.perf_counter()
+        record = self.record
+        known = self.optimizers.known.get(id(optimizer))
+        if known is None or record.generation != self.generation:
+            record.begin()
+            if record.generation != self.generation:
+                self._new_run()
+            known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer)
+        values, apart = self.rounds.complete(known, known.context is None)
+        step = self.rounds.step
+        # What belongs to this optimizer, where there are several, and not to the round.
+        own: dict[str, Scalar] = values if known.context is None else {}
+        self._time(values, own, now)
+        closure = self.closure
+        if closure is not None:
+            self.closure, self.is_plain = None, not self.scaling.in_use
+            if closure.evaluations != 1 or known.counts_evaluations:
+                known.counts_evaluations = True
+                own["closure_evaluations"] = float(closure.evaluations)
+        if self.scaling.in_use:
+            self.scaling.complete(optimizer, own, is_skipped)
+        if self.norms:
+            self._add_norms(own, step, known.context)
+        self._add_rates(known.rates.changed(optimizer.param_groups) or (), own, step, known.context)
+        if values:
+            self._write(values, step, None)
+        if own is not values and own:
+            self._write(own, step, known.context)
+        if apart:
+            self._write(apart, step, known.context or {"optimizer": type(optimizer).__name__})
+        record.step = step
+        self.ended = now
+        self.completed += 1
+        if self.scalars.has_device:
+            self.scalars.drain()
+        if self.files.open:
+            self.files.look_again()
+
+    def _add_norms(self, own: dict[str, Scalar], step: int, context: Context | None) -> None:
+        norms, self.norms = self.norms, []
+        own["grad_norm"] = norms[0]
+        for index, norm in enumerate(norms[1:], 1):
+            self._write({"grad_norm": norm}, step, {**(context or {}), "call": str(index)})
+
+    def _add_rates(
+        self, rates: Iterable[tuple[Context, Any]], own: dict[str, Scalar], step: int, context: Context | None
+    ) -> None:
+        for of_group, rate in rates:
+            value = rate if isinstance(rate, float) else self.scalars.read(rate)
+            if value is None:
+                continue
+            if of_group == (context or {}):
+                own["lr"] = value
+            else:
+                self._write({"lr": value}, step, of_group)
+
+    def _time(self, values: dict[str, Scalar], own: dict[str, Scalar], now: float) -> None:
+        """Step time: since the end of the step before, or since the pass over the data began if that was later."""
+        start, feeding = self.ended, self.passes.feeding
+        if feeding is not None:
+            if start is None or feeding.started > start:
+                start = feeding.started
+            if feeding.epoch != self.epoch:
+                self.epoch = feeding.epoch
+                values["epoch"] = float(feeding.epoch)
+        if start is not None:
+            own["step_time"] = now - start
+
+    def _step_without_optimizer(self, site: CallSite, value: Scalar) -> None:
+        now = time.perf_counter()
+        rounds, record = self.rounds, self.record
+        if not self.is_manual:
+            self.is_manual = True
+            self._first_step(None, "", sys._getframe(1))
+        if rounds.pending:
+            # What came before this was known.
+            values, sites = rounds.take()
+            for earlier in sites:
+                rounds.backward_is_step(earlier)
+            self._write(values, rounds.step, None)
+        before = rounds.step
+        step = rounds.backward_is_step(site)
+        values = {site.name or DEFAULT: value}
+        if step != before:
+            self._time(values, values, now)
+            self.ended = now
+        self._write(values, step, None)
+        record.step = step
+        if self.scalars.has_device:
+            self.scalars.drain()
+
+    def _write(self, values: dict[str, Scalar], step: int, context: Context | None) -> None:
+        if not self.scalars.has_device:
+            self.record.metrics(values, step, context)  # type: ignore[arg-type]
+            return
+        time_ns = time.time_ns()
+        ready = {name: value for name, value in values.items() if isinstance(value, float)}
+        if ready:
+            self.record.metrics(ready, step, context, time_ns)
+        owed: dict[str, Scalar] = {name: value for name, value in values.items() if not isinstance(value, float)}
+        if owed:
+            self.scalars.later(
+                owed, lambda numbers: self.record.metrics(self.scaling.sift(numbers), step, context, time_ns)
+            )
+
+    # --- what is looked up once per run -----------------------------------------------------------------------------
+
+    def _new_run(self) -> None:
+        self.generation = self.record.generation
+        self.rounds.restart()
+        self.optimizers.restart()
+        self.scaling.restart()
+        self.facts.restart()
+        self.is_manual = False
+        self.epoch = self.ended = None
+
+    def _meet(self, optimizer: Optimizer) -> Known:
+        frame = sys._getframe(1)
+        frames = self.sites.program_frames(frame)
+        known = self.optimizers.meet(optimizer, frames)
+        self._first_step(optimizer, known.label, frame)
+        return known
+
+    def _first_step(self, optimizer: Optimizer | None, label: str, frame: FrameType) -> None:
+        backwards = max(self.rounds.counts.values(), default=1)
+        self.facts.first_step(optimizer, label, self.sites.program_frames(frame))
+        if self.passes.feeding is not None:
+            self.facts.loader(self.passes.feeding.loader, backwards)
+
+    def finish(self) -> None:
+        if self.rounds.pending and self.generation == self.record.generation:
+            if self.record.step < 0 and not self.optimizers.any():
+                # One backward pass only, and never an optimizer.
+                values, _ = self.rounds.take()
+                self._write(values, 0, None)
+            else:
+                _, sites = self.rounds.take()
+                where = ", ".join(sorted({f"{site.name}.backward()" for site in sites if isinstance(site, CallSite)}))
+                self.record.note("torch", f"no optimizer step followed the last {where}")
+        lost = self.scalars.finish(_FINISH_SECONDS)
+        if lost:
+            self.record.note("torch", f"the device did not hand over the values of {lost} last writes in time")
+        self.files.look_again(at_end=True)
+
+    # --- beside the steps -------------------------------------------------------------------------------------------
+
+    def clipped(self, maximum: Any, norm: Any) -> None:
+        """The program has computed the norm of its gradients."""
+        if self.record.is_suppressed():
+            return
+        value = self.scalars.read(norm)
+        if value is not None and len(self.norms) < _NORMS_LIMIT:
+            self.norms.append(value)
+        self.facts.clip(maximum)
+
+
+class Closure:
+    """The program's closure, counted. What the evaluations after the first backward is not another loss of the step."""
+
+    __slots__ = ("_function", "_is_running", "evaluations")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._is_running = False
+        self.evaluations = 0
+
+    @property
+    def is_repeating(self) -> bool:
+        return self._is_running and self.evaluations > 1
+
+    def __call__(self) -> Any:
+        self.evaluations += 1
+        self._is_running = True
+        try:
+            return self._function()
+        finally:
+            self._is_running = False
