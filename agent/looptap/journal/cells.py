@@ -67,12 +67,15 @@ class Series:
         self.numbers: dict[int, dict[str, int]] = {}
         self._contexts: list[Context] = []
 
+    def known(self, context: Context) -> Context:
+        """The object that stands for this context here: callers may hand over an equal one, a new one each time."""
+        return next((known for known in self._contexts if known == context), context)
+
     def add(self, keys: Mapping[str, float], context: Context) -> bool:
-        """Number these keys; False when there are too many, or when the context is only equal to one that is known: callers
-        that hand over a new object each time would fill the table."""
+        """Number these keys; False when there are too many. The context is one from :meth:`known`."""
         table = self.numbers.get(id(context))
         if table is None:
-            if len(self._contexts) >= SERIES_LIMIT or context in self._contexts:
+            if len(self._contexts) >= SERIES_LIMIT:
                 return False
             table = self.numbers[id(context)] = {}
             self._contexts.append(context)
@@ -144,6 +147,8 @@ def _putter(
             table = numbers.get(id(context), nothing)
             for key, value in values.items():
                 series = table[key]
+                if type(value) is not float:
+                    break
                 at = take()
                 signed[at] = series
                 signed[at + 1] = step

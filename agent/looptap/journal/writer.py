@@ -175,16 +175,18 @@ class JournalWriter:
     def append(self, payload: bytes, count: int = 1) -> None:
         """Write one encoded record, which takes ``count`` numbers. Never raises for trouble with the disk."""
         with self._lock:
-            if self._state == _CELLS:
-                self._end_block()
-            if self._state or len(payload) > MAX_PAYLOAD:
+            if self._state in (_WRITING, _CAREFUL) or len(payload) > MAX_PAYLOAD:
                 self._append_carefully(payload, count, "")
                 return
             self._state = _WRITING
-            seq = self._next
-            # Taken before the write: an interrupt from here on leaves a number that is missing, never one that is used twice.
-            self._next = seq + count
+            seq = -1
             try:
+                if self._block is not None:
+                    self._close_block()
+                number = self._next
+                # Taken before the write: an interrupt from here on leaves a number that is missing, never one that is used twice.
+                self._next = number + count
+                seq = number
                 body = _pack_body(seq, count) + payload
                 frame = _pack_head(FRAME_MAGIC, len(payload), crc32(body, self._checksum_start)) + body
                 size = len(frame)
@@ -197,9 +199,10 @@ class JournalWriter:
             except BaseException as error:
                 # Whether the frame is in the file nobody knows; written again under its number, it is there once.
                 try:
-                    self._ring.append(Waiting(seq, count, payload))
+                    if seq >= 0:
+                        self._ring.append(Waiting(seq, count, payload))
                 finally:
-                    self._state = _CAREFUL
+                    self._state = _CAREFUL if self._block is None else _CELLS
                 self._write_failed(error)
                 if not isinstance(error, OSError):
                     raise
@@ -209,21 +212,18 @@ class JournalWriter:
                 self._settle()
 
     def append_points(self, values: Mapping[str, float], step: int, time_ns: int, context: Context) -> None:
-        """What :attr:`put` did not take: into a new block of cells, or as a frame. Raises for values that are no numbers."""
-        payload = encode(Points(step, time_ns, values, context))  # type: ignore[arg-type]
+        """Points that :attr:`put` did not take: into a new block of cells, or as a frame. Raises for values that are no numbers."""
         with self._lock:
-            if self._state == _CELLS:
+            context = self._series.known(context)
+            rest = self._not_put(values, step, time_ns, context)
+            if rest:
                 self._end_block()
-            if self._state == _READY and self._begin_block(values, context):
-                done = self.put(values, step, time_ns, context)
-                if done == len(values) and not self._deferred:
-                    return
-                values = dict(list(values.items())[done:])
-                payload = encode(Points(step, time_ns, values, context))
-            if values:
-                self.append(payload, len(values))
+            if rest and self._state == _READY and self._begin_block(rest, context):
+                rest = self._not_put(rest, step, time_ns, context)
+            if rest:
+                self.append(encode(Points(step, time_ns, rest, context)), len(rest))
             elif self._deferred:
-                self._end_block()
+                # A signal handler has recorded something while we were at work on the block.
                 self._settle()
 
     def drop(self, reason: str, count: int = 1) -> None:
@@ -236,8 +236,7 @@ class JournalWriter:
         with self._lock:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
             self._totals_due = True
-            if self._state == _CELLS:
-                self._end_block()
+            self._end_block()
             if self._state == _READY:
                 self._state = _CAREFUL
 
@@ -276,8 +275,7 @@ class JournalWriter:
         with self._lock:
             if self._closed or self._state == _WRITING:
                 return
-            if self._state == _CELLS:
-                self._end_block()
+            self._end_block()
             self._retry_at = 0.0
             self._settle(with_totals=True)
             if self._ring:
@@ -299,8 +297,7 @@ class JournalWriter:
             if owned is None:
                 return
             if not self._closed:
-                if self._state == _CELLS:
-                    self._end_block()
+                self._end_block()
                 self._closed = True
                 self._state = _CAREFUL
                 self._close_segment()
@@ -330,10 +327,12 @@ class JournalWriter:
 
     # --- the slow way; the lock is held ---------------------------------------------------------------------------------
 
+    def _not_put(self, values: Mapping[str, float], step: int, time_ns: int, context: Context) -> dict[str, float]:
+        done = self.put(values, step, time_ns, context)
+        return dict(list(values.items())[done:])
+
     def _append_carefully(self, payload: bytes | None, count: int, reason: str) -> None:
         """An append, or without a payload a drop."""
-        if self._state == _CELLS:
-            self._end_block()
         self._deferred.append((payload, count, reason))
         if self._state != _WRITING:
             self._settle()
@@ -343,6 +342,7 @@ class JournalWriter:
         try:
             while True:
                 self._state = _WRITING
+                self._close_block()
                 while self._deferred:
                     self._take(*self._deferred.popleft())
                 self._write_waiting(with_totals)
@@ -351,7 +351,7 @@ class JournalWriter:
                 if not self._deferred:
                     return
         except BaseException:
-            self._state = _CAREFUL
+            self._state = _CAREFUL if self._block is None else _CELLS
             raise
 
     def _take(self, payload: bytes | None, count: int, reason: str) -> None:
@@ -465,6 +465,9 @@ class JournalWriter:
             return False
         self._state = _WRITING
         try:
+            if self._block is not None:  # a signal handler has opened one while we were looking
+                self._state = _CELLS
+                return True
             head = encode(Cells(BLOCK_CELLS, tuple(self._series.all)))
             frame = pack(self._next, 0, head, self._checksum_start)
             start = self._size + len(frame)
@@ -484,23 +487,31 @@ class JournalWriter:
             raise
 
     def _end_block(self) -> None:
-        """The next frame begins where the first cell is that nobody has taken. Interrupted, it can be done again."""
-        block = self._block
-        assert block is not None
+        """No more points in cells, if there is a block."""
+        if self._state != _CELLS:
+            return
         self._state = _WRITING
         try:
-            self.put = no_cell
-            taken = block.close()
-            self._next = block.first + taken
-            self._size = block.start + taken * CELL_BYTES
-            if taken < _SHORT_BLOCK:
-                self._frames_due = _SHORT_BLOCK
-            self._cut = (block, taken)
-            self._block = None
+            self._close_block()
             self._state = _READY if self._size < self._segment_bytes else _CAREFUL
         except BaseException:
             self._state = _CAREFUL if self._block is None else _CELLS
             raise
+
+    def _close_block(self) -> None:
+        """The next frame begins where the first cell is that nobody has taken. Only while the state is _WRITING: a signal handler
+        could open another block behind our back. Interrupted, it can be done again."""
+        block = self._block
+        if block is None:
+            return
+        self.put = no_cell
+        taken = block.close()
+        self._next = block.first + taken
+        self._size = block.start + taken * CELL_BYTES
+        if taken < _SHORT_BLOCK:
+            self._frames_due = _SHORT_BLOCK
+        self._cut = (block, taken)
+        self._block = None
 
     def _window_for(self, room: int) -> Window | None:
         """A window with so much room behind the end of the segment; None where there is none to be had."""

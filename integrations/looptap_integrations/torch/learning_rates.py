@@ -13,6 +13,8 @@ class LearningRates:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._last: list[Any] = []
+        #: By group, the same object each time.
+        self._of_group: dict[tuple[int, str], Context] = {}
 
     def changed(self, groups: list[dict[str, Any]]) -> list[tuple[Context, Any]] | None:
         """Context and rate (a float or a tensor) of each group whose rate differs from last time; all at first. None: none."""
@@ -49,4 +51,5 @@ class LearningRates:
         if count == 1:
             return self._context
         name = group.get("name")
-        return {**self._context, "group": name if isinstance(name, str) else str(index)}
+        label = name if isinstance(name, str) else str(index)
+        return self._of_group.setdefault((count, label), {**self._context, "group": label})

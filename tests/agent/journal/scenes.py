@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from looptap.events import Artifact, Batch, BatchRecord, File, JournalRecord, Points, Rejected, RunStarted
+from looptap.events import Artifact, Batch, BatchRecord, Context, File, JournalRecord, Points, Rejected, RunStarted
 from looptap.journal.folder import JournalMeta
 from looptap.journal.frames import encode
 from looptap.journal.reader import JournalReader
@@ -27,6 +27,17 @@ def start(run: str = RUN) -> bytes:
 def point(step: int, **values: float) -> bytes:
     """One point of ``loss`` whose value tells its step, unless values are given."""
     return encode(Points(step, 1_000_000 + step, values or {"loss": step / 7}))
+
+
+NO_CONTEXT: Context = {}
+
+
+def put(writer: JournalWriter, step: int, context: Context = NO_CONTEXT, **values: float) -> None:
+    """Points as the recorder hands them over; of ``loss``, whose value tells its step, unless values are given."""
+    values = values or {"loss": step / 7}
+    done = writer.put(values, step, 1_000_000 + step, context)
+    if done < len(values):
+        writer.append_points(dict(list(values.items())[done:]), step, 1_000_000 + step, context)
 
 
 def new_writer(root: Path, *, run: str = RUN, store: str = "off", **limits: Any) -> JournalWriter:

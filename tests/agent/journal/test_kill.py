@@ -10,18 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal.scenes import Store, assert_conserved, contents, new_writer, point
+from agent.journal.scenes import Store, assert_conserved, contents, new_writer, point, put
 from looptap.adoption import deliver_abandoned
 from looptap.events import Points, RunEnded
 from looptap.journal.folder import find_journals
 
 
 def _train(root: Path, acknowledge: int) -> None:
-    """Never returns: appends, and tells each step through the pipe once its append has returned."""
+    """Never returns: records, in cells and now and then in a frame, and tells each step through the pipe once that has
+    returned."""
     writer = new_writer(root, segment_bytes=30_000)
     step = 0
     while True:
-        writer.append(point(step))
+        if step % 100 == 70:
+            writer.append(point(step))
+        else:
+            put(writer, step)
         os.write(acknowledge, step.to_bytes(8, "little"))
         step += 1
 
