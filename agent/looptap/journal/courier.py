@@ -18,7 +18,8 @@ from looptap.journal.batching import Numbered, make_batch
 from looptap.journal.folder import read_cursor
 from looptap.journal.frames import decode
 from looptap.journal.reader import JournalReader
-from looptap.journal.writer import JournalWriter, Waiting
+from looptap.journal.ring import Waiting
+from looptap.journal.writer import JournalWriter
 from looptap.sinks import Sink
 
 BATCH_BYTES = 2**20

@@ -1,11 +1,12 @@
 """Appends records to a journal. A record is safe from the death of the process when :meth:`JournalWriter.append` returns.
 
-The path of every step is one copy into the mapped end of a file, or, where a file system does not allow for that, one unbuffered
-write call (:mod:`looptap.journal.window`). Everything else that can happen (a new segment, a full disk, a write that failed
-or was interrupted, a signal handler that records in the middle of an append) goes one slow way: what cannot be written now waits
-in a bounded ring in memory, in order, and is tried again in a new segment, at once and then once a second: a file that failed
-once is not trusted again. A frame that may or may not have reached the failed file is simply written again: its number
-tells the reader that it is the same.
+Points of known series are put into cells at the end of the segment (:mod:`looptap.journal.cells`): the path of every step. All
+other records are frames: one copy into the mapped end of the file or, where a file system does not allow for that, one unbuffered
+write call (:mod:`looptap.journal.segment`). Everything else that can happen (a new segment, a full disk, a write that failed or was
+interrupted, a signal handler that records in the middle of an append) goes one slow way: what cannot be written now waits in a
+bounded ring in memory, in order, and is tried again in a new segment, at once and then once a second: a file that failed once
+is not trusted again. A frame that may or may not have reached the failed file is simply written again: its number tells the
+reader that it is the same.
 
 A signal handler or a ``__del__`` that appends while the same thread is inside an append is not written there and then, in the
 middle of another frame, but by the outer call right after its own.
@@ -20,40 +21,22 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
-from zlib import crc32
 
 from looptap.events import Cells, Context, Dropped, Points
 from looptap.journal import folder as folders
 from looptap.journal.cells import BLOCK_CELLS, CELL_BYTES, WORD_BYTES, Block, Put, Series, are_possible, no_cell
 from looptap.journal.folder import JournalMeta, Owned, Segment, Unusable
-from looptap.journal.frames import (
-    FRAME_BODY,
-    FRAME_HEAD,
-    FRAME_MAGIC,
-    HEADER_BYTES,
-    MAX_PAYLOAD,
-    checksum_start,
-    encode,
-    is_points,
-    pack,
-    pack_header,
-)
-from looptap.journal.window import Window, can_map
+from looptap.journal.frames import MAX_PAYLOAD, checksum_start, encode, is_points, pack
+from looptap.journal.ring import Ring, Waiting
+from looptap.journal.segment import OpenSegment
+from looptap.journal.window import can_map
 
 SEGMENT_BYTES = 8 * 2**20
 MAX_BYTES = 512 * 2**20
 MIN_FREE = 0.05
-RING_BYTES = 4 * 2**20
 #: Beyond the limit, points stop but all other records still have this much room.
 RESERVE_BYTES = 8 * 2**20
 RETRY_SECONDS = 1.0
-#: So much of a segment is mapped at once; a process that is killed leaves at most that many zeros at its end.
-WINDOW_BYTES = 256 * 1024
-
-_pack_head = FRAME_HEAD.pack
-_pack_body = FRAME_BODY.pack
-
 #: A block of cells that another record cut shorter than this was not worth its frame. So many times points are written as
 #: frames before there is another.
 _SHORT_BLOCK = 20
@@ -63,14 +46,6 @@ _PATIENCE = 50
 # What append finds: it may write at once; somebody on this thread is in the middle of a write; it has to look closer; or points
 # are being put into cells at the end of the segment.
 _READY, _WRITING, _CAREFUL, _CELLS = 0, 1, 2, 3
-
-
-class Waiting(NamedTuple):
-    """A frame that is not on disk (yet)."""
-
-    seq: int
-    takes: int
-    payload: bytes
 
 
 class JournalWriter:
@@ -104,15 +79,10 @@ class JournalWriter:
         self._lock = threading.RLock()
         self._state = _CAREFUL
         self._next = first
-        self._fd = -1
-        self._size = 0
+        self._segment: OpenSegment | None = None
         self._may_map = may_map and owned is not None and can_map(owned.folder)
-        self._window: Window | None = None
-        self._window_end = -1
-        self._path: Path | None = None
         self._attempt = 0
-        self._ring: deque[Waiting] = deque()
-        self._ring_bytes = 0
+        self._ring = Ring()
         self._deferred: deque[tuple[bytes | None, int, str]] = deque()
         self._retry_at = 0.0
         self._limit_checked_at = 0.0
@@ -187,27 +157,19 @@ class JournalWriter:
                 # Taken before the write: an interrupt from here on leaves a number that is missing, never one that is used twice.
                 self._next = number + count
                 seq = number
-                body = _pack_body(seq, count) + payload
-                frame = _pack_head(FRAME_MAGIC, len(payload), crc32(body, self._checksum_start)) + body
-                size = len(frame)
-                at = self._size
-                if at + size <= self._window_end:
-                    self._window.put(at, frame)  # type: ignore[union-attr]
-                else:
-                    self._write_frame(frame)
-                self._size = at + size
+                self._grown().write(pack(seq, count, payload, self._checksum_start))
+                self._state = self._state_for_frames()
             except BaseException as error:
                 # Whether the frame is in the file nobody knows; written again under its number, it is there once.
                 try:
                     if seq >= 0:
-                        self._ring.append(Waiting(seq, count, payload))
+                        self._ring.add(Waiting(seq, count, payload))
                 finally:
                     self._state = _CAREFUL if self._block is None else _CELLS
                 self._write_failed(error)
                 if not isinstance(error, OSError):
                     raise
                 return
-            self._state = _READY if self._size < self._segment_bytes else _CAREFUL
             if self._deferred:
                 self._settle()
 
@@ -254,7 +216,7 @@ class JournalWriter:
         for _ in range(_PATIENCE):
             with self._lock:
                 block, end = self._block, self.position
-                waiting = [item for item in self._ring if item.seq >= start]
+                waiting = self._ring.from_number(start)
                 cut = self._cut
             if (block is None or block.is_filled(end - block.first)) and (cut is None or cut[0].is_filled(cut[1])):
                 break
@@ -267,8 +229,8 @@ class JournalWriter:
     def delivered(self, end: int) -> None:
         """Records before ``end`` are safe in the store: none of them has to be written any more."""
         with self._lock:
-            while self._state != _WRITING and self._ring and self._ring[0].seq + self._ring[0].takes <= end:
-                self._ring_bytes -= len(self._ring.popleft().payload)
+            if self._state != _WRITING:
+                self._ring.remove_before(end)
 
     def close(self) -> None:
         """Write what still waits, if the disk lets us, and give the journal up. Records that come later are counted as dropped."""
@@ -279,9 +241,7 @@ class JournalWriter:
             self._retry_at = 0.0
             self._settle(with_totals=True)
             if self._ring:
-                for item in self._ring:
-                    self._count_dropped("journal_full" if self._owned else "no_journal", item.takes)
-                self._ring.clear()
+                self._count_dropped("journal_full" if self._owned else "no_journal", self._ring.clear())
                 self._retry_at = 0.0
                 self._settle(with_totals=True)
             self._closed = True
@@ -346,7 +306,7 @@ class JournalWriter:
                 while self._deferred:
                     self._take(*self._deferred.popleft())
                 self._write_waiting(with_totals)
-                healthy = self._fd >= 0 and not self._ring and not self._over_limit and not self._closed
+                healthy = self._segment is not None and not self._ring and not self._over_limit and not self._closed
                 self._state = _READY if healthy and not self._totals_due else _CAREFUL
                 if not self._deferred:
                     return
@@ -366,10 +326,9 @@ class JournalWriter:
         elif self._over_limit and self._is_refused(payload):
             self._count_dropped("journal_full", count)
         else:
-            self._ring.append(Waiting(seq, count, payload))
-            self._ring_bytes += len(payload)
-            if self._ring_bytes > RING_BYTES:
-                self._shorten_ring()
+            self._ring.add(Waiting(seq, count, payload))
+            if gone := self._ring.shorten():
+                self._count_dropped("journal_full", gone)
 
     def _is_refused(self, payload: bytes) -> bool:
         """Beyond the limit points are refused, and beyond the reserve everything."""
@@ -381,34 +340,16 @@ class JournalWriter:
         self.dropped[reason] = self.dropped.get(reason, 0) + count
         self._totals_due = True
 
-    def _shorten_ring(self) -> None:
-        """The oldest points go first. Where there are no points, the newest record goes: the oldest says what run this is.
-
-        Makes room for a sixteenth, so that a full ring is not walked again for every record.
-        """
-        kept: list[Waiting] = []
-        for item in self._ring:
-            if self._ring_bytes > RING_BYTES - RING_BYTES // 16 and is_points(item.payload):
-                self._ring_bytes -= len(item.payload)
-                self._count_dropped("journal_full", item.takes)
-            else:
-                kept.append(item)
-        self._ring = deque(kept)
-        while self._ring_bytes > RING_BYTES:
-            item = self._ring.pop()
-            self._ring_bytes -= len(item.payload)
-            self._count_dropped("journal_full", item.takes)
-
     def _write_waiting(self, with_totals: bool) -> None:
         """Write the ring, and before it the totals of what is missing, so that a reader knows the reason of a gap before it
         meets the gap. Without a record to follow, totals are only written when asked for: a full journal that refuses every
         point must not grow by what it says about them."""
-        has_work = self._ring or self._fd < 0 or (with_totals and self._totals_due)
+        has_work = self._ring or self._segment is None or (with_totals and self._totals_due)
         if self._owned is None or self._closed or not has_work:
             return
         # A file that had taken frames and fails is left for a new one at once; a new one that fails at once has to wait. Each
         # turn but the last has written something, so this ends.
-        may_go_on = self._fd >= 0 or time.monotonic() >= self._retry_at
+        may_go_on = self._segment is not None or time.monotonic() >= self._retry_at
         while may_go_on:
             try:
                 self._write_all(with_totals)
@@ -423,61 +364,55 @@ class JournalWriter:
             self._totals_due = False
             try:
                 totals = encode(Dropped(dict(self.dropped)))
-                self._write(Waiting(self._ring[0].seq if self._ring else self._next, 0, totals))
+                self._write(Waiting(self._ring.first.seq if self._ring else self._next, 0, totals))
             except BaseException:
                 self._totals_due = True
                 raise
         while self._ring:
-            self._write(self._ring[0])
-            self._ring_bytes -= len(self._ring.popleft().payload)
-        if self._fd >= 0 and self.problem is not None and not self._over_limit:
+            self._write(self._ring.first)
+            self._ring.remove_first()
+        if self._segment is not None and self.problem is not None and not self._over_limit:
             self.problem = None
 
     def _write(self, item: Waiting) -> None:
         """Raises OSError unless the whole frame is in the file."""
-        if self._fd >= 0 and self._size >= self._segment_bytes:
+        if self._segment is not None and self._segment.size >= self._segment_bytes:
             self._close_segment()
-        if self._fd < 0:
-            self._open_segment(item.seq)
-        frame = pack(item.seq, item.takes, item.payload, self._checksum_start)
-        self._write_frame(frame)
-        self._size += len(frame)
+        if self._segment is None:
+            self._segment = self._open_segment(item.seq)
+        self._segment.write(pack(item.seq, item.takes, item.payload, self._checksum_start))
 
-    def _write_frame(self, frame: bytes) -> None:
-        """At the end of the segment. Raises OSError unless all of it is there; does not count its bytes."""
-        window = self._window_for(len(frame))
-        if window is not None:
-            window.put(self._size, frame)
-        elif os.write(self._fd, frame) != len(frame):
-            raise OSError("short write")
+    def _grown(self) -> OpenSegment:
+        """The segment that the state says is there; raises OSError when a signal handler has met a failing disk meanwhile."""
+        if self._segment is None:
+            raise OSError("no segment is open")
+        return self._segment
+
+    def _state_for_frames(self) -> int:
+        return _READY if self._grown().size < self._segment_bytes else _CAREFUL
 
     def _begin_block(self, values: Mapping[str, float], context: Context) -> bool:
         """Open a block of cells at the end of the segment; False when these points had better be a frame."""
         if self._frames_due:
             self._frames_due -= 1
             return False
-        if (
-            not self._may_have_cells
-            or self._fd < 0
-            or len(values) > _SHORT_BLOCK
-            or not self._series.add(values, context)
-        ):
+        if not self._may_have_cells or len(values) > _SHORT_BLOCK or not self._series.add(values, context):
             return False
         self._state = _WRITING
         try:
             if self._block is not None:  # a signal handler has opened one while we were looking
                 self._state = _CELLS
                 return True
+            segment = self._grown()
             head = encode(Cells(BLOCK_CELLS, tuple(self._series.all)))
             frame = pack(self._next, 0, head, self._checksum_start)
-            start = self._size + len(frame)
-            start += -start % WORD_BYTES
-            window = self._window_for(start + BLOCK_CELLS * CELL_BYTES - self._size)
+            padding = -(segment.size + len(frame)) % WORD_BYTES
+            window = segment.window(len(frame) + padding + BLOCK_CELLS * CELL_BYTES)
             if window is None:
                 self._state = _READY
                 return False
-            window.put(self._size, frame)
-            block = self._block = Block(window, start, self._next, self._checksum_start, self._series)
+            segment.write(frame + bytes(padding))
+            block = self._block = Block(window, segment.size, self._next, self._checksum_start, self._series)
             self._state = _CELLS
             self.put = block.put
             return True
@@ -493,7 +428,7 @@ class JournalWriter:
         self._state = _WRITING
         try:
             self._close_block()
-            self._state = _READY if self._size < self._segment_bytes else _CAREFUL
+            self._state = self._state_for_frames()
         except BaseException:
             self._state = _CAREFUL if self._block is None else _CELLS
             raise
@@ -507,90 +442,53 @@ class JournalWriter:
         self.put = no_cell
         taken = block.close()
         self._next = block.first + taken
-        self._size = block.start + taken * CELL_BYTES
+        if self._segment is not None:
+            self._segment.size = block.start + taken * CELL_BYTES
         if taken < _SHORT_BLOCK:
             self._frames_due = _SHORT_BLOCK
         self._cut = (block, taken)
         self._block = None
 
-    def _window_for(self, room: int) -> Window | None:
-        """A window with so much room behind the end of the segment; None where there is none to be had."""
-        if self._may_map and self._size + room > self._window_end:
-            self._close_window()
-            try:
-                self._window = Window(
-                    self._fd, self._size, max(room, min(WINDOW_BYTES, self._segment_bytes - self._size))
-                )
-                self._window_end = self._window.end
-            except (OSError, ValueError):
-                # No room for a whole window: a write call finds out whether there is room for a frame.
-                self._may_map = self._may_have_cells = False
-                os.ftruncate(self._fd, self._size)
-        return self._window
-
-    def _close_window(self) -> None:
-        window, self._window, self._window_end = self._window, None, -1
-        if window is not None:
-            window.close()
-
     def _write_failed(self, error: BaseException) -> None:
-        self._ring_bytes = sum(len(item.payload) for item in self._ring)
         self._give_up_segment(error)
         self._settle()
 
     def _give_up_segment(self, error: BaseException) -> bool:
         """A write into it raised. The next attempt waits if the disk is why and this file did not take a single frame; returns
         whether it took some."""
-        had_frames = self._fd >= 0 and self._size > HEADER_BYTES
-        is_empty = self._fd >= 0 and self._size == HEADER_BYTES
+        segment = self._segment
         self._close_segment()
-        if is_empty and self._path is not None:
+        if segment is not None and segment.is_empty:
             # Its only frame waits in memory. A disk that is full for days must not collect a file for every attempt.
             with contextlib.suppress(OSError):
-                os.unlink(self._path)
+                os.unlink(segment.path)
+        had_frames = segment is not None and not segment.is_empty
         self._attempt += 1
         if isinstance(error, OSError):
             self._retry_at = 0.0 if had_frames else time.monotonic() + RETRY_SECONDS
             self.problem = f"the journal cannot be written, new records are kept in memory: {_reason(error)}"
         return had_frames
 
-    def _open_segment(self, first: int) -> None:
+    def _open_segment(self, first: int) -> OpenSegment:
         """Raises OSError. Also the moment to look whether there is room for another segment."""
         assert self._owned is not None
         self._check_limit()
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         while True:
             path = self._owned.folder / Segment(first, self._attempt).name
             try:
-                fd = os.open(path, flags, 0o600)
-                break
+                return OpenSegment(path, self._may_map, self._segment_bytes)
             except FileExistsError:
                 self._attempt += 1
-        try:
-            header = pack_header()
-            if os.write(fd, header) != len(header):
-                raise OSError("short write")
-        except BaseException:
-            os.close(fd)
-            # Its name is not used again: a reader may be in the middle of it.
-            self._attempt += 1
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            raise
-        self._size = len(header)
-        self._path = path
-        self._fd = fd
+            except BaseException:
+                # Its name is not used again: a reader may be in the middle of it.
+                self._attempt += 1
+                raise
 
     def _close_segment(self, *, is_ours: bool = True) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            is_longer = self._window is not None
-            self._close_window()
-            with contextlib.suppress(OSError):
-                if is_longer and is_ours:
-                    os.ftruncate(fd, self._size)
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._close_block()
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.close(is_ours=is_ours)
 
     def _check_limit(self) -> None:
         """How many bytes the journal is over what it may take; 0 when there is room.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.journal.scenes import Store, assert_conserved, folder_of, new_writer, point, steps
+from looptap.journal import ring
 from looptap.journal import writer as writing
 from looptap.journal.courier import Courier
 from looptap.journal.reader import JournalReader
@@ -80,7 +81,7 @@ def test_store_is_fed_from_memory_while_the_disk_is_full(small_disk: Path, monke
 
 def test_what_memory_cannot_hold_is_counted(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Disk full for long and no delivery: memory stays bounded and every lost point is counted (case 25)."""
-    monkeypatch.setattr(writing, "RING_BYTES", 20_000)
+    monkeypatch.setattr(ring, "RING_BYTES", 20_000)
     writer = new_writer(small_disk / "journal", min_free=0.0)
     for step in range(30_000):
         writer.append(point(step))

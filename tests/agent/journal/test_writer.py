@@ -14,8 +14,9 @@ from types import FrameType
 
 import pytest
 
-from agent.journal.scenes import contents, folder_of, meta, new_writer, point, start, steps
+from agent.journal.scenes import contents, folder_of, meta, new_writer, point, put, start, steps
 from looptap.events import Dropped, Points, RunStarted
+from looptap.journal import cells
 from looptap.journal import writer as writing
 from looptap.journal.folder import segments, try_adopt
 from looptap.journal.reader import tail_position
@@ -95,8 +96,9 @@ def test_signal_handler_may_append_in_the_middle_of_an_append(tmp_path: Path) ->
     assert tail_position(folder_of(writer)) == writer.position == 1 + step + handled
 
 
-def test_interrupted_appends_leave_a_usable_writer(tmp_path: Path) -> None:
-    """Ctrl-C at any instant inside append: what returned is in the journal once, and the writer goes on."""
+@pytest.mark.parametrize("in_cells", [False, True])
+def test_interrupted_appends_leave_a_usable_writer(tmp_path: Path, in_cells: bool) -> None:
+    """Ctrl-C at any instant inside append or put: what returned is in the journal once, and the writer goes on."""
     writer = new_writer(tmp_path / "journal", segment_bytes=20_000)
     acknowledged: list[int] = []
     interrupts = 0
@@ -104,7 +106,7 @@ def test_interrupted_appends_leave_a_usable_writer(tmp_path: Path) -> None:
 
     def handler(number: int, frame: FrameType | None) -> None:
         inside = frame
-        while inside is not None and inside.f_code.co_filename != writing.__file__:
+        while inside is not None and inside.f_code.co_filename not in (writing.__file__, cells.__file__):
             inside = inside.f_back
         if inside is not None:
             raise KeyboardInterrupt
@@ -116,7 +118,10 @@ def test_interrupted_appends_leave_a_usable_writer(tmp_path: Path) -> None:
         while interrupts < deadline:
             payload = point(step)
             try:
-                writer.append(payload)
+                if in_cells and step % 200:
+                    put(writer, step)
+                else:
+                    writer.append(payload)
             except KeyboardInterrupt:
                 interrupts += 1
             else:
