@@ -10,7 +10,6 @@ import getpass
 import os
 import platform
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -78,6 +77,8 @@ def _user() -> str | None:
 
 def _git(folder: Path, *words: str) -> str | None:
     """What git prints, stripped; None where there is no git, no repository, or no answer in five seconds."""
+    import subprocess  # beside the run, where nobody waits for it
+
     try:
         done = subprocess.run(
             # Without optional locks, asking cannot disturb a git command of the user's.

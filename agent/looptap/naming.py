@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 import time
 
+#: Of the system, so that neither a seed of the program's makes names repeat nor we change its sequence.
+_DICE = random.SystemRandom()
 _MOODS = (
     "able bold brave brisk calm clear clever cosy crisp daring deft eager early fair fast fine fond free fresh gentle glad"
     " golden good grand happy honest humble keen kind lively lucky mellow merry mild neat noble open patient plain polite"
@@ -22,9 +24,9 @@ _ANIMALS = (
 
 
 def run_name() -> str:
-    return f"{secrets.choice(_MOODS)}-{secrets.choice(_ANIMALS)}-{secrets.randbelow(90) + 10}"
+    return f"{_DICE.choice(_MOODS)}-{_DICE.choice(_ANIMALS)}-{_DICE.randrange(90) + 10}"
 
 
 def new_id() -> str:
     """18 hex digits: 11 of the time in milliseconds, 7 random. Later ids sort after earlier ones."""
-    return f"{time.time_ns() // 1_000_000:011x}{secrets.randbits(28):07x}"
+    return f"{time.time_ns() // 1_000_000:011x}{_DICE.getrandbits(28):07x}"

@@ -11,7 +11,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib import metadata
 from types import ModuleType
 
 from looptap import importing
@@ -131,11 +130,15 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def discover() -> list[tuple[str, Callable[[], type[Integration]]]]:
+    from importlib import metadata  # takes 10 ms, which autolog() has and the import of looptap has not
+
     return [(point.name, point.load) for point in metadata.entry_points(group=GROUP)]
 
 
 def installed_version(requires: str) -> str | None:
     """Of the distribution that a requirement names; None when there is none."""
+    from importlib import metadata
+
     name = re.match(r"[\w.-]+", requires)
     try:
         return metadata.version(name[0]) if name else None

@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from looptap.journal.courier import Courier
 from looptap.journal.folder import make_durable
-from looptap.journal.reader import JournalReader
 from looptap.journal.writer import JournalWriter
 from looptap.sinks import Sink
+
+if TYPE_CHECKING:
+    from looptap.journal.courier import Courier
 
 HEARTBEAT_SECONDS = 10.0
 BACKOFF_BASE_SECONDS = 0.5
@@ -161,6 +163,10 @@ class Sender:
             self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
 
     def _open(self) -> Courier:
+        # Imported by the sender's own thread: the import of looptap is waited for.
+        from looptap.journal.courier import Courier
+        from looptap.journal.reader import JournalReader
+
         sink = self._open_sink()
         folder = self._writer.folder
         reader = JournalReader(folder, journal=self._writer.journal) if folder is not None else None

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from looptap import adoption, identity, naming, settings
+from looptap import identity, naming, settings
 from looptap.events import RunEnded, RunStarted
 from looptap.guard import Guard
 from looptap.journal.folder import JournalMeta
@@ -209,6 +209,8 @@ class Session:
             found = identity.environment(run.started.script, self.recorder.redactor)
             run.journal.append(encode(found))
         with Guard("adoption"):
+            from looptap import adoption  # this thread has the time; the import of looptap has not
+
             root = settings.journal_root(self.settings)
             if root is not None:
                 adoption.deliver_abandoned(root, open_sink)

@@ -19,7 +19,8 @@ on the interpreter lock; where there is none, there are no cells (:func:`are_pos
 
 **The check** is Python's hash of a tuple of integers, which is the same in every 64-bit CPython from 3.8 on (and tested when this
 module is imported). It starts from the journal and the sequence number; any single bit that flips changes it. The float
-goes into it as the integer that its bytes are: so NaN, ±Inf and −0.0 are values like any other.
+goes into it as the integer that its bytes are: so NaN, ±Inf and −0.0 are values like any other. The step goes into it without
+its sign: −1 and −2 have the same hash.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Block:
         while self._filled < taken:
             offset = self._filled * CELL_WORDS
             at = self._word + offset
-            check = _check(self._tag + offset, *self._unsigned[at : at + CELL_WORDS - 1].tolist())
+            check = hash((self._tag + offset, *self._unsigned[at : at + CELL_WORDS - 1]))
             if self._signed[at + CELL_WORDS - 1] != check:
                 return False
             self._filled += 1
@@ -178,23 +179,41 @@ class BlockReader:
         """The sequence number that a cell at this offset of the file would have."""
         return self._first + (offset - self.start) // CELL_BYTES
 
-    def cell(self, data: bytes, at: int, offset: int) -> Points | None:
-        """What the cell at ``data[at:]``, which lies at ``offset`` of the file, holds; None when it is none, or not filled."""
+    def points(self, data: bytes, at: int, offset: int, most: int) -> tuple[Points, int] | None:
+        """What the cell at ``data[at:]`` (at ``offset`` of the file) holds, together with those behind it that were put in
+        with it, and how many cells these are: at most ``most``. None when this is no cell, or one that is not filled."""
+        first = self._cell(data, at, offset)
+        if first is None:
+            return None
+        (key, context), step, time_ns, value = first
+        values = {key: value}
+        while len(values) < most:
+            at, offset = at + CELL_BYTES, offset + CELL_BYTES
+            other = self._cell(data, at, offset)
+            if other is None or other[1] != step or other[2] != time_ns:
+                break
+            (key, of_other), _, _, value = other
+            if of_other != context or key in values:
+                break
+            values[key] = value
+        return Points(step, time_ns, values, context), len(values)
+
+    def _cell(self, data: bytes, at: int, offset: int) -> tuple[tuple[str, Context], int, int, float] | None:
+        """Series, step, time and value."""
         if not self.start <= offset < self._end or len(data) - at < CELL_BYTES:
             return None
-        series, step, time_ns, value, check = _CELL.unpack_from(data, at)
         words = _WORDS.unpack_from(data, at)
+        number, step, time_ns, value, check = _CELL.unpack_from(data, at)
         tag = self._tag + (offset - self.start) // WORD_BYTES
-        if check != _check(tag, *words) or series >= len(self._series):
+        if check != hash((tag, *words)) or number >= len(self._series):
             return None
-        key, context = self._series[series]
-        return Points(step, time_ns, {key: value}, context)
+        return self._series[number], step, time_ns, value
 
     def next_cell(self, data: bytes, at: int, offset: int) -> int | None:
         """Where in ``data`` the first filled cell behind this one begins; None when there is none."""
         while offset < self._end and at < len(data):
             at, offset = at + CELL_BYTES, offset + CELL_BYTES
-            if self.cell(data, at, offset) is not None:
+            if self._cell(data, at, offset) is not None:
                 return at
         return None
 
@@ -202,11 +221,6 @@ class BlockReader:
 def _tag(first: int, checksum_start: int) -> int:
     """What the checks of a block start from: short enough to count on within a machine word."""
     return hash((checksum_start, first)) >> 16
-
-
-def _check(tag: int, series: int, step: int, time_ns: int, value: int) -> int:
-    """All but the tag as unsigned integers: two negative ones can have the same hash."""
-    return hash((tag, series, step, time_ns, value))
 
 
 _CELL = struct.Struct("<Qqqdq")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import socket
 import stat
 import time
@@ -58,7 +57,7 @@ class JournalMeta(msgspec.Struct, frozen=True):
     def of_this_process(cls, run: str, run_name: str, store: str, is_primary: bool = True) -> JournalMeta:
         now = time.time_ns()
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
-        journal = f"{moment}.{now % 10**9:09d}-{secrets.token_hex(4)}"
+        journal = f"{moment}.{now % 10**9:09d}-{os.urandom(4).hex()}"
         host = socket.gethostname()
         return cls(VERSION, journal, run, run_name, store, is_primary, os.getpid(), host, boot_id(), now)
 

@@ -38,8 +38,8 @@ _READ_BYTES = 256 * 1024
 _ENDLESS = 2**63
 
 
-class Cell(NamedTuple):
-    """A filled cell: ``data[payload:end]``."""
+class Cells(NamedTuple):
+    """Filled cells, ``data[payload:end]``, which take the numbers ``seq`` … ``seq + takes - 1``."""
 
     seq: int
     takes: int
@@ -130,7 +130,7 @@ class JournalReader:
     def _is_past(self, segment: Segment) -> bool:
         return self._segment is not None and segment < self._segment
 
-    def _pass(self, item: Frame | Cell) -> None:
+    def _pass(self, item: Frame | Cells) -> None:
         self._at = item.end
         self.next = max(self.next, item.seq + item.takes)
 
@@ -138,9 +138,9 @@ class JournalReader:
         name = self._segment.name if self._segment else ""
         self.held = f"{name} has {reason}"
 
-    def _record(self, item: Frame | Cell) -> JournalRecord | None:
+    def _record(self, item: Frame | Cells) -> JournalRecord | None:
         """None, and :attr:`held` says why, when it is of a kind that we do not know."""
-        if isinstance(item, Cell):
+        if isinstance(item, Cells):
             return item.record
         try:
             return decode(self._data[item.payload : item.end])
@@ -148,7 +148,7 @@ class JournalReader:
             self._hold(str(error))
             return None
 
-    def _items(self) -> Iterator[Frame | Cell]:
+    def _items(self) -> Iterator[Frame | Cells]:
         """Believable frames and cells from where we are. The caller moves on with :meth:`_pass`, or stays in front."""
         while self.held is None:
             if self._block is not None and self._block.number_at(self._offset + self._at) >= self._before:
@@ -170,14 +170,17 @@ class JournalReader:
             else:
                 yield item
 
-    def _item(self) -> Frame | Cell | None:
+    def _item(self) -> Frame | Cells | None:
         """What begins exactly where we are."""
         block = self._block
         if block is not None:
             offset = self._offset + self._at
-            record = block.cell(self._data, self._at, offset)
-            if record is not None:
-                return Cell(block.number_at(offset), 1, self._at, self._at + CELL_BYTES, record)
+            seq = block.number_at(offset)
+            # Of what was put in together, some may have been read already.
+            found = block.points(self._data, self._at, offset, self._before - seq if seq >= self.next else 1)
+            if found is not None:
+                record, takes = found
+                return Cells(seq, takes, self._at, self._at + takes * CELL_BYTES, record)
         return frame_at(self._data, self._at, self._checksum_start)
 
     def _enter(self, frame: Frame) -> None:

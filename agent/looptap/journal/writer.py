@@ -389,7 +389,8 @@ class JournalWriter:
         return self._segment
 
     def _state_for_frames(self) -> int:
-        return _READY if self._grown().size < self._segment_bytes else _CAREFUL
+        segment = self._segment
+        return _READY if segment is not None and segment.size < self._segment_bytes else _CAREFUL
 
     def _begin_block(self, values: Mapping[str, float], context: Context) -> bool:
         """Open a block of cells at the end of the segment; False when these points had better be a frame."""
