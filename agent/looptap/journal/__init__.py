@@ -18,5 +18,6 @@ Every record takes the next sequence number before it is written, and a frame ca
   whatever happens between delivery and cursor.
 
 :mod:`~looptap.journal.writer` writes, :mod:`~looptap.journal.reader` reads (also while the writer writes),
-:mod:`~looptap.journal.frames` is the format, :mod:`~looptap.journal.folder` guards the folder and says who owns it.
+:mod:`~looptap.journal.frames` and :mod:`~looptap.journal.cells` are the format, :mod:`~looptap.journal.folder` guards the
+folder and says who owns it.
 """

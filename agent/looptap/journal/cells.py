@@ -1,9 +1,9 @@
 """Points in cells: how the path of every training step writes into the journal.
 
 Two hooks of a training lie a millisecond apart, and the step between them has emptied the caches. What a hook costs there is not
-its work but the code that nobody else has touched since last time: a frame needs msgspec (9 µs), struct (7), zlib (6), the lock
-(5) and mmap (3), where the same calls in a loop take less than half a microsecond each (``benchmarks/cold_calls.py``). A cell
-needs the interpreter alone: five numbers are stored through views of the mapped file.
+its work but the code that nobody else has touched since last time: a frame needs msgspec, struct, zlib, the lock and mmap, at 2 to
+5 µs each, where the same calls in a loop take a tenth of one (``benchmarks/cold_calls.py``, decision 0010). A cell needs the
+interpreter alone: five numbers are stored through views of the mapped file.
 
 ::
 

@@ -8,6 +8,7 @@ between two training steps a function call costs about a microsecond. Everything
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -40,14 +41,18 @@ _now = time.perf_counter
 
 
 class Backwarded:
-    """A backward pass under way that has to be looked at again when it is over: what is backwarded, and the losses in it."""
+    """A backward pass under way: the call sites whose losses were taken in, and the losses that no optimizer descends, which are
+    steps of their own once it is over."""
 
-    __slots__ = ("losses", "tensors")
-    is_open = True
+    __slots__ = ("steps", "taken")
 
-    def __init__(self, tensors: Any, losses: Sequence[tuple[CallSite, Scalar]]) -> None:
-        self.tensors = tensors
-        self.losses = losses
+    def __init__(self) -> None:
+        self.taken: list[CallSite] = []
+        self.steps: list[tuple[CallSite, Scalar]] = []
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.steps)
 
 
 class Loop:
@@ -104,25 +109,51 @@ class Loop:
                     pass  # a new place, no such frame, a tensor without one number
         return self._before_backward(args, kwargs)
 
+    def after_backward(self, token: Backwarded) -> None:
+        for site, value in token.steps:
+            self._step_without_optimizer(site, value)
+
     def failed_backward(self, token: Backwarded | CallSite) -> None:
         """What was backwarded did not get there: its loss is none of a step."""
-        if isinstance(token, CallSite):
-            self.rounds.take_back(token, token.name or DEFAULT, token.before)
+        for site in [token] if isinstance(token, CallSite) else reversed(token.taken):
+            self.rounds.take_back(site, site.name or DEFAULT, site.before)
 
     def _before_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backwarded | None:
         closure = self.closure
         if (closure is not None and closure.is_repeating) or self.record.is_suppressed():
             return None
-        tensors = args[0] if args else kwargs.get("tensors")
-        if isinstance(tensors, torch.Tensor):
-            try:
+        given = args[0] if args else kwargs.get("tensors")
+        usual: FrameType | None = None
+        if isinstance(given, torch.Tensor):
+            with contextlib.suppress(ValueError):
                 usual = _frame_at_depth(4)
-            except ValueError:
-                usual = None
-            loss = self._loss(tensors, 0, usual)
-            return None if loss is None else Backwarded(tensors, [loss])
-        losses = [self._loss(tensor, index, None) for index, tensor in enumerate(tensors or ())]
-        return Backwarded(tensors, [loss for loss in losses if loss is not None])
+        tensors: Sequence[Any] = (given,) if isinstance(given, torch.Tensor) else tuple(given or ())
+        losses = [
+            loss for index, tensor in enumerate(tensors) if (loss := self._loss(tensor, index, usual)) is not None
+        ]
+        return self._take_in(losses, tensors) if losses else None
+
+    def _take_in(self, losses: list[tuple[CallSite, Scalar]], tensors: Sequence[torch.Tensor]) -> Backwarded:
+        """Before the backward pass, since optimizers may step inside of it."""
+        if self.record.generation != self.generation:
+            self.record.begin()
+            self._new_run()
+        rounds, count, token = self.rounds, self.optimizers.count, Backwarded()
+        for site, value in losses:
+            if site.checked != count and (site in rounds.counts or not site.is_trained):
+                # A second time without a step in between: accumulation, or no optimizer has to do with it.
+                site.is_trained = self.optimizers.train(tensors)
+                site.checked = count
+                if not site.is_trained:
+                    self.sites.forget_near(site)
+            if site.is_trained:
+                name = site.name or DEFAULT
+                site.before = rounds.pending.get(name)
+                rounds.backward(site, name, value)
+                token.taken.append(site)
+            else:
+                token.steps.append((site, value))
+        return token
 
     def _loss(self, tensor: Any, index: int, usual: FrameType | None) -> tuple[CallSite, Scalar] | None:
         """Where this loss is backwarded, and its value before any scaling; None when it is no loss of a step."""
@@ -142,25 +173,6 @@ class Loop:
         if index == 0 and frame is usual and site.is_trained:
             self.near[frame.f_lasti] = site
         return site, value
-
-    def after_backward(self, token: Backwarded) -> None:
-        record = self.record
-        if record.generation != self.generation:
-            record.begin()
-            self._new_run()
-        rounds, count = self.rounds, self.optimizers.count
-        for site, value in token.losses:
-            if site.checked != count and (site in rounds.counts or not site.is_trained):
-                # A second time without a step in between: accumulation, or no optimizer has to do with it.
-                tensors = token.tensors
-                site.is_trained = self.optimizers.train((tensors,) if isinstance(tensors, torch.Tensor) else tensors)
-                site.checked = count
-                if not site.is_trained:
-                    self.sites.forget_near(site)
-            if site.is_trained:
-                rounds.backward(site, site.name or DEFAULT, value)
-            else:
-                self._step_without_optimizer(site, value)
 
     # --- steps ------------------------------------------------------------------------------------------------------
 

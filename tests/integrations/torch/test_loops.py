@@ -457,6 +457,79 @@ def test_backward_that_raises_is_no_loss(record: Recording) -> None:
     assert record.series("loss") == [(0, 1.0)]
 
 
+def test_backward_that_raises_in_the_middle_of_training(record: Recording) -> None:
+    """An accumulation of which one part fails (out of memory, say) and is left out: the loss of the step is that of the rest."""
+    model, x, y = regression()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    truth = []
+    for step in range(6):
+        optimizer.zero_grad()
+        total = None
+        for part in range(3):
+            output = model(x)
+            if step > 1 and part == step % 3:
+
+                def fail(_: torch.Tensor) -> torch.Tensor:
+                    raise RuntimeError("out of memory")
+
+                output.register_hook(fail)
+            loss = nn.functional.mse_loss(output, y) / (part + 1)
+            try:
+                loss.backward()
+            except RuntimeError:
+                continue
+            total = loss.item() if total is None else total + loss.item()
+        optimizer.step()
+        truth.append(total)
+    assert record.series("loss") == numbered(truth)  # type: ignore[arg-type]
+
+
+def test_optimizers_that_step_inside_of_backward(record: Recording) -> None:
+    """One optimizer per parameter, stepped as soon as its gradient is there: the loss belongs to that round."""
+    model, x, y = regression()
+    of: dict[torch.Tensor, torch.optim.SGD] = {
+        parameter: torch.optim.SGD([parameter], lr=0.1) for parameter in model.parameters()
+    }
+
+    def step(parameter: torch.Tensor) -> None:
+        of[parameter].step()
+        of[parameter].zero_grad()
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(step)
+    truth = []
+    for _ in range(5):
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        truth.append(loss.item())
+    losses = [(at, value) for key, at, value, _ in record.points if key == "loss"]
+    assert losses == numbered(truth)
+
+
+def test_same_instruction_in_two_functions(record: Recording) -> None:
+    """Two functions whose backward passes stand at the same place of their code are two places, each with its own name."""
+    source = """def train(model, x, y, optimizer):
+    {0} = mse(model(x), y)
+    {0}.backward()
+    optimizer.step()
+    return {0}.item()
+"""
+    functions = []
+    for name in ("first", "second"):
+        scope: dict[str, Any] = {"mse": nn.functional.mse_loss}
+        exec(source.format(name), scope)
+        functions.append(scope["train"])
+    model, x, y = regression()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    truth: dict[str, list[tuple[int, float]]] = {"first": [], "second": []}
+    for step in range(8):
+        index = step % 2 if step < 6 else 0
+        value = functions[index](model, x, y, optimizer)
+        truth["second" if index else "first"].append((step, value))
+    assert record.series("first") == truth["first"]
+    assert record.series("second") == truth["second"]
+
+
 def test_reentrant_checkpointing_adds_no_loss(record: Recording) -> None:
     """Checkpointing runs backward passes inside of the program's; they are not losses."""
     model, x, y = regression()
