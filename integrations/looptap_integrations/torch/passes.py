@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
+
+_LEFT_LIMIT = 100
 
 
 class Pass:
-    """One iteration over a loader. ``epoch`` counts the passes of that loader from 0."""
+    """One iteration over a loader. ``epoch`` counts the passes of that loader, and of those that it took the place of, from 0."""
 
     __slots__ = ("epoch", "loader", "started")
 
@@ -24,6 +27,9 @@ class Passes:
         #: The pass that gave the program its last batch; None where it uses no DataLoader.
         self.feeding: Pass | None = None
         self._epochs: dict[int, tuple[weakref.ref[Any], int]] = {}
+        #: Where a loader is gone: its dataset, by id, how it was batched, and its last epoch. A program that makes a new loader for
+        #: every pass goes on from there.
+        self._left: dict[int, tuple[weakref.ref[Any], Any, int]] = {}
         self._passes: dict[int, tuple[weakref.ref[Any], Pass]] = {}
         #: Id of the iterator that fed last: as long as it goes on, there is nothing to look up.
         self._fed_by = 0
@@ -33,7 +39,7 @@ class Passes:
         key, epochs = id(loader), self._epochs
         known = epochs.get(key)
         if known is None:
-            epochs[key] = (weakref.ref(loader, lambda _: epochs.pop(key, None)), 0)
+            epochs[key] = (weakref.ref(loader, self._leaving(key, loader)), self._first_epoch(loader))
         else:
             epochs[key] = (known[0], known[1] + 1)
         one, place, passes = Pass(loader, epochs[key][1], now), id(iterator), self._passes
@@ -46,6 +52,28 @@ class Passes:
         passes[place] = (weakref.ref(iterator, over), one)
         self._fed_by = 0
 
+    def _leaving(self, key: int, loader: Any) -> Callable[[Any], None]:
+        """What is to be done when this loader is gone."""
+        batching, dataset = _batching(loader), getattr(loader, "dataset", None)
+        place = id(dataset)
+        try:
+            reference = weakref.ref(dataset)
+        except TypeError:  # a list, say: nobody could tell whether another one has taken its place in memory
+            reference = None
+
+        def left(_: Any) -> None:
+            _, epoch = self._epochs.pop(key, (None, 0))
+            if reference is not None and len(self._left) < _LEFT_LIMIT:
+                self._left[place] = (reference, batching, epoch)
+
+        return left
+
+    def _first_epoch(self, loader: Any) -> int:
+        dataset = getattr(loader, "dataset", None)
+        reference, batching, epoch = self._left.pop(id(dataset), (None, None, 0))
+        is_successor = reference is not None and reference() is dataset and batching == _batching(loader)
+        return epoch + 1 if is_successor else 0
+
     def fed(self, args: tuple[Any, ...]) -> None:
         """``iterator.__next__`` has handed out a batch; ``args`` are its arguments."""
         place = id(args[0])
@@ -55,3 +83,12 @@ class Passes:
         if known is not None:
             self.feeding = known[1]
             self._fed_by = place
+
+
+def _batching(loader: Any) -> tuple[Any, ...]:
+    """Two loaders over one dataset that are alike in this do the same work."""
+    return (
+        getattr(loader, "batch_size", None),
+        getattr(loader, "drop_last", None),
+        type(getattr(loader, "sampler", None)),
+    )

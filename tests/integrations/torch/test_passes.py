@@ -49,3 +49,40 @@ def test_iterator_of_nobody_feeds_nothing() -> None:
     passes = Passes()
     passes.fed((Thing(),))
     assert passes.feeding is None
+
+
+class Loader:
+    def __init__(self, dataset: object, batch_size: int = 8) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+
+
+def epoch_of(passes: Passes, loader: Loader) -> int:
+    iterator = Thing()
+    passes.begin(loader, iterator, 0.0)
+    passes.fed((iterator,))
+    assert passes.feeding is not None
+    return passes.feeding.epoch
+
+
+def test_a_new_loader_for_every_pass_goes_on_counting() -> None:
+    """It takes the place of one that is gone if it reads the same dataset in the same way; any other begins at 0."""
+    passes, train, test = Passes(), Thing(), Thing()
+    found = []
+    for _ in range(3):
+        found.append(epoch_of(passes, Loader(train)))
+        found.append(epoch_of(passes, Loader(test)))
+    assert found == [0, 0, 1, 1, 2, 2]
+    assert epoch_of(passes, Loader(train, batch_size=4)) == 0
+    held = Loader(test)
+    assert epoch_of(passes, held) == 3
+    assert epoch_of(passes, Loader(test)) == 0
+    assert epoch_of(passes, held) == 4
+
+
+def test_a_dataset_in_the_place_of_another_one_is_another_one() -> None:
+    """Ids are used again; and a list cannot be watched, so each loader over one begins at 0."""
+    passes = Passes()
+    assert [epoch_of(passes, Loader(Thing())) for _ in range(20)] == [0] * 20
+    numbers = [1, 2, 3]
+    assert [epoch_of(passes, Loader(numbers)) for _ in range(3)] == [0, 0, 0]
