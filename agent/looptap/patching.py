@@ -236,7 +236,12 @@ def _followed(original: Callable[..., Any], after: Callable[[Any], None], guard:
     def followed(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         if not guard.closed:
-            _call(after, args, guard)
+            try:
+                after(args)
+            except Exception as error:
+                if guard.strict:
+                    raise
+                guard.failed(error)
         return result
 
     return followed
