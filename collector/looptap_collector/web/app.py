@@ -207,7 +207,12 @@ def runs_page() -> Response:
 
 
 @pages.get("/runs/{run}", include_in_schema=False)
-def run_page(run: str) -> Response:
+def run_page(request: Request, run: str) -> Response:
+    """404 for a run that is not there (yet), with the same page: its script says so, and finds the run once it comes."""
+    try:
+        _one_run(request, run)
+    except HTTPException as missing:
+        return FileResponse(STATIC / "run.html", missing.status_code, media_type="text/html")
     return FileResponse(STATIC / "run.html", media_type="text/html")
 
 

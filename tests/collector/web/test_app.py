@@ -94,13 +94,21 @@ def test_what_is_not_there(client: httpx.Client, store: Path, path: str, status:
 def test_every_answer_is_hedged_in(client: httpx.Client, path: str) -> None:
     """Pages, data and scripts all come with the policy that forbids anything from elsewhere."""
     answer = client.get(path)
-    assert answer.status_code == 200
+    assert answer.status_code == (404 if path == "/runs/x" else 200)
     assert answer.headers["content-security-policy"] == (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
         "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     )
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_page_of_a_run_that_is_not_there(client: httpx.Client, store: Path) -> None:
+    """The same page, whose script tells it and waits for the run; a program that asks sees it by the status."""
+    complete_run(new_store(store))
+    there, missing = client.get("/runs/latest"), client.get("/runs/nope")
+    assert (there.status_code, missing.status_code) == (200, 404)
+    assert there.text == missing.text
 
 
 @pytest.mark.parametrize("page", ["runs.html", "run.html"])
