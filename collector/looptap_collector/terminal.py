@@ -79,8 +79,8 @@ def runs_table(rows: Sequence[RunRow], series: Sequence[SeriesRow], now_ns: int 
     by_run: dict[str, list[SeriesRow]] = {}
     for item in series:
         by_run.setdefault(item.run, []).append(item)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
+    table.add_column("run", overflow="fold", min_width=16)
     table.add_column("status")
     table.add_column("started", no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
