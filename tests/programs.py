@@ -49,10 +49,11 @@ class Programs:
             words, capture_output=True, text=True, cwd=self.folder, env=self.environment(**more), timeout=120
         )
 
-    def start(self, code: str, **more: str) -> subprocess.Popen[str]:
-        """Start it and return at once; its output is piped."""
+    def start(self, code: str, *, launched: bool = False, **more: str) -> subprocess.Popen[str]:
+        """Start it and return at once, by itself or as ``looptap run`` does; its output is piped."""
+        launcher = ["-m", "looptap.cli", "run"] if launched else []
         return subprocess.Popen(
-            [sys.executable, str(self.script(code))],
+            [sys.executable, *launcher, str(self.script(code))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

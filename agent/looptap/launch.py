@@ -51,7 +51,7 @@ def _run(program: Any, settings: dict[str, Any]) -> int:
     looptap.autolog()
     try:
         program()
-    except Exception as error:  # noqa: BLE001 - the user's program may raise anything, and it is printed as python would
+    except (Exception, KeyboardInterrupt) as error:  # the program may raise anything; it is printed as python would
         # Ours are the outermost frames; the user's traceback begins behind them, as if we were not there.
         traceback = error.__traceback__
         while traceback is not None and _is_ours(traceback.tb_frame.f_code.co_filename):
@@ -61,6 +61,10 @@ def _run(program: Any, settings: dict[str, Any]) -> int:
         if sys.version_info >= (3, 12):
             sys.last_exc = error
         sys.excepthook(type(error), error, traceback)
+        if isinstance(error, KeyboardInterrupt):
+            # Only an interpreter that this reaches dies of the signal, as python would; it has been printed.
+            sys.excepthook = lambda *_: None
+            raise
         return 1
     return 0
 

@@ -8,6 +8,7 @@ interpreter prints an unhandled exception it leaves it in ``sys.last_value``, wh
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 
@@ -52,7 +53,17 @@ def _at_exit() -> None:
             SESSION.end(status, error)
     except KeyboardInterrupt:
         # A second Ctrl-C: nobody wants to wait for the store any more. What is in the journal is safe there.
-        return
+        pass
+    if status == "killed":
+        _die_of_interrupt()
+
+
+def _die_of_interrupt() -> None:
+    """A program that Ctrl-C has ended dies of the signal, which is how a shell knows that its loop is to stop as well. The
+    interpreter remembers to do so in a flag that any ``exec`` of a text clears, and modules that we import at the end have some
+    (each namedtuple is one). An interrupt that comes out of an ``exec`` sets the flag again (``run_eval_code_obj`` in CPython)."""
+    with contextlib.suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")
 
 
 def _after_fork() -> None:

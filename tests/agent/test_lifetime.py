@@ -130,6 +130,25 @@ def test_ctrl_c_twice(programs: Programs) -> None:
     assert_conserved(record)
 
 
+@pytest.mark.parametrize("is_launched", [False, True])
+def test_ctrl_c_dies_of_the_signal(programs: Programs, is_launched: bool) -> None:
+    """A shell stops its loop only when the program died of SIGINT; and the traceback is the program's alone. Whatever is imported
+    at the end must not change that."""
+    code = "import time\nprint('at work', flush=True)\nwhile True:\n    time.sleep(0.01)\n    looptap.log_metric('value', 1.0)\n"
+    late = "import atexit\natexit.register(exec, 'pass')\n"  # as the import of a module with a namedtuple does
+    begin = "import looptap\n" if is_launched else "import looptap\nlooptap.autolog()\n"
+    process = programs.start(begin + late + code, launched=is_launched)
+    wait_for_line(process)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert errors.count("Traceback") == 1
+    assert "program.py" in errors
+    assert "launch.py" not in errors
+    assert programs.record()["run"]["status"] == "killed"
+
+
 def test_exception_is_recorded_and_untouched(programs: Programs) -> None:
     """Case 21: an unhandled exception keeps its traceback and exit code; the run failed, and with what."""
     code = "import looptap\nlooptap.autolog(quiet=True)\nlooptap.log_metric('x', 1.0)\nraise ValueError('my own mistake')\n"

@@ -26,6 +26,7 @@ from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, 
 from looptap_integrations.torch.model_files import ModelFiles
 from looptap_integrations.torch.optimizers import NEVER, Known, Optimizers
 from looptap_integrations.torch.passes import Passes
+from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
@@ -244,7 +245,8 @@ class Loop:
             if record.generation != self.generation:
                 self._new_run()
             known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer)
-        values, apart = self.rounds.complete(known, known.context is None)
+        is_new_phase = self.rounds.may_join(known) and self._is_new_phase(known, sys._getframe(1))
+        values, apart = self.rounds.complete(known, known.context is None, is_new_phase)
         step = self.rounds.step
         # What belongs to this optimizer, where there are several, and not to the round.
         own: dict[str, Scalar] = values if known.context is None else {}
@@ -273,6 +275,12 @@ class Loop:
             self.scalars.drain()
         if self.files.open:
             self.files.look_again()
+
+    def _is_new_phase(self, known: Known, frame: FrameType) -> bool:
+        """Whether this optimizer steps where it does not belong to the iteration of the one before it."""
+        last = self.rounds.last
+        known.place = place_of(self.sites.program_frames(frame))
+        return isinstance(last, Known) and are_two_phases(last.place, known.place)
 
     def _add_norms(self, own: dict[str, Scalar], step: int, context: Context | None) -> None:
         norms, self.norms = self.norms, []

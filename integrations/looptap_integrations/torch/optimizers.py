@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from looptap.events import Context
 from looptap.frames import variables_in_reach
 from looptap_integrations.torch.learning_rates import LearningRates
+from looptap_integrations.torch.places import Place, place_of
 
 NEVER = object()
 
@@ -20,7 +21,7 @@ NEVER = object()
 class Known:
     """An optimizer that has stepped in this run. Compared by identity; holds the optimizer weakly."""
 
-    __slots__ = ("context", "counts_evaluations", "label", "only_rate", "rates", "reference")
+    __slots__ = ("context", "counts_evaluations", "label", "only_rate", "place", "rates", "reference")
 
     def __init__(self, optimizer: Optimizer, label: str) -> None:
         self.reference = weakref.ref(optimizer)
@@ -29,6 +30,8 @@ class Known:
         self.context: Context | None = {"optimizer": label} if label else None
         self.rates = LearningRates(self.context or {})
         self.counts_evaluations = False
+        #: Where in the program it has stepped, as far as anybody had to look.
+        self.place: Place = ()
         #: The rate of an optimizer with one group, as the very object that was there last: the same object is the same rate,
         #: unless it is a tensor, which is never put here.
         self.only_rate: object = NEVER
@@ -99,6 +102,7 @@ class Optimizers:
         if len(names.keys() | {id(optimizer)}) > 1:
             label = names.get(id(optimizer)) or type(optimizer).__name__
         known = self.known[id(optimizer)] = Known(optimizer, label)
+        known.place = place_of(frames)
         return known
 
 

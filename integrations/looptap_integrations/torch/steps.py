@@ -6,6 +6,7 @@ steps, what has gathered is its loss (the sum per name, in order, in float64) an
 Several optimizers make a *round*, which has one step number: each steps at most once in it. A round ends when
 
 * an optimizer that has stepped in it steps again, or
+* another one steps at a place of the program that cannot be in the same iteration: a new phase of the training, or
 * a loss from a call site that was handed out in it comes again, for an optimizer that is alone: the fold of a
   cross-validation is over, and its successor takes its place.
 
@@ -29,6 +30,8 @@ class Rounds(Generic[Value]):
         #: Backward passes since the last step, by call site.
         self.counts: dict[object, int] = {}
         self._stepped: set[object] = set()
+        #: The optimizer that stepped last in this round; None before the first.
+        self.last: object = None
         #: The optimizer that was the only one in this round, while no name is used by two.
         self.alone: object = None
         #: Call sites whose losses were handed out in this round.
@@ -66,21 +69,33 @@ class Rounds(Generic[Value]):
         else:
             self.pending[name] = before
 
-    def complete(self, optimizer: object, is_alone: bool) -> tuple[dict[str, Value], dict[str, Value] | None]:
+    def may_join(self, optimizer: object) -> bool:
+        """Others have stepped in this round, and this one has not."""
+        return bool(self._stepped) and optimizer not in self._stepped
+
+    def complete(
+        self, optimizer: object, is_alone: bool, is_new_phase: bool = False
+    ) -> tuple[dict[str, Value], dict[str, Value] | None]:
         """This optimizer has stepped. Returns the losses of its step, whose number is now in :attr:`step`, and apart
         from them those whose name another optimizer uses already: their series needs the optimizer as context.
 
-        ``is_alone`` says that the program has no other optimizer at hand.
+        ``is_alone`` says that the program has no other optimizer at hand, ``is_new_phase`` that it cannot belong to the round.
         """
         values, self.pending = self.pending, {}
         counts, self.counts = self.counts, {}
         stepped, written = self._stepped, self.written
-        if self.step < 0 or optimizer in stepped or (is_alone and not written.keys().isdisjoint(counts)):
+        if (
+            self.step < 0
+            or is_new_phase
+            or optimizer in stepped
+            or (is_alone and not written.keys().isdisjoint(counts))
+        ):
             self.step += 1
             stepped.clear()
             written = self.written = {}
             self.names = {}
         stepped.add(optimizer)
+        self.last = optimizer
         written.update(counts)
         apart: dict[str, Value] | None = None
         names = self.names

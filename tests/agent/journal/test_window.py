@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,83 @@ def test_window_is_allocated_on_disk(tmp_path: Path) -> None:
 def test_unknown_file_systems_are_not_mapped(folder: str) -> None:
     """Only file systems that are known to keep what they have allocated."""
     assert not can_map(Path(folder))
+
+
+@pytest.fixture
+def overlay(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """An overlay, as a container has it for its root, on a small disk with the file system of the parameter."""
+    kind = request.param
+    image, disk, merged, lower = (tmp_path / name for name in ("image", "disk", "merged", "lower"))
+    for folder in (disk, merged, lower):
+        folder.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(320 * 2**20 if kind == "xfs" else 128 * 2**20)
+    if kind != "tmpfs":
+        subprocess.run([f"mkfs.{kind}", str(image)], check=True, capture_output=True)
+    mount = (
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs"] if kind == "tmpfs" else ["mount", "-o", "loop", str(image)]
+    )
+    if subprocess.run([*mount, str(disk)], capture_output=True).returncode:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        (disk / "upper").mkdir()
+        (disk / "work").mkdir()
+        options = f"lowerdir={lower},upperdir={disk}/upper,workdir={disk}/work"
+        if subprocess.run(
+            ["mount", "-t", "overlay", "overlay", "-o", options, str(merged)], capture_output=True
+        ).returncode:
+            pytest.skip("cannot mount an overlay here")
+        yield merged
+        subprocess.run(["umount", "-l", str(merged)], check=True)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"), [("ext4", True), ("xfs", True), ("btrfs", False), ("tmpfs", False)], indirect=["overlay"]
+)
+def test_overlay_is_what_lies_below(overlay: Path, expected: bool) -> None:
+    """In a container: ext4 and xfs are recognised through the overlay, anything else is not mapped."""
+    assert can_map(overlay) is expected
+    assert list(overlay.iterdir()) == []
+
+
+@pytest.mark.parametrize("overlay", ["ext4", "xfs"], indirect=True)
+def test_full_disk_below_an_overlay_raises_no_signal(overlay: Path) -> None:
+    """The disk is filled to the last block while points go into mapped cells: the process lives, and every point is in the journal
+    or waits in memory."""
+    program = textwrap.dedent(
+        """
+        import contextlib, os, sys
+        from pathlib import Path
+        from agent.journal.scenes import Store, assert_conserved, folder_of, new_writer, put
+        from looptap.journal import cells
+        from looptap.journal.courier import Courier
+        from looptap.journal.reader import JournalReader
+
+        writer = new_writer(Path(sys.argv[1]) / "journal", min_free=0.0)
+        for step in range(300):
+            put(writer, step)
+        assert writer.put is not cells.no_cell
+        with open(Path(sys.argv[1]) / "ballast", "wb", buffering=0) as ballast:
+            for size in (2**20, 2**12, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        ballast.write(bytes(size))
+        os.sync()
+        for step in range(300, 30_000):
+            put(writer, step)
+        store = Store()
+        courier = Courier("run-1", writer.journal, store, JournalReader(folder_of(writer)), writer)
+        while courier.deliver_next():
+            pass
+        assert store.steps() == list(range(30_000))
+        assert_conserved(writer.position, store, writer.journal)
+        """
+    )
+    tests = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(tests)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(overlay)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

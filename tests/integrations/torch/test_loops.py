@@ -210,6 +210,56 @@ def test_lbfgs(record: Recording) -> None:
     assert max(counts) > 1
 
 
+def test_adam_then_lbfgs(record: Recording) -> None:
+    """Two phases: the steps of the second follow those of the first."""
+    model, x, y = regression()
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
+    lbfgs = torch.optim.LBFGS(model.parameters(), max_iter=3)
+    truth: dict[str, list[float]] = {"first": [], "second": []}
+    for _ in range(6):
+        adam.zero_grad()
+        first = nn.functional.mse_loss(model(x), y)
+        first.backward()
+        adam.step()
+        truth["first"].append(first.item())
+
+    def closure() -> torch.Tensor:
+        lbfgs.zero_grad()
+        second = nn.functional.mse_loss(model(x), y)
+        second.backward()
+        evaluated.append(second.item())
+        return second
+
+    evaluated: list[float] = []
+    for _ in range(3):
+        evaluated = []
+        lbfgs.step(closure)
+        truth["second"].append(evaluated[0])
+    assert record.series("first") == numbered(truth["first"])
+    assert record.series("second") == [(6 + step, value) for step, value in enumerate(truth["second"])]
+    assert record.step == 5 + len(truth["second"])
+
+
+def test_phases_in_every_epoch(record: Recording) -> None:
+    """Two loops in turn, in each epoch: every step has a number of its own."""
+    model, x, y = regression()
+    optimizers = [torch.optim.SGD([parameter], lr=0.1) for parameter in model.parameters()]
+    truth = []
+    for _ in range(2):
+        for _ in range(3):
+            loss = nn.functional.mse_loss(model(x), y)
+            loss.backward()
+            optimizers[0].step()
+            truth.append(loss.item())
+        for _ in range(2):
+            loss = nn.functional.mse_loss(model(x), y)
+            loss.backward()
+            optimizers[1].step()
+            truth.append(loss.item())
+    found = sorted((at, value) for key, at, value, _ in record.points if key == "loss")
+    assert found == numbered(truth)
+
+
 def test_closure_with_accumulation_that_is_called_once(record: Recording) -> None:
     """All that the first evaluation backwards counts; an optimizer that evaluates once leaves no series about it."""
     model, x, y = regression()
