@@ -93,6 +93,8 @@ def number(value: Any) -> float:
     """
     if isinstance(value, (str, bytes, bytearray)):
         raise TypeError("text is not a number")
+    if getattr(value, "requires_grad", False) is True:
+        value = value.detach()  # or PyTorch warns, and with warnings as errors there would be no value
     result = float(value)
     if math.isinf(result) and isinstance(value, int):
         raise ValueError("too large for float64")

@@ -133,6 +133,12 @@ class Run:
                 if dict(item.context) == wanted:
                     return item
         if not of_key:
+            from looptap_collector.query import series_label
+
+            # As `looptap show` names it, with its context also where the key alone would do.
+            for item in self.metrics.values():
+                if context is None and series_label(item.key, dict(item.context)) == key:
+                    return item
             raise KeyError(f"run {self.name} has no metric {key!r}; it has: {', '.join(self.metrics) or 'none'}")
         raise KeyError(
             f"{key!r} has several series: {', '.join(label for label, _ in of_key)}; give one of them or its context"

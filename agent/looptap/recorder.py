@@ -29,6 +29,8 @@ _PREAMBLE_LIMIT = 10_000
 class Recorder:
     #: The last completed training step, counted from 0 by the integration that sees the optimizer; -1 before the first.
     step: int = -1
+    #: Whether the step after that one has begun, as far as the integration can tell.
+    is_step_under_way: Callable[[], bool] = staticmethod(lambda: False)
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
 
@@ -124,7 +126,8 @@ class Recorder:
         context: Context | None = None,
         time_ns: int | None = None,
     ) -> None:
-        """Values of any kind that has one number in it, at ``step`` or, without one, at the last training step.
+        """Values of any kind that has one number in it, at ``step`` or, without one, at the training step that is under way, or at
+        the last one.
 
         Where no training step has been seen, each metric counts its own calls from 0.
         """
@@ -147,7 +150,7 @@ class Recorder:
                 return
             self.metrics(numbers, at, context, time_ns)
         elif self.step >= 0:
-            self.metrics(numbers, self.step, context, time_ns)
+            self.metrics(numbers, self.step + 1 if self.is_step_under_way() else self.step, context, time_ns)
         else:
             for key, value in numbers.items():
                 at = self._next_step[key] = self._next_step.get(key, -1) + 1

@@ -114,7 +114,8 @@ def main_loss(rows: Sequence[SeriesRow]) -> SeriesRow | None:
     best = min(rows, key=interest, default=None)
     if best is None or _NOT_A_LOSS.search(best.key):
         return None
-    return best
+    # Of one name in several phases of the training (optimizers, say), the one that was written last.
+    return max((row for row in rows if row.key == best.key), key=lambda row: row.last_step)
 
 
 @dataclass(frozen=True)

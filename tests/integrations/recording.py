@@ -28,6 +28,17 @@ class Recording(Recorder):
         if self.generation == 0 and not self.is_suppressed():
             self.new_run()
 
+    def log_metrics(
+        self, values: Mapping[str, Any], step: Any = None, context: Context | None = None, time_ns: int | None = None
+    ) -> None:
+        """As the real one, whose journal we have not."""
+        begin = self._begin
+        self._journal = object()  # type: ignore[assignment]
+        try:
+            super().log_metrics(values, step, context, time_ns)
+        finally:
+            self._journal, self._begin = None, begin
+
     def new_run(self) -> None:
         self.generation += 1
         self.step = -1

@@ -80,7 +80,10 @@ class Loop:
         #: When the last step ended.
         self.ended: float | None = None
         self.epoch: int | None = None
+        #: Id of the loader that the last step took its batch from.
+        self.trained_on: int | None = None
         self.completed = 0
+        record.is_step_under_way = self.is_step_under_way
 
     # --- backward ---------------------------------------------------------------------------------------------------
 
@@ -177,6 +180,13 @@ class Loop:
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
+    def is_step_under_way(self) -> bool:
+        """A loss waits for its step, or the loader of the training has handed out a batch since the last one."""
+        feeding = self.passes.feeding
+        return bool(self.rounds.pending) or (
+            feeding is not None and feeding.fetched > 0 and id(feeding.loader) == self.trained_on
+        )
+
     def before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if len(args) == 1 and not kwargs:
             if self.closure is not None:  # of a step that raised
@@ -221,6 +231,8 @@ class Loop:
             self._time(values, values, now)
         else:
             values["step_time"] = now - start
+        if feeding is not None:
+            feeding.fetched = 0
         if self.norms:
             self._add_norms(values, step, None)
         groups = optimizer.param_groups
@@ -304,6 +316,7 @@ class Loop:
         """Step time: since the end of the step before, or since the pass over the data began if that was later."""
         start, feeding = self.ended, self.passes.feeding
         if feeding is not None:
+            feeding.fetched, self.trained_on = 0, id(feeding.loader)
             if start is None or feeding.started > start:
                 start = feeding.started
             if feeding.epoch != self.epoch:

@@ -12,7 +12,7 @@ _LEFT_LIMIT = 100
 class Pass:
     """One iteration over a loader. ``epoch`` counts the passes of that loader, and of those that it took the place of, from 0."""
 
-    __slots__ = ("epoch", "loader", "started")
+    __slots__ = ("epoch", "fetched", "loader", "started")
 
     def __init__(self, loader: Any, epoch: int, started: float) -> None:
         #: None once the iteration is gone. Until then the iterator holds the data too, so we keep nothing alive beyond it;
@@ -20,6 +20,8 @@ class Pass:
         self.loader = loader
         self.epoch = epoch
         self.started = started
+        #: Batches since the last step of the training.
+        self.fetched = 0
 
 
 class Passes:
@@ -78,11 +80,13 @@ class Passes:
         """``iterator.__next__`` has handed out a batch; ``args`` are its arguments."""
         place = id(args[0])
         if place == self._fed_by:
+            self.feeding.fetched += 1  # type: ignore[union-attr]
             return
         known = self._passes.get(place)
         if known is not None:
             self.feeding = known[1]
             self._fed_by = place
+            known[1].fetched += 1
 
 
 def _batching(loader: Any) -> tuple[Any, ...]:

@@ -628,6 +628,30 @@ def test_second_run_starts_anew(record: Recording) -> None:
         assert record.params_by_key()["model.parameters"] == 4
 
 
+def test_own_metrics_belong_to_the_step_that_is_under_way(record: Recording) -> None:
+    """Without a step: from the batch on it is the coming step, after it that step, and what follows a validation is of the last."""
+    model, x, y = regression()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    train = DataLoader(TensorDataset(x, y), batch_size=8)
+    validation = DataLoader(TensorDataset(x, y), batch_size=16)
+    for epoch in range(2):
+        for features, targets in train:
+            record.log_metrics({"batch": 1.0})
+            loss = nn.functional.mse_loss(model(features), targets)
+            loss.backward()
+            record.log_metrics({"before": 1.0})
+            optimizer.step()
+            record.log_metrics({"after": 1.0})
+        for _ in validation:
+            record.log_metrics({"validation": 1.0})
+        record.log_metrics({"epoch_end": float(epoch)})
+    steps = list(range(8))
+    for key in ("batch", "before", "after"):
+        assert [step for step, _ in record.series(key)] == steps
+    assert [step for step, _ in record.series("validation")] == [3, 3, 7, 7]
+    assert [step for step, _ in record.series("epoch_end")] == [3, 7]
+
+
 def test_validation_loader_does_not_count_as_epoch(record: Recording) -> None:
     """The epoch is that of the loader which fed the step; passes over another one do not matter."""
     model, x, y = regression(16)
