@@ -16,6 +16,7 @@ from importlib.machinery import SourceFileLoader
 from typing import Any
 
 import looptap
+from looptap import lifetime
 from looptap.session import SESSION
 
 
@@ -51,6 +52,9 @@ def _run(program: Any, settings: dict[str, Any]) -> int:
     looptap.autolog()
     try:
         program()
+    except SystemExit as leaving:
+        lifetime.leaves(leaving)
+        raise
     except (Exception, KeyboardInterrupt) as error:  # the program may raise anything; it is printed as python would
         # Ours are the outermost frames; the user's traceback begins behind them, as if we were not there.
         traceback = error.__traceback__

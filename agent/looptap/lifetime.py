@@ -18,6 +18,8 @@ from looptap.session import SESSION
 _installed = False
 #: What was in sys.last_value when we were armed: an older exception of an interactive session is not this run's.
 _before: BaseException | None = None
+#: How ``looptap run`` saw the program leave, where that was with an error.
+_left: SystemExit | None = None
 
 
 def install() -> None:
@@ -36,6 +38,13 @@ def is_installed() -> bool:
     return _installed
 
 
+def leaves(leaving: SystemExit) -> None:
+    """The program has called ``sys.exit``, as only ``looptap run`` can see."""
+    global _left
+    if leaving.code not in (None, 0):
+        _left = leaving
+
+
 def _last_exception() -> BaseException | None:
     # sys.last_exc is new in 3.12; both are set before any excepthook of the user is called.
     return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
@@ -48,6 +57,8 @@ def _at_exit() -> None:
     if exception is not None and exception is not _before and not hasattr(sys, "ps1"):
         status = "killed" if isinstance(exception, KeyboardInterrupt) else "failed"
         error = plain.exception(exception)
+    elif _left is not None:
+        status, error = "failed", plain.exception(_left)
     try:
         with SESSION.guard:
             SESSION.end(status, error)

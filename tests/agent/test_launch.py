@@ -156,3 +156,16 @@ def test_options_beat_the_program(programs: Programs) -> None:
         "looptap: run inside finished · nothing was kept: the store is off",
     ]
     assert len(programs.runs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("leaving", "status", "error"),
+    [("sys.exit()", "finished", None), ("sys.exit(0)", "finished", None), ("sys.exit(3)", "failed", "SystemExit: 3")],
+)
+def test_leaving_with_an_error_is_a_failure(programs: Programs, leaving: str, status: str, error: str | None) -> None:
+    """The exit code is the program's, and the run says that it left with an error."""
+    code = f"import sys, looptap\nlooptap.log_metric('x', 1.0)\n{leaving}\n"
+    done = programs.looptap("run", str(programs.script(code)))
+    assert done.returncode == (3 if error else 0)
+    run = programs.record()["run"]
+    assert (run["status"], run.get("error")) == (status, error)
