@@ -174,7 +174,9 @@ class JournalWriter:
                 self._settle()
 
     def append_points(self, values: Mapping[str, float], step: int, time_ns: int, context: Context) -> None:
-        """Points that :attr:`put` did not take: into a new block of cells, or as a frame. Raises for values that are no numbers."""
+        """Points that :attr:`put` did not take: into a new block of cells, or as a frame. Raises for values that are no numbers;
+        then none of them is written."""
+        encode(Points(step, time_ns, values, context))  # type: ignore[arg-type]
         with self._lock:
             context = self._series.known(context)
             rest = self._not_put(values, step, time_ns, context)

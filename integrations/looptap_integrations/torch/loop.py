@@ -304,7 +304,8 @@ class Loop:
         self, rates: Iterable[tuple[Context, Any]], own: dict[str, Scalar], step: int, context: Context | None
     ) -> None:
         for of_group, rate in rates:
-            value = rate if isinstance(rate, float) else self.scalars.read(rate)
+            # A schedule made with numpy leaves numpy's floats.
+            value = float(rate) if isinstance(rate, float) else self.scalars.read(rate)
             if value is None:
                 continue
             if of_group == (context or {}):

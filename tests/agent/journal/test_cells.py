@@ -36,6 +36,8 @@ from looptap.journal.frames import encode, is_cells
 from looptap.journal.reader import JournalReader, tail_position
 from looptap.journal.window import can_map
 from looptap.journal.writer import JournalWriter
+from looptap.recorder import Recorder
+from looptap.redaction import Redactor
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +164,23 @@ def test_values_that_are_no_floats_take_the_long_way(tmp_path: Path) -> None:
     put(writer, 5)
     assert steps(folder_of(writer)) == [0, 1, 2, 3, 5]
     assert numbers(folder_of(writer)) == list(range(6))
+
+
+def test_an_odd_value_among_others(tmp_path: Path) -> None:
+    """A float of another class, at any place and time: each point is there once, whatever the way that it took."""
+
+    class Odd(float):
+        pass
+
+    writer = new_writer(tmp_path / "journal")
+    recorder = Recorder(lambda: writer, Redactor())
+    recorder.attach(writer)
+    for step in range(200):
+        values = {"loss": 0.5, "lr": Odd(0.1) if step % 7 == 0 else 0.1, "step_time": 0.25}
+        recorder.metrics(values, step)
+    found = [(step, key) for step, _, key, *_ in points(folder_of(writer))]
+    assert sorted(found) == sorted((step, key) for step in range(200) for key in ("loss", "lr", "step_time"))
+    assert writer.dropped == {}
 
 
 def test_segments_roll_over(tmp_path: Path) -> None:
