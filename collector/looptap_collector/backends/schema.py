@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from looptap_collector.backends import tables
 
 #: Revisions of the schema, oldest first; each is a file of ``migrations/versions``.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 HEAD = REVISIONS[-1]
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 

@@ -97,6 +97,8 @@ run = Table(
     Column("told_end", Integer, nullable=False),
     Column("identity", Text, nullable=False),
     Column("environment", Text),
+    # The name of the token that started it; null for a run of an embedded store. Others cannot append to it.
+    Column("owner", String(255)),
     Index("run_by_start", "started_ns"),
     Index("run_by_experiment", "experiment_id", "started_ns"),
 )
@@ -110,6 +112,10 @@ param = Table(
     Column("value", Text, nullable=False),
     Column("source", String(64), nullable=False),
     Column("time_ns", BigInteger, nullable=False),
+    # What a filter compares: the value where it is a finite number (true and false are none), and 1 in the newest revision.
+    Column("number", Double),
+    Column("is_current", Integer, nullable=False, server_default="1"),
+    Index("param_by_key", "key", "number"),
 )
 
 tag = Table(
@@ -144,6 +150,7 @@ series = Table(
     Column("tail_part", Integer, nullable=False),
     Column("tail_points", Integer, nullable=False),
     UniqueConstraint("run", "key", "context"),
+    Index("series_by_last", "key", "last_real"),
 )
 
 chunk = Table(
@@ -157,6 +164,15 @@ chunk = Table(
     Column("max", ExactDouble),
     Column("first_step", BigInteger, nullable=False),
     Column("last_step", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+# A long chunk in few points, for charts; see decision 0012. In a table of its own: a row is read as a whole.
+outline = Table(
+    "outline",
+    metadata,
+    Column("series_id", _Id, ForeignKey("series.id"), primary_key=True, autoincrement=False),
+    Column("part", Integer, primary_key=True, autoincrement=False),
     Column("data", LargeBinary, nullable=False),
 )
 
@@ -208,7 +224,24 @@ ledger = Table(
     Column("next", BigInteger, nullable=False),
     Column("stored", BigInteger, nullable=False),
     Column("dropped", Text, nullable=False),
+    # Of the last batch: its first number and the SHA-256 of its records, to tell a copy from a contradiction.
+    Column("first", BigInteger),
+    Column("digest", String(64)),
     Index("ledger_by_run", "run"),
+)
+
+# Who may ask a collector. Only the SHA-256 of a token is kept.
+token = Table(
+    "token",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(255), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger),
+    Column("revoked_ns", BigInteger),
+    Column("last_used_ns", BigInteger),
 )
 
 #: What to query with other tools. ``last_kind`` tells what a null in ``last`` stands for.
