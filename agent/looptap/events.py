@@ -62,7 +62,7 @@ class Points(msgspec.Struct, tag="points", frozen=True, array_like=True, gc=Fals
     context: Context = {}
 
 
-class Param(msgspec.Struct, tag="param", frozen=True, array_like=True):
+class Param(msgspec.Struct, tag="param", frozen=True):
     """A setting. ``value`` is None, bool, int, float, str, or a small list or dict of these; a later value supersedes.
 
     ``source`` says who told it: ``user``, ``argparse``, ``default`` (argparse, not given), ``constant``, ``torch``, …
@@ -74,7 +74,7 @@ class Param(msgspec.Struct, tag="param", frozen=True, array_like=True):
     time_ns: int
 
 
-class Tag(msgspec.Struct, tag="tag", frozen=True, array_like=True):
+class Tag(msgspec.Struct, tag="tag", frozen=True):
     key: str
     value: str
     time_ns: int
@@ -112,7 +112,7 @@ class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
     description: str | None = None
 
 
-class Note(msgspec.Struct, tag="note", frozen=True, array_like=True):
+class Note(msgspec.Struct, tag="note", frozen=True):
     """What could not be captured, and why, in one sentence. ``looptap doctor`` and ``looptap show`` print it."""
 
     topic: str

@@ -46,9 +46,11 @@ FRAME_BODY = struct.Struct("<QI")
 FRAME_BYTES = FRAME_HEAD.size + FRAME_BODY.size
 
 encode = msgspec.msgpack.Encoder().encode
-# msgspec decodes unions of structs that are all arrays or all maps, so there is a decoder for each kind.
-_decode_array = msgspec.msgpack.Decoder(Points | Param | Tag | Note).decode
-_decode_map = msgspec.msgpack.Decoder(RunStarted | Environment | File | Artifact | RunEnded | Dropped).decode
+# msgspec decodes unions of structs that are all maps; points, the many, are arrays.
+_decode_array = msgspec.msgpack.Decoder(Points).decode
+_decode_map = msgspec.msgpack.Decoder(
+    RunStarted | Environment | Param | Tag | File | Artifact | Note | RunEnded | Dropped
+).decode
 _decode_cells = msgspec.msgpack.Decoder(Cells).decode
 
 
