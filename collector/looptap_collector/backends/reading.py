@@ -15,9 +15,10 @@ from looptap_collector import chunks
 from looptap_collector.backend import Delivery, History, ParamRow, RunRow, SeriesRow
 from looptap_collector.backends import tables
 from looptap_collector.backends.appending import context_text
+from looptap_collector.backends.slices import slices
 from looptap_collector.backends.summaries import Columns, joined
 
-_NAMES_AT_ONCE = 500
+_DIGESTS_AT_ONCE = 10_000
 _IDENTITY = msgspec.json.Decoder(RunStarted)
 _ENVIRONMENT = msgspec.json.Decoder(Environment)
 
@@ -57,7 +58,7 @@ def _runs() -> Select[Any]:
 def _notes(connection: Connection, runs: Sequence[str]) -> dict[str, list[Note]]:
     notes: dict[str, list[Note]] = {run: [] for run in runs}
     columns = tables.note.c
-    for some in _slices(runs):
+    for some in slices(runs):
         chosen = select(tables.note).where(columns.run.in_(some)).order_by(columns.id)
         for row in connection.execute(chosen):
             notes[row.run].append(Note(row.topic, row.message, row.time_ns))
@@ -100,7 +101,7 @@ def tags(connection: Connection, run: str) -> dict[str, str]:
 def series(connection: Connection, runs: Sequence[str]) -> list[SeriesRow]:
     columns = tables.series.c
     found: list[SeriesRow] = []
-    for some in _slices(sorted(set(runs))):
+    for some in slices(sorted(set(runs))):
         chosen = select(tables.series).where(columns.run.in_(some)).order_by(columns.run, columns.key, columns.context)
         for row in connection.execute(chosen).mappings():
             fields = {name: row[name] for name in SeriesRow.__struct_fields__}
@@ -130,5 +131,8 @@ def artifacts(connection: Connection, run: str) -> list[Artifact]:
     return [Artifact(**{name: getattr(row, name) for name in Artifact.__struct_fields__}) for row in rows]
 
 
-def _slices(names: Sequence[str]) -> list[Sequence[str]]:
-    return [names[start : start + _NAMES_AT_ONCE] for start in range(0, len(names), _NAMES_AT_ONCE)]
+def digests(connection: Connection, after: str) -> list[str]:
+    """The next ones that some run refers to, in order; empty at the end."""
+    column = tables.lineage.c.digest
+    chosen = select(column).where(column > after).distinct().order_by(column).limit(_DIGESTS_AT_ONCE)
+    return [digest for digest in connection.execute(chosen).scalars() if digest is not None]

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     DDL,
     BigInteger,
+    BindParameter,
     Column,
     Double,
     ForeignKey,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    bindparam,
     event,
 )
 from sqlalchemy.types import TypeDecorator
@@ -66,6 +68,11 @@ def double(word: int) -> float:
     bits = ordered - _HALF if ordered >= _HALF else _WORDS - 1 - ordered
     (value,) = struct.unpack("<d", struct.pack("<Q", bits))
     return float(value)
+
+
+def names(parameter: str) -> BindParameter[Any]:
+    """For ``column.in_(…)`` in a statement that is built once and run with lists of any length."""
+    return bindparam(parameter, expanding=True)
 
 
 metadata = MetaData()
