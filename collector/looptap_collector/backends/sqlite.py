@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from looptap.events import Artifact, Batch, Context
-from looptap_collector.backend import Delivery, History, Outcome, ParamRow, RunRow, SeriesRow
-from looptap_collector.backends import reading, tables
+from looptap_collector.backend import Delivery, History, Outcome, ParamRow, RunPage, RunQuery, RunRow, SeriesRow
+from looptap_collector.backends import reading, searching, tables
 from looptap_collector.backends.appending import merge_small_chunks
 from looptap_collector.backends.schema import UnusableStore, bring_to_head, is_at_head
 from looptap_collector.backends.writing import write_batch
@@ -84,6 +84,10 @@ class SqliteBackend:
     def run(self, run: str) -> RunRow | None:
         with self._snapshot() as connection:
             return reading.run(connection, run)
+
+    def search(self, query: RunQuery) -> RunPage:
+        with self._snapshot() as connection:
+            return searching.search(connection, query)
 
     def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
         with self._snapshot() as connection:

@@ -7,6 +7,7 @@ there or neither.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -179,6 +180,10 @@ def _set_param(connection: Connection, run: str, param: Param) -> None:
     # different.
     value = json.dumps(param.value)
     if newest is None or newest.value != value:
+        if newest is not None:
+            connection.execute(
+                update(tables.param).where(columns.run == run, columns.key == param.key).values(is_current=0)
+            )
         connection.execute(
             insert(tables.param).values(
                 run=run,
@@ -187,8 +192,21 @@ def _set_param(connection: Connection, run: str, param: Param) -> None:
                 value=value,
                 source=param.source,
                 time_ns=param.time_ns,
+                number=_finite(param.value),
+                is_current=1,
             )
         )
+
+
+def _finite(value: object) -> float | None:
+    """The value as the number by which filters compare it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _set_tag(connection: Connection, run: str, tag: Tag) -> None:
