@@ -11,10 +11,10 @@ from sqlalchemy import Connection, create_engine
 
 from collector.filters.strategies import filters, run_batches
 from looptap.events import Batch
-from looptap_collector.backend import RunQuery
+from looptap_collector.backend import Arrival, RunQuery
 from looptap_collector.backends import reading, tables
 from looptap_collector.backends.searching import search
-from looptap_collector.backends.writing import write_batch
+from looptap_collector.backends.writing import write_arrivals
 from looptap_collector.filters import RunView, evaluate, parse
 
 
@@ -51,7 +51,7 @@ def test_sql_and_python_agree(connection: Connection, runs: tuple[list[Batch], .
     with connection.begin() as transaction:
         for batches in runs:
             for batch in batches:
-                write_batch(connection, batch)
+                write_arrivals(connection, [Arrival(batch)])
         everyone = views(connection)
         for text in asked:
             tree = parse(text)
