@@ -14,7 +14,6 @@ from pathlib import Path
 
 from looptap.events import Artifact, Batch, File
 from looptap_collector.artifacts import LocalArtifacts, keep
-from looptap_collector.backend import Backend
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
 
@@ -22,7 +21,7 @@ DATABASE = "looptap.db"
 ARTIFACTS = "artifacts"
 
 
-def open_backend(folder: Path, *, create: bool) -> Backend:
+def open_backend(folder: Path, *, create: bool) -> SqliteBackend:
     """The store of a folder. Raises FileNotFoundError when there is none and ``create`` is false, and what
     :class:`SqliteBackend` raises."""
     database = folder / DATABASE
