@@ -28,6 +28,8 @@ __all__ = [
     "Outcome",
     "ParamRow",
     "Rejected",
+    "RunPage",
+    "RunQuery",
     "RunRow",
     "SeriesRow",
     "TokenRow",
@@ -89,6 +91,31 @@ class RunRow(msgspec.Struct, frozen=True):
     notes: tuple[Note, ...]
 
 
+class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs, and in which order. The language of ``filter`` and ``order`` is in ``docs/filters.md``.
+
+    ``order`` are fields, the first one first, each with ``-`` in front for the greatest first; newest first when empty. Runs
+    without the value come last either way, equal ones by their id. ``limit`` is from 1 to 1,000; a ``cursor`` is what the page
+    before gave as its ``next``. Raises ValueError for another limit.
+    """
+
+    filter: str | None = None
+    order: tuple[str, ...] = ()
+    limit: int = 100
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.limit <= 1_000:
+            raise ValueError(f"a page has 1 to 1,000 runs, not {self.limit}")
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """``next`` is the cursor of the page behind this one; None when there is none."""
+
+    rows: tuple[RunRow, ...]
+    next: str | None
+
+
 class ParamRow(msgspec.Struct, frozen=True):
     """``revision`` counts from 0; a value equal to the one before makes no new revision."""
 
@@ -147,6 +174,10 @@ class Backend(Protocol):
 
     def run(self, run: str) -> RunRow | None:
         """By id."""
+
+    def search(self, query: RunQuery) -> RunPage:
+        """One page of the runs that a query asks for. Raises :class:`looptap_collector.filters.FilterError` (a ValueError) when
+        filter, order or cursor cannot be understood. Runs that are added between two pages shift nothing."""
 
     def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
         """Sorted by key; the newest revision of each, or all of them, oldest first."""

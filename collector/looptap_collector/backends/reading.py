@@ -51,6 +51,16 @@ def run(connection: Connection, run: str) -> RunRow | None:
     return None if row is None else _run_row(row, _notes(connection, [run]))
 
 
+def runs_by_id(connection: Connection, runs: Sequence[str]) -> list[RunRow]:
+    """The rows of these runs, in this order; those that are not there are left out."""
+    found = {}
+    for some in slices(runs):
+        for row in connection.execute(_runs().where(tables.run.c.run.in_(some))):
+            found[row.run] = row
+    notes = _notes(connection, list(found))
+    return [_run_row(found[run], notes) for run in runs if run in found]
+
+
 def _runs() -> Select[Any]:
     return select(tables.run, tables.experiment.c.name.label("experiment")).join(tables.experiment)
 

@@ -24,12 +24,14 @@ from looptap_collector.backend import (
     Outcome,
     ParamRow,
     Rejected,
+    RunPage,
+    RunQuery,
     RunRow,
     SeriesRow,
     TokenRow,
     Unavailable,
 )
-from looptap_collector.backends import deleting, reading, tables, tokens
+from looptap_collector.backends import deleting, reading, searching, tables, tokens
 from looptap_collector.backends.appending import merge_small_chunks
 from looptap_collector.backends.schema import bring_to_head, is_at_head
 from looptap_collector.backends.standing import lock_runs
@@ -114,6 +116,10 @@ class SqlBackend:
     def run(self, run: str) -> RunRow | None:
         with self._snapshot() as connection:
             return reading.run(connection, run)
+
+    def search(self, query: RunQuery) -> RunPage:
+        with self._snapshot() as connection:
+            return searching.search(connection, query)
 
     def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
         with self._snapshot() as connection:
