@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -34,10 +33,8 @@ _ENGINES: dict[str, tuple[Callable[[URL], SqlBackend], str]] = {
 }
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
-Store: TypeAlias = SqlBackend
 
-
-def open_store(address: str, *, create: bool, durable: bool = False) -> Store:
+def open_store(address: str, *, create: bool, durable: bool = False) -> SqlBackend:
     """The store of an address. ``create`` makes a folder where there is none; tables are made in an empty database in any
     case. ``durable`` makes what is acknowledged survive a power cut in a folder too (a database server sees to it itself).
 
@@ -57,13 +54,18 @@ def open_store(address: str, *, create: bool, durable: bool = False) -> Store:
         )
     backend, extra = _ENGINES[name]
     try:
-        url = make_url(address)
-    except (ArgumentError, ValueError):
-        # The error of the library would show the address, password and all.
-        url = None
-    if url is None or not url.database:
-        raise ValueError(f"the address of the store must look like {name}://user:password@host/database")
-    try:
-        return backend(url)
+        return backend(_url(name, address))
     except ModuleNotFoundError as error:
         raise RuntimeError(f"a store in {name}:// needs a driver: pip install 'looptap[{extra}]'") from error
+
+
+def _url(scheme: str, address: str) -> URL:
+    hint = f"the address of the store must look like {scheme}://user:password@host/database"
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        # The library's error shows the address, password and all.
+        raise ValueError(hint) from None
+    if not url.database:
+        raise ValueError(hint)
+    return url

@@ -28,6 +28,9 @@ from looptap.events import (
 from looptap_collector.backends.appending import context_text
 from looptap_collector.backends.summaries import columns_of
 
+#: Beside points. The agent cuts a batch that is refused, so nothing is lost by a limit here.
+RECORDS = 10_000
+SERIES = 10_000
 NAME_BYTES = 512
 ID_BYTES = 64
 JOURNAL_BYTES = 255
@@ -47,6 +50,9 @@ def check(batch: Batch) -> None:
     _text("journal", batch.journal, JOURNAL_BYTES, field="journal")
     for name in ("first", "next", "heartbeat_ns"):
         _whole(name, getattr(batch, name), at_least=0)
+    for what, count, most in (("records", len(batch.records), RECORDS), ("series", len(batch.series), SERIES)):
+        if count > most:
+            raise Rejected(f"a batch has {count} {what}; {most} are allowed")
     if batch.count() > batch.next - batch.first:
         raise Rejected(
             f"journal {batch.journal!r}: {batch.count()} records do not fit the numbers "

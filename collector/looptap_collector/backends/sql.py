@@ -20,6 +20,8 @@ from looptap.events import Artifact, Context
 from looptap_collector.backend import (
     Arrival,
     Delivery,
+    Edge,
+    ExperimentRow,
     History,
     Outcome,
     ParamRow,
@@ -143,6 +145,31 @@ class SqlBackend:
     def artifacts(self, run: str) -> Sequence[Artifact]:
         with self._snapshot() as connection:
             return reading.artifacts(connection, run)
+
+    def edges(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        digests: Sequence[str] | None = None,
+        role: str | None = None,
+        kind: str | None = None,
+        before: int | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[Edge]:
+        with self._snapshot() as connection:
+            return reading.edges(connection, runs, digests, role, kind, before, limit)
+
+    def experiments(self) -> Sequence[ExperimentRow]:
+        with self._snapshot() as connection:
+            return reading.experiments(connection)
+
+    def current_params(self, runs: Sequence[str]) -> dict[str, dict[str, object]]:
+        with self._snapshot() as connection:
+            return reading.current_params(connection, runs)
+
+    def current_tags(self, runs: Sequence[str]) -> dict[str, dict[str, str]]:
+        with self._snapshot() as connection:
+            return reading.current_tags(connection, runs)
 
     def referenced(self) -> Iterator[str]:
         after = ""
