@@ -21,7 +21,7 @@ DATABASE = "looptap.db"
 ARTIFACTS = "artifacts"
 
 
-def open_backend(folder: Path, *, create: bool) -> SqliteBackend:
+def open_backend(folder: Path, *, create: bool, durable: bool = False) -> SqliteBackend:
     """The store of a folder. Raises FileNotFoundError when there is none and ``create`` is false, and what
     :class:`SqliteBackend` raises."""
     database = folder / DATABASE
@@ -32,7 +32,7 @@ def open_backend(folder: Path, *, create: bool) -> SqliteBackend:
             f"no looptap store in {folder}: run a training with looptap.autolog(), or give the folder with "
             "store=… or LOOPTAP_STORE"
         )
-    return SqliteBackend(database)
+    return SqliteBackend(database, durable=durable)
 
 
 def _make_folder(folder: Path) -> None:
