@@ -41,7 +41,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
         "order": ("metrics.metric_9",),
     },
     "by nothing that there is": {"filter": "metrics.none < 1 or params.none exists"},
-    "by host and commit (JSON)": {"filter": 'host = "box-3" and git.commit ~ "00ff"'},
+    "by host and commit (JSON)": {"filter": 'host = "box-3" and git.commit ~ "0f"'},
 }
 
 

@@ -51,6 +51,14 @@ def parse_order(order: Sequence[str]) -> tuple[Term, ...]:
 
 
 def _term(text: str) -> Term:
+    try:
+        return _read(text)
+    except FilterError as error:
+        error.text = text
+        raise
+
+
+def _read(text: str) -> Term:
     if len(text) > TERM_CHARACTERS or "\0" in text:
         raise FilterError(f"an order is one of {KNOWN}, with - in front for the greatest first", 0, "order")
     _check_unicode(text, "order")
