@@ -21,8 +21,8 @@ from looptap_collector.filters.tree import Field, FilterError
 TERMS = 8
 TERM_CHARACTERS = 1_024
 #: Texts are sorted by their first characters; a cursor must fit into an address.
-TEXT_CHARACTERS = 200
-_CURSOR_CHARACTERS = 16_384
+TEXT_CHARACTERS = 128
+_CURSOR_CHARACTERS = 8_192
 
 SortValue: TypeAlias = int | float | str | None
 
