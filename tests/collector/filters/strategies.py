@@ -11,11 +11,54 @@ from looptap.events import Batch, Environment, Param, RunEnded, Tag
 from looptap_collector.filters.literals import quoted
 
 NAN, INF = float("nan"), float("inf")
-TEXTS = ["", "a", "A", "a ", "b", "é", "e\u0301", "%", "_", "a%", "\\", "\\n", "\n", '"', "'", "ü🦦", "u00e9", "true", "1", "a,b"]
+TEXTS = [
+    "",
+    "a",
+    "A",
+    "a ",
+    "b",
+    "é",
+    "e\u0301",
+    "%",
+    "_",
+    "a%",
+    "\\",
+    "\\n",
+    "\n",
+    '"',
+    "'",
+    "ü🦦",
+    "u00e9",
+    "true",
+    "1",
+    "a,b",
+]
 NUMBERS = [0.0, -0.0, 1.0, 1.5, -2.0, 1e-3, 2.0**53, 1e308, 5e-324, NAN, INF, -INF]
 KEYS = ["lr", "optimizer.lr", "a b", "val/loss", "min", 'q"', "é"]
-CONTEXTS = [{}, {"phase": "test"}, {"phase": "test", "rank": "0"}, {"rank": "1"}, {"a": '"phase":"test"'}, {'x","phase': "test"}]
-PARAMS: list[Any] = [*TEXTS, *NUMBERS, True, False, None, 0, 1, -2, 2**53 + 1, 10**400, [1], {"a": 1}, "a\0b", "\\u0000"]
+CONTEXTS = [
+    {},
+    {"phase": "test"},
+    {"phase": "test", "rank": "0"},
+    {"rank": "1"},
+    {"a": '"phase":"test"'},
+    {'x","phase': "test"},
+]
+PARAMS: list[Any] = [
+    *TEXTS,
+    *NUMBERS,
+    True,
+    False,
+    None,
+    0,
+    1,
+    -2,
+    2**53 + 1,
+    10**400,
+    [1],
+    {"a": 1},
+    "a\0b",
+    "\\u0000",
+]
 TIMES = [START_NS, START_NS + 1, START_NS + 3_600 * 10**9, -(2**63), 2**63 - 1, 0]
 STATS = ["last", "min", "max", "count", "first_step", "last_step"]
 RELATIONS = ["=", "!=", "<", "<=", ">", ">=", "=="]
@@ -47,7 +90,12 @@ def run_batches(draw: st.DrawFn, run: str) -> list[Batch]:
     records += [Param(key, value, "user", 1) for key, value in draw(values).items()]
     records += [Tag(key, value, 1) for key, value in draw(st.dictionaries(some(KEYS), some(TEXTS), max_size=3)).items()]
     series = [
-        points(key, draw(some([[1, 2], [5, 3], [-(2**40), 2**53 + 1]])), draw(st.tuples(some(NUMBERS), some(NUMBERS))), context)
+        points(
+            key,
+            draw(some([[1, 2], [5, 3], [-(2**40), 2**53 + 1]])),
+            draw(st.tuples(some(NUMBERS), some(NUMBERS))),
+            context,
+        )
         for key, context in draw(st.lists(st.tuples(some(KEYS[:4]), some(CONTEXTS)), max_size=4))
     ]
     later: list[Any] = [Param(key, value, "user", 2) for key, value in draw(values).items()]
@@ -78,10 +126,14 @@ _metric = st.builds(
     some(STATS),
 )
 _span = some(["0", "1", "3600", "1e12", '"1h"', '"1h 30m"'])
-_moment = some(['"2027-01-15"', '"2027-01-15T08:00:00Z"', '"2027-01-15T09:00:00+01:00"', '"-1d"', '"0001-01-01"', '"9999-12-31"'])
+_moment = some(
+    ['"2027-01-15"', '"2027-01-15T08:00:00Z"', '"2027-01-15T09:00:00+01:00"', '"-1d"', '"0001-01-01"', '"9999-12-31"']
+)
 
 
-def _comparing(field: st.SearchStrategy[str], relations: list[str], value: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+def _comparing(
+    field: st.SearchStrategy[str], relations: list[str], value: st.SearchStrategy[str]
+) -> st.SearchStrategy[str]:
     return st.builds(lambda *parts: " ".join(parts), field, some(relations), value)
 
 
@@ -100,7 +152,11 @@ terms = st.one_of(
     _comparing(some(["started", "ended"]), RELATIONS, _moment),
     _among(_param | _metric, _number),
     _among(_run_text | _tag | _param, _texts),
-    st.builds(lambda field, how: f"{field} {how}", _run_text | _tag | _param | _metric | some(["ended"]), some(["exists", "is missing"])),
+    st.builds(
+        lambda field, how: f"{field} {how}",
+        _run_text | _tag | _param | _metric | some(["ended"]),
+        some(["exists", "is missing"]),
+    ),
 )
 filters = st.recursive(
     terms,
