@@ -353,7 +353,7 @@ def test_store_whose_log_was_removed_takes_nothing(path: Path) -> None:
     write(backend, journal.batch(started()))
     write(backend, journal.batch(Tag("a", "b", 1)))
     path.with_name("looptap.db-wal").unlink()
-    with pytest.raises(Unavailable, match="looptap.db-wal was moved, replaced or deleted"):
+    with pytest.raises(Unavailable, match=r"looptap\.db-wal was moved, replaced or deleted"):
         write(backend, journal.batch(RunEnded("finished", 1)))
     backend.close()
 
