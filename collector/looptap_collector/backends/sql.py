@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, update
+from sqlalchemy import URL, Connection, Engine, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -243,6 +243,11 @@ class SqlBackend:
     def _is_passing(self, error: BaseException) -> bool:
         """The same transaction may succeed when it is tried again at once. ``error`` is the driver's own."""
         return False
+
+
+def place_of(url: URL) -> str:
+    """What may be shown of an address: no user, no password, no options."""
+    return str(URL.create(url.drivername, host=url.host, port=url.port, database=url.database))
 
 
 def _cause(error: Exception) -> BaseException:
