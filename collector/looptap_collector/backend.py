@@ -24,6 +24,8 @@ __all__ = [
     "Compaction",
     "Conflict",
     "Delivery",
+    "Edge",
+    "ExperimentRow",
     "History",
     "NotYours",
     "Outcome",
@@ -115,6 +117,22 @@ class RunPage(msgspec.Struct, frozen=True):
 
     rows: tuple[RunRow, ...]
     next: str | None
+
+
+class ExperimentRow(msgspec.Struct, frozen=True):
+    """``newest_ns`` is the start of its newest run."""
+
+    name: str
+    runs: int
+    newest_ns: int
+
+
+class Edge(msgspec.Struct, frozen=True):
+    """A run wrote or read a file. ``id`` grows in the order of arrival."""
+
+    id: int
+    run: str
+    artifact: Artifact
 
 
 class ParamRow(msgspec.Struct, frozen=True):
@@ -230,6 +248,27 @@ class Backend(Protocol):
 
     def artifacts(self, run: str) -> Sequence[Artifact]:
         """In order of emission."""
+
+    def edges(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        digests: Sequence[str] | None = None,
+        role: str | None = None,
+        kind: str | None = None,
+        before: int | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[Edge]:
+        """Files that runs wrote or read, the latest to arrive first. Every condition that is given must hold; ``before`` an id."""
+
+    def experiments(self) -> Sequence[ExperimentRow]:
+        """Those that have runs, sorted by name."""
+
+    def current_params(self, runs: Sequence[str]) -> dict[str, dict[str, object]]:
+        """Of several runs at once: by run, the newest value of each key."""
+
+    def current_tags(self, runs: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Of several runs at once: by run, the value of each tag."""
 
     def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:
         """For a run that can no longer speak for itself (killed, lost). Ignored if the run ended by its own word."""

@@ -17,22 +17,13 @@ from typing import Any, TypeVar
 import click
 
 from looptap_collector.backend import Backend, RunRow
+from looptap_collector.mistake import Mistake
 from looptap_collector.query import InJournal, UnknownRun, find_run
+from looptap_collector.server.cli import COMMANDS as SERVER_COMMANDS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _JSON_HELP = "Print JSON. NaN and infinities are the strings NaN, Infinity and -Infinity; integers are exact."
-
-
-class Mistake(click.ClickException):
-    """One clear line for the user."""
-
-    exit_code = 2
-
-    def show(self, file: Any = None) -> None:
-        from looptap_collector.terminal import printable
-
-        click.echo(f"looptap: {printable(self.message)}", file=file or sys.stderr)
 
 
 def _store_option(command: _Command) -> _Command:
@@ -182,7 +173,8 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
     """Serve the store as a web page, until Ctrl-C."""
     folder = store_folder(store)
     try:
-        from looptap_collector.web.server import CannotServe, serve
+        from looptap_collector.server.binding import CannotServe
+        from looptap_collector.web.server import serve
     except ModuleNotFoundError as error:
         raise Mistake(f"the page needs {error.name}: pip install 'looptap[collector]'") from error
 
@@ -192,4 +184,4 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
         raise Mistake(str(error)) from error
 
 
-COMMANDS: list[click.Command] = [runs, show, export, ui]
+COMMANDS: list[click.Command] = [runs, show, export, ui, *SERVER_COMMANDS]

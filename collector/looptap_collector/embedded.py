@@ -15,7 +15,6 @@ from pathlib import Path
 
 from looptap.events import Artifact, Batch, File, RunEnded
 from looptap_collector.artifacts import LocalArtifacts, keep
-from looptap_collector.backend import Backend
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
 
@@ -27,7 +26,7 @@ _MANY_CHUNKS = 4
 _COMPACTING_SECONDS = 0.5
 
 
-def open_backend(folder: Path, *, create: bool) -> Backend:
+def open_backend(folder: Path, *, create: bool, durable: bool = False) -> SqliteBackend:
     """The store of a folder. Raises FileNotFoundError when there is none and ``create`` is false, and what
     :class:`SqliteBackend` raises."""
     database = folder / DATABASE
@@ -38,7 +37,7 @@ def open_backend(folder: Path, *, create: bool) -> Backend:
             f"no looptap store in {folder}: run a training with looptap.autolog(), or give the folder with "
             "store=… or LOOPTAP_STORE"
         )
-    return SqliteBackend(database)
+    return SqliteBackend(database, durable=durable)
 
 
 def _make_folder(folder: Path) -> None:

@@ -67,6 +67,28 @@ def run_list(backend: Backend, *, experiment: str | None = None, limit: int | No
     return listed
 
 
+def run_table(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
+    """Several runs with what a table shows of each: what :func:`run_record` says under ``run``, and ``params`` (newest values),
+    ``metrics`` (summaries) and ``tags``. Four questions to the store, however many runs there are."""
+    ids = [row.run for row in rows]
+    params, tags = backend.current_params(ids), backend.current_tags(ids)
+    series: dict[str, list[SeriesRow]] = {run: [] for run in ids}
+    for item in backend.series(ids):
+        series[item.run].append(item)
+    return [
+        run_fields(row)
+        | {
+            "params": params[row.run],
+            "metrics": {
+                label: series_fields(item)
+                for label, item in zip(series_labels(series[row.run]), series[row.run], strict=True)
+            },
+            "tags": tags[row.run],
+        }
+        for row in rows
+    ]
+
+
 def run_fields(run: RunRow) -> dict[str, Any]:
     identity = run.identity
     return {

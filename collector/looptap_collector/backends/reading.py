@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from looptap.events import Artifact, Context, Environment, Note, RunStarted
-from looptap_collector.backend import Delivery, ParamRow, RunRow, SeriesRow
+from looptap_collector.backend import Delivery, Edge, ExperimentRow, ParamRow, RunRow, SeriesRow
 from looptap_collector.backends import tables
 from looptap_collector.backends.slices import slices
 
@@ -116,10 +116,70 @@ def series(connection: Connection, runs: Sequence[str]) -> list[SeriesRow]:
     return found
 
 
+def current_params(connection: Connection, runs: Sequence[str]) -> dict[str, dict[str, object]]:
+    columns = tables.param.c
+    found: dict[str, dict[str, object]] = {run: {} for run in runs}
+    chosen = select(columns.run, columns.key, columns.value).where(columns.is_current == 1).order_by(columns.key)
+    for some in slices(runs):
+        for row in connection.execute(chosen.where(columns.run.in_(some))):
+            found[row.run][row.key] = json.loads(row.value)
+    return found
+
+
+def current_tags(connection: Connection, runs: Sequence[str]) -> dict[str, dict[str, str]]:
+    columns = tables.tag.c
+    found: dict[str, dict[str, str]] = {run: {} for run in runs}
+    for some in slices(runs):
+        for row in connection.execute(select(tables.tag).where(columns.run.in_(some)).order_by(columns.key)):
+            found[row.run][row.key] = row.value
+    return found
+
+
+def experiments(connection: Connection) -> list[ExperimentRow]:
+    chosen = (
+        select(tables.experiment.c.name, func.count(), func.max(tables.run.c.started_ns))
+        .join(tables.run)
+        .group_by(tables.experiment.c.name)
+        .order_by(tables.experiment.c.name)
+    )
+    return [ExperimentRow(*row) for row in connection.execute(chosen)]
+
+
+def edges(
+    connection: Connection,
+    runs: Sequence[str] | None,
+    digests: Sequence[str] | None,
+    role: str | None,
+    kind: str | None,
+    before: int | None,
+    limit: int,
+) -> list[Edge]:
+    columns = tables.lineage.c
+    chosen = select(tables.lineage).order_by(columns.id.desc()).limit(limit)
+    for column, value in ((columns.role, role), (columns.kind, kind)):
+        if value is not None:
+            chosen = chosen.where(column == value)
+    if before is not None:
+        chosen = chosen.where(columns.id < before)
+    found: list[Edge] = []
+    # Of long lists each slice gives its latest; together they hold the latest of all.
+    for some_runs in [None] if runs is None else slices(runs):
+        for some_digests in [None] if digests is None else slices(digests):
+            narrowed = chosen if some_runs is None else chosen.where(columns.run.in_(some_runs))
+            if some_digests is not None:
+                narrowed = narrowed.where(columns.digest.in_(some_digests))
+            found += [Edge(row.id, row.run, _artifact(row)) for row in connection.execute(narrowed)]
+    return sorted(found, key=lambda edge: -edge.id)[:limit]
+
+
+def _artifact(row: Row[Any]) -> Artifact:
+    return Artifact(**{name: getattr(row, name) for name in Artifact.__struct_fields__})
+
+
 def artifacts(connection: Connection, run: str) -> list[Artifact]:
     columns = tables.lineage.c
     rows = connection.execute(select(tables.lineage).where(columns.run == run).order_by(columns.id))
-    return [Artifact(**{name: getattr(row, name) for name in Artifact.__struct_fields__}) for row in rows]
+    return [_artifact(row) for row in rows]
 
 
 def digests(connection: Connection, after: str) -> list[str]:

@@ -10,10 +10,10 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, update
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from looptap.events import Artifact, Context
@@ -21,6 +21,8 @@ from looptap_collector.backend import (
     Arrival,
     Compaction,
     Delivery,
+    Edge,
+    ExperimentRow,
     History,
     Outcome,
     ParamRow,
@@ -56,8 +58,13 @@ class SqlBackend:
         """``place`` is what error messages call the store; it holds no password."""
         self._engine = engine
         self._writing = engine
-        self._reading = engine
+        # What is read in several statements is of one moment; a transaction of SQLite always is.
+        of_one_moment = {} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        self._reading = engine.execution_options(**of_one_moment)
         self._place = place
+        self._driver: Any = engine.dialect.loaded_dbapi
+        # COPY goes past SQLAlchemy, so the driver's own errors are among them.
+        self._errors = (DBAPIError, PoolTimeout, self._driver.Error)
 
     # Changes
 
@@ -152,6 +159,31 @@ class SqlBackend:
         with self.snapshot() as connection:
             return reading.artifacts(connection, run)
 
+    def edges(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        digests: Sequence[str] | None = None,
+        role: str | None = None,
+        kind: str | None = None,
+        before: int | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[Edge]:
+        with self.snapshot() as connection:
+            return reading.edges(connection, runs, digests, role, kind, before, limit)
+
+    def experiments(self) -> Sequence[ExperimentRow]:
+        with self.snapshot() as connection:
+            return reading.experiments(connection)
+
+    def current_params(self, runs: Sequence[str]) -> dict[str, dict[str, object]]:
+        with self.snapshot() as connection:
+            return reading.current_params(connection, runs)
+
+    def current_tags(self, runs: Sequence[str]) -> dict[str, dict[str, str]]:
+        with self.snapshot() as connection:
+            return reading.current_tags(connection, runs)
+
     def referenced(self) -> Iterator[str]:
         after = ""
         while True:
@@ -180,11 +212,12 @@ class SqlBackend:
                 with self._writing.begin() as connection:
                     self._before_change()
                     return work(connection)
-            except DataError as error:
-                raise Rejected(f"the store cannot hold this: {self._in_one_line(error)}") from error
-            except (DBAPIError, PoolTimeout) as error:
-                if attempt + 1 == self.tries or not self._is_passing(error):
-                    raise Unavailable(f"{self._place}: {self._in_one_line(error)}") from error
+            except self._errors as error:
+                told = _cause(error)
+                if isinstance(told, self._driver.DataError):
+                    raise Rejected(f"the store cannot hold this: {_in_one_line(told)}") from error
+                if attempt + 1 == self.tries or not self._is_passing(told):
+                    raise Unavailable(f"{self._place}: {_in_one_line(told)}") from error
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -193,8 +226,8 @@ class SqlBackend:
         try:
             with self._reading.begin() as connection:
                 yield connection
-        except (DBAPIError, PoolTimeout) as error:
-            raise Unavailable(f"{self._place}: {self._in_one_line(error)}") from error
+        except self._errors as error:
+            raise Unavailable(f"{self._place}: {_in_one_line(_cause(error))}") from error
 
     def _make_tables(self) -> None:
         """Create or upgrade them where that is needed. Raises :class:`UnusableStore`."""
@@ -209,10 +242,14 @@ class SqlBackend:
     def _before_change(self) -> None:
         """What an engine makes sure of inside each transaction that changes something."""
 
-    def _is_passing(self, error: DBAPIError | PoolTimeout) -> bool:
-        """The same transaction may succeed when it is tried again at once."""
+    def _is_passing(self, error: BaseException) -> bool:
+        """The same transaction may succeed when it is tried again at once. ``error`` is the driver's own."""
         return False
 
-    def _in_one_line(self, error: DBAPIError | PoolTimeout) -> str:
-        told = error.orig if isinstance(error, DBAPIError) else error
-        return " ".join(str(told).split())
+
+def _cause(error: Exception) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
