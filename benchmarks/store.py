@@ -109,7 +109,7 @@ def measure_reading(points_each: int) -> dict[str, Any]:
 
 
 def training_batches(series: int, points_each: int, batches: int, *, are_floats: bool = True) -> Iterator[Batch]:
-    """The batches of one run, its start in the first. Values were float32, or, unless ``are_floats``, doubles with noise in every bit."""
+    """The batches of one run, its start in the first. Values were float32, or (not ``are_floats``) have noise in every bit."""
     random = np.random.default_rng(0)
     start_ns = 1_800_000_000_000_000_000
     number = 1

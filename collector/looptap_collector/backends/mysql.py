@@ -47,6 +47,8 @@ class MysqlBackend(SqlBackend):
             | dict(url.query),
         )
         super().__init__(engine, str(url.set(username=None, password=None, query={})))
+        # All that one question reads is of one moment, in several statements too.
+        self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
         event.listen(engine, "connect", _set_limits)
         try:
             self._check_packets()
@@ -60,7 +62,7 @@ class MysqlBackend(SqlBackend):
             (size,) = connection.execute(text("SELECT @@max_allowed_packet")).one()
         if size < LEAST_PACKET_BYTES:
             raise UnusableStore(
-                f"{self._place} takes statements of {size} bytes; set max_allowed_packet to {LEAST_PACKET_BYTES} or more"
+                f"{self.place} takes statements of {size} bytes; set max_allowed_packet to {LEAST_PACKET_BYTES} or more"
             )
 
     def _bring_to_head(self, connection: Connection) -> None:

@@ -153,7 +153,7 @@ def test_a_chunk_of_another_length_than_its_row_says_is_damaged(path: Path, back
 def test_the_end_of_a_run_compacts_it(tmp_path: Path) -> None:
     """In an embedded store, a series of several full chunks; one of fewer stays as it is."""
     store = Embedded(tmp_path)
-    for run, count in (("many", 5), ("few", 2)):
+    for run, count in (("many", 16), ("few", 2)):
         journal = Journal(run, run)
         store.deliver(journal.batch(started(run)))
         for turn in range(count):
@@ -161,7 +161,25 @@ def test_the_end_of_a_run_compacts_it(tmp_path: Path) -> None:
             store.deliver(journal.batch(series=[points("x", steps, steps * 1.0)]))
         store.deliver(journal.batch(RunEnded("finished", 1)))
     store.close()
-    assert parts(tmp_path / DATABASE) == [(0, 15_000, True), (0, 3_000, False), (1, 3_000, False)]
+    assert parts(tmp_path / DATABASE) == [(0, 48_000, True), (0, 3_000, False), (1, 3_000, False)]
+
+
+def test_a_file_gives_back_what_it_no_longer_needs(path: Path, backend: Backend) -> None:
+    """After a run was deleted the file is as small as its content; the other run is unharmed, and writing goes on."""
+    assert isinstance(backend, SqliteBackend)
+    noise = np.random.default_rng(0).normal(size=60_000)
+    write(backend, Journal("big", "big").batch(started("big"), series=[points("x", range(60_000), noise)]))
+    journal = tell(backend, 3_000)
+    kept = backend.history("r1", "x", {})
+    assert backend.shrink() == 0, "nothing is free yet"
+    before = path.stat().st_size
+    backend.delete_run("big")
+    assert backend.shrink() > 200_000
+    assert path.stat().st_size < before / 2
+    write(backend, journal.batch(series=[points("y", [1], [1.0])]))
+    assert backend.history("r1", "x", {}).values.tobytes() == kept.values.tobytes()
+    with closing(sqlite3.connect(path)) as reader:
+        assert reader.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 COMPACTOR = """
