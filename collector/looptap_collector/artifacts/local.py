@@ -87,8 +87,12 @@ class LocalArtifacts:
         return _blocks(content, digest, start, end)
 
     def size(self, digest: str) -> int:
+        return self.stored(digest).size_bytes
+
+    def stored(self, digest: str) -> Stored:
         with self._opened(digest) as content:
-            return os.fstat(content.fileno()).st_size
+            found = os.fstat(content.fileno())
+        return Stored(digest, found.st_size, found.st_mtime_ns)
 
     def exists(self, digest: str) -> bool:
         try:

@@ -49,11 +49,11 @@ class RemoteArtifacts:
     def add(self, path: Path, digest: str) -> None:
         key = self._key(digest)
         size = path.stat(follow_symlinks=False).st_size
+        if self._is_fresh(digest, size):
+            return
         with self._explaining():
-            if self._is_fresh(key, size):
-                return
             self._files.put_file(str(path), key, **self._cloud.upload)
-            stored = self._files.info(key)["size"]
+        stored = self.size(digest)
         if stored != size:
             raise DamagedArtifact(f"{self.address}: artifact {digest} has {stored} bytes where {size} were put")
 
@@ -78,17 +78,20 @@ class RemoteArtifacts:
         return self._blocks(digest, start, end)
 
     def size(self, digest: str) -> int:
+        return self.stored(digest).size_bytes
+
+    def stored(self, digest: str) -> Stored:
         key = self._key(digest)
         with self._explaining(digest):
             found = self._files.info(key)
         if found["type"] != "file":
             raise KeyError(f"no artifact {digest}")
-        return int(found["size"])
+        return Stored(digest, int(found["size"]), _modified_ns(found))
 
     def exists(self, digest: str) -> bool:
         place(digest)
         try:
-            self.size(digest)
+            self.stored(digest)
         except KeyError:
             return False
         return True
@@ -121,12 +124,12 @@ class RemoteArtifacts:
             start += length
             yield block
 
-    def _is_fresh(self, key: str, size: int) -> bool:
+    def _is_fresh(self, digest: str, size: int) -> bool:
         try:
-            facts = self._files.info(key)
-        except FileNotFoundError:
+            found = self.stored(digest)
+        except KeyError:
             return False
-        return bool(facts["size"] == size) and time.time_ns() - _modified_ns(facts) < _FRESH_NS
+        return found.size_bytes == size and time.time_ns() - found.modified_ns < _FRESH_NS
 
     def _key(self, digest: str) -> str:
         return "/".join((self._root, *place(digest), digest))

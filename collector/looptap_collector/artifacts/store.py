@@ -53,6 +53,9 @@ class ArtifactStore(Protocol):
     def size(self, digest: str) -> int:
         """In bytes. Raises KeyError when the content is not there."""
 
+    def stored(self, digest: str) -> Stored:
+        """One artifact as :meth:`digests` lists it. Raises KeyError when the content is not there."""
+
     def exists(self, digest: str) -> bool: ...
 
     def delete(self, digest: str) -> None:

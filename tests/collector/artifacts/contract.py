@@ -70,7 +70,7 @@ class ArtifactsContract:
         for _ in range(2):
             assert not store.exists("0" * 64)
             store.delete("0" * 64)
-            for ask in (store.open, store.size):
+            for ask in (store.open, store.size, store.stored):
                 with pytest.raises(KeyError, match="no artifact"):
                     ask("0" * 64)
             put(store, tmp_path, b"other")
@@ -83,6 +83,7 @@ class ArtifactsContract:
             store.open,
             store.exists,
             store.size,
+            store.stored,
             store.delete,
             lambda digest: store.read(digest, 0, 1),
             lambda digest: store.add(tmp_path / "file", digest),
@@ -138,6 +139,9 @@ class ArtifactsContract:
             digest_of(content): len(content) for content in contents
         }
         assert all(before <= item.modified_ns <= time.time_ns() + 2 * 10**9 for item in found.values())
+        one = digest_of(contents[7])
+        assert store.stored(one)[:2] == (one, 7)
+        assert abs(store.stored(one).modified_ns - found[one].modified_ns) < 10**9  # a list may tell full seconds only
 
     def test_deleted(self, store: ArtifactStore, tmp_path: Path) -> None:
         """What is deleted is gone, the rest stays, and it can be put again."""
