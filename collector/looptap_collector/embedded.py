@@ -20,8 +20,8 @@ from looptap_collector.pipeline import Pipeline
 
 DATABASE = "looptap.db"
 ARTIFACTS = "artifacts"
-#: A series of fewer full chunks is quick to read as it is.
-_MANY_CHUNKS = 4
+#: A series of fewer full chunks (about 40,000 points) is quick to read as it is.
+_MANY_CHUNKS = 16
 #: A program that ends waits for us, but not for long.
 _COMPACTING_SECONDS = 0.5
 
