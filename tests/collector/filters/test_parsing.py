@@ -265,38 +265,9 @@ def depth(tree: Tree) -> int:
     return 1 + depth(tree.item) if isinstance(tree, Not) else 1
 
 
-_pieces = st.sampled_from(
-    [
-        *"()=<>~,.{}'\"\\ -+%\n",
-        "and",
-        "or",
-        "not",
-        "in",
-        "is",
-        "missing",
-        "exists",
-        "params",
-        "metrics",
-        "tags.a",
-        "name",
-        "nan",
-    ]
-    + [
-        "loss{a=b}",
-        ".last",
-        "1e5",
-        "'x'",
-        '"-7d"',
-        "started",
-        "duration",
-        "true",
-        "\ud800",
-        "\0",
-        "🦦",
-        "\x1b[0m",
-        "\u2028",
-    ]
-)
+_words = """( ) = < > ~ , . { } ' " \\ - + % and or not in is missing exists params metrics tags.a name nan loss{a=b} .last 1e5 'x'
+"-7d" started duration true 🦦"""
+_pieces = st.sampled_from([*_words.split(), "\ud800", "\0", "\x1b[0m", "\u2028", "\n"])
 
 
 @settings(max_examples=500, deadline=None)
@@ -306,8 +277,7 @@ def test_any_text_is_a_filter_or_an_error(text: str) -> None:
     """Nothing but :class:`FilterError` is ever raised, in one line, with a place inside of the text; no tree is deep."""
     try:
         tree = parse(text)
-    except FilterError as error:
-        assert error.message.isprintable()
-        assert 0 <= error.position <= len(text)
+    except FilterError:
+        refused(text)
     else:
         assert depth(tree) <= 3 * NESTING
