@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import platform
 import re
@@ -32,9 +33,8 @@ import zstandard
 from looptap.events import Batch, RunEnded, RunStarted, SeriesPoints
 
 RESULTS = Path(__file__).parent / "results" / "server.json"
-AGENTS = 16
-#: (series, points of each per batch, batches of each agent)
-SHAPES = ((20, 1_000, 15), (1, 1_000, 150), (1, 100, 400))
+#: (agents, series, points of each per batch, batches of each agent)
+SHAPES = ((2, 20, 1_000, 100), (16, 1, 1_000, 200), (16, 1, 100, 600))
 START_NS = 1_800_000_000_000_000_000
 
 
@@ -45,22 +45,42 @@ def main() -> None:
     parser.add_argument("--label", default="sqlite")
     arguments = parser.parse_args()
     rows = [measure(arguments.store, arguments.writers, *shape) for shape in SHAPES]
-    print(
-        f"{'series':>7} {'points each':>12} {'points/s':>11} {'batches/s':>10} {'ack p50':>9} {'ack p99':>9} {'RSS':>8} {'CPU':>5} {'B/point':>8}"
+    heads = (
+        "agents",
+        "series",
+        "points each",
+        "points/s",
+        "batches/s",
+        "ack p50",
+        "ack p99",
+        "RSS MiB",
+        "CPU",
+        "B/point",
     )
+    print(" ".join(f"{head:>11}" for head in heads))
     for row in rows:
-        print(
-            f"{row['series']:>7} {row['points_each']:>12,} {row['points_per_s']:>11,.0f} {row['batches_per_s']:>10,.0f} "
-            f"{row['ack_p50_ms']:>6.1f} ms {row['ack_p99_ms']:>6.1f} ms {row['rss_mib']:>4.0f} MiB {row['cpu']:>5.2f} "
-            f"{row['bytes_per_point'] or 0:>8.1f}"
+        cells = (
+            f"{row['agents']}",
+            f"{row['series']}",
+            f"{row['points_each']:,}",
+            f"{row['points_per_s']:,.0f}",
+            f"{row['batches_per_s']:,.0f}",
+            f"{row['ack_p50_ms']:.1f} ms",
+            f"{row['ack_p99_ms']:.1f} ms",
+            f"{row['rss_mib']:.0f}",
+            f"{row['cpu']:.2f}",
+            f"{row['bytes_per_point'] or math.nan:.1f}",
         )
+        print(" ".join(f"{cell:>11}" for cell in cells))
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
-    known[arguments.label] = {"machine": machine, "agents": AGENTS, "rows": rows}
+    known[arguments.label] = {"machine": machine, "rows": rows}
     RESULTS.write_text(json.dumps(known, indent=2) + "\n")
 
 
-def measure(store: str | None, writers: str, series: int, points_each: int, batches: int) -> dict[str, Any]:
+def measure(
+    store: str | None, writers: str, agents: int, series: int, points_each: int, batches: int
+) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
         server(store or f"{folder}/store", folder, writers) as (port, token, process),
@@ -68,7 +88,7 @@ def measure(store: str | None, writers: str, series: int, points_each: int, batc
         marker = os.urandom(4).hex()
         requests = [
             list(bodies(f"{marker}-{agent}", agent, series, points_each, batches, port, token))
-            for agent in range(AGENTS)
+            for agent in range(agents)
         ]
         before = process.cpu_times()
         began = time.perf_counter()
@@ -77,17 +97,18 @@ def measure(store: str | None, writers: str, series: int, points_each: int, batc
         after = process.cpu_times()
         rss = process.memory_info().rss
         asyncio.run(send_all(port, [each[-1:] for each in requests], []))
-        points = AGENTS * series * points_each * batches
+        points = agents * series * points_each * batches
         waits_ms = np.array(waits) * 1e3
         size = None
         if store is None:
             compact(f"{folder}/store", folder)
             size = sum(path.stat().st_size for path in Path(folder, "store").glob("looptap.db*")) / points
         return {
+            "agents": agents,
             "series": series,
             "points_each": points_each,
             "points_per_s": points / seconds,
-            "batches_per_s": AGENTS * batches / seconds,
+            "batches_per_s": agents * batches / seconds,
             "ack_p50_ms": float(np.percentile(waits_ms, 50)),
             "ack_p99_ms": float(np.percentile(waits_ms, 99)),
             "rss_mib": rss / 2**20,
