@@ -6,20 +6,25 @@
         looptap.db        runs, params, series, … (SQLite)
         artifacts/        files by digest
         .gitignore        the store is not part of the user's code
+
+The environment variable ``LOOPTAP_ARTIFACT_STORE`` names another place for the files: a folder, or the bucket of a cloud
+(:func:`looptap_collector.artifacts.open_artifacts`).
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from looptap.events import Artifact, Batch, File
-from looptap_collector.artifacts import LocalArtifacts, keep
+from looptap_collector.artifacts import ArtifactStore, LocalArtifacts, keep, open_artifacts
 from looptap_collector.backend import Backend
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
 
 DATABASE = "looptap.db"
 ARTIFACTS = "artifacts"
+ARTIFACT_STORE = "LOOPTAP_ARTIFACT_STORE"
 
 
 def open_backend(folder: Path, *, create: bool) -> Backend:
@@ -36,6 +41,12 @@ def open_backend(folder: Path, *, create: bool) -> Backend:
     return SqliteBackend(database)
 
 
+def artifacts_of(folder: Path) -> ArtifactStore:
+    """Where the files of a store are. Raises :class:`looptap_collector.artifacts.ArtifactsUnavailable`."""
+    address = os.environ.get(ARTIFACT_STORE)
+    return open_artifacts(address) if address else LocalArtifacts(folder / ARTIFACTS)
+
+
 def _make_folder(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -49,7 +60,8 @@ class Embedded:
 
     def __init__(self, folder: Path) -> None:
         self._backend = open_backend(folder, create=True)
-        self._artifacts = LocalArtifacts(folder / ARTIFACTS)
+        self._folder = folder
+        self._artifacts: ArtifactStore | None = None
         self._pipeline = Pipeline(self._backend)
 
     def position(self, journal: str) -> int:
@@ -59,6 +71,9 @@ class Embedded:
         self._pipeline.accept(batch)
 
     def keep_file(self, file: File) -> Artifact:
+        if self._artifacts is None:
+            # Only now: a bucket that cannot be reached is no reason to keep the points of a run waiting.
+            self._artifacts = artifacts_of(self._folder)
         return keep(file, self._artifacts)
 
     def close(self) -> None:
