@@ -21,6 +21,7 @@ from looptap.journal.frames import encode
 from looptap.journal.writer import JournalWriter
 from looptap.reading import get_run, in_journal, search_runs
 from looptap.settings import journal_root
+from looptap_collector.artifacts import LocalArtifacts, Source
 from looptap_collector.backend import Backend
 
 
@@ -243,3 +244,25 @@ def test_tables_are_plain_frames(backend: Backend) -> None:
     complete_run(backend)
     assert isinstance(search_runs(), pd.DataFrame)
     assert get_run().history("loss").set_index("time")["value"].resample("100ms").mean().notna().all()
+
+
+def test_download(backend: Backend, tmp_path: Path) -> None:
+    """A file of a run by name or digest: to a file, or into a folder under its own name; never over another unasked."""
+    content = b"weights"
+    model = tmp_path / "model.pt"
+    model.write_bytes(content)
+    digest = LocalArtifacts(tmp_path / "store" / "artifacts").put(
+        Source(str(model), len(content), model.stat().st_mtime_ns)
+    )
+    Recording(backend, "calm").artifact("../out/model.pt", digest=digest, size_bytes=len(content))
+    run = get_run("calm")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    assert run.download("../out/model.pt", folder) == folder / "model.pt"
+    assert run.download(digest[:8], folder / "other.pt") == folder / "other.pt"
+    assert {path.read_bytes() for path in folder.iterdir()} == {content}
+    with pytest.raises(FileExistsError):
+        run.download(digest, folder)
+    assert run.download(digest, folder, overwrite=True) == folder / "model.pt"
+    with pytest.raises(LookupError, match="no artifact 'none'"):
+        run.download("none", folder)
