@@ -48,7 +48,9 @@ def upgrade() -> None:
 
 
 def _fill_params() -> None:
-    param = sa.table("param", *(sa.column(name) for name in ("run", "key", "revision", "value", "number", "is_current")))
+    param = sa.table(
+        "param", *(sa.column(name) for name in ("run", "key", "revision", "value", "number", "is_current"))
+    )
     connection = op.get_bind()
     numbers, outdated = [], []
     newest: dict[tuple[str, str], int] = {}
