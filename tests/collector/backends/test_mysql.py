@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import make_url
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
+from collector.backends.search_contract import SearchContract
 from looptap_collector.backend import Backend, TokenStore
 from looptap_collector.backends.mysql import MysqlBackend
 
@@ -38,6 +39,10 @@ def tokens(mariadb_address: str) -> Iterator[TokenStore]:
 
 
 class TestContract(BackendContract):
+    pass
+
+
+class TestSearch(SearchContract):
     pass
 
 

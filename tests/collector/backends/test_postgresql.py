@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import make_url
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
+from collector.backends.search_contract import SearchContract
 from looptap_collector.backend import Backend, TokenStore
 from looptap_collector.backends.postgresql import PostgresqlBackend
 
@@ -39,6 +40,10 @@ def tokens(postgresql_address: str) -> Iterator[TokenStore]:
 
 
 class TestContract(BackendContract):
+    pass
+
+
+class TestSearch(SearchContract):
     pass
 
 
