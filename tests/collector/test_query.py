@@ -86,7 +86,7 @@ def test_a_run_among_many_is_found_without_reading_them_all(backend: Backend) ->
         )
     assert find_run(backend, "name-0").run == "0000a-tail"
     assert find_run(backend, "0000b").name == "name-1"
-    with pytest.raises(UnknownRun, match="^2 runs begin with '0000': 0000b-tail, 0000a-tail$"):
+    with pytest.raises(UnknownRun, match=r"^2 runs begin with '0000': 0000b-tail, 0000a-tail$"):
         find_run(backend, "0000")
 
 
