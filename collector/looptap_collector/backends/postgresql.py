@@ -48,6 +48,8 @@ class PostgresqlBackend(SqlBackend):
             | dict(url.query),
         )
         super().__init__(engine, str(url.set(username=None, password=None, query={})))
+        # All that one question reads is of one moment, in several statements too.
+        self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
         event.listen(engine, "connect", _set_limits)
         try:
             self._make_tables()

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import make_url
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
+from collector.backends.long_series import LongSeriesContract
 from collector.backends.search_contract import SearchContract
 from looptap_collector.backend import Backend, TokenStore
 from looptap_collector.backends.postgresql import PostgresqlBackend
@@ -48,4 +49,8 @@ class TestSearch(SearchContract):
 
 
 class TestTokens(TokenContract):
+    pass
+
+
+class TestLongSeries(LongSeriesContract):
     pass
