@@ -8,8 +8,8 @@
         ...
         assert [request.path for request in proxy.requests] == ["/v1/batches"]
 
-A fault is an async function of one :class:`Exchange`. It may ask the real server (:meth:`Exchange.forward`), answer what it likes, or
-not at all.
+A fault is an async function of one :class:`Exchange`. It may ask the real server (:meth:`Exchange.forward`), answer what it
+likes, or not at all.
 """
 
 from __future__ import annotations
