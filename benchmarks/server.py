@@ -32,9 +32,8 @@ import zstandard
 from looptap.events import Batch, RunEnded, RunStarted, SeriesPoints
 
 RESULTS = Path(__file__).parent / "results" / "server.json"
-AGENTS = 16
-#: (series, points of each per batch, batches of each agent)
-SHAPES = ((20, 1_000, 15), (1, 1_000, 150), (1, 100, 400))
+#: (agents, series, points of each per batch, batches of each agent)
+SHAPES = ((2, 20, 1_000, 100), (16, 1, 1_000, 200), (16, 1, 100, 600))
 START_NS = 1_800_000_000_000_000_000
 
 
@@ -56,11 +55,13 @@ def main() -> None:
         )
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
-    known[arguments.label] = {"machine": machine, "agents": AGENTS, "rows": rows}
+    known[arguments.label] = {"machine": machine, "rows": rows}
     RESULTS.write_text(json.dumps(known, indent=2) + "\n")
 
 
-def measure(store: str | None, writers: str, series: int, points_each: int, batches: int) -> dict[str, Any]:
+def measure(
+    store: str | None, writers: str, agents: int, series: int, points_each: int, batches: int
+) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
         server(store or f"{folder}/store", folder, writers) as (port, token, process),
@@ -68,7 +69,7 @@ def measure(store: str | None, writers: str, series: int, points_each: int, batc
         marker = os.urandom(4).hex()
         requests = [
             list(bodies(f"{marker}-{agent}", agent, series, points_each, batches, port, token))
-            for agent in range(AGENTS)
+            for agent in range(agents)
         ]
         before = process.cpu_times()
         began = time.perf_counter()
@@ -77,17 +78,18 @@ def measure(store: str | None, writers: str, series: int, points_each: int, batc
         after = process.cpu_times()
         rss = process.memory_info().rss
         asyncio.run(send_all(port, [each[-1:] for each in requests], []))
-        points = AGENTS * series * points_each * batches
+        points = agents * series * points_each * batches
         waits_ms = np.array(waits) * 1e3
         size = None
         if store is None:
             compact(f"{folder}/store", folder)
             size = sum(path.stat().st_size for path in Path(folder, "store").glob("looptap.db*")) / points
         return {
+            "agents": agents,
             "series": series,
             "points_each": points_each,
             "points_per_s": points / seconds,
-            "batches_per_s": AGENTS * batches / seconds,
+            "batches_per_s": agents * batches / seconds,
             "ack_p50_ms": float(np.percentile(waits_ms, 50)),
             "ack_p99_ms": float(np.percentile(waits_ms, 99)),
             "rss_mib": rss / 2**20,

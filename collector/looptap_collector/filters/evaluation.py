@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,12 @@ from looptap_collector.backend import RunRow, SeriesRow
 from looptap_collector.filters import tree
 from looptap_collector.filters.tree import Compare, Exists, Field, Not, Operator, Tree, Value
 
-COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 #: A run that claims to have been under way outside of the years 1824 to 2116 has no duration: the difference of two
 #: arbitrary 64-bit times is not one.
 SANE_NS = 1 << 62

@@ -21,8 +21,8 @@ from looptap_collector.filters.tree import Field, FilterError
 TERMS = 8
 TERM_CHARACTERS = 1_024
 #: Texts are sorted by their first characters; a cursor must fit into an address.
-TEXT_CHARACTERS = 200
-_CURSOR_CHARACTERS = 16_384
+TEXT_CHARACTERS = 128
+_CURSOR_CHARACTERS = 8_192
 
 SortValue: TypeAlias = int | float | str | None
 
@@ -51,6 +51,14 @@ def parse_order(order: Sequence[str]) -> tuple[Term, ...]:
 
 
 def _term(text: str) -> Term:
+    try:
+        return _read(text)
+    except FilterError as error:
+        error.text = text
+        raise
+
+
+def _read(text: str) -> Term:
     if len(text) > TERM_CHARACTERS or "\0" in text:
         raise FilterError(f"an order is one of {KNOWN}, with - in front for the greatest first", 0, "order")
     _check_unicode(text, "order")

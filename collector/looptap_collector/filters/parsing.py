@@ -25,6 +25,14 @@ _UNCLOSED = re.compile(r"[\"']")
 
 def parse(text: str, now_ns: int | None = None) -> Tree:
     """The tree of a filter; relative times count from ``now_ns`` (default: now). Raises :class:`FilterError`, nothing else."""
+    try:
+        return _parsed(text, time.time_ns() if now_ns is None else now_ns)
+    except FilterError as error:
+        error.text = text
+        raise
+
+
+def _parsed(text: str, now_ns: int) -> Tree:
     _check_text(text)
     from lark import UnexpectedCharacters, UnexpectedToken
 
@@ -38,7 +46,7 @@ def parse(text: str, now_ns: int | None = None) -> Tree:
     except UnexpectedToken as error:
         at = len(text) if error.token.type == "$END" else error.token.start_pos or 0
         raise FilterError(_expected(error), at) from None
-    return _Reader(time.time_ns() if now_ns is None else now_ns).read(parsed)
+    return _Reader(now_ns).read(parsed)
 
 
 def narrowed(text: str | None, **equal: str | None) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     ColumnElement,
     Double,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    type_coerce,
 )
 
 from looptap_collector.backends import tables
@@ -77,7 +79,9 @@ def _duration() -> ColumnElement[Any]:
     alive = case((run.heartbeat_ns > run.started_ns, run.heartbeat_ns), else_=run.started_ns)
     last = func.coalesce(run.ended_ns, alive)
     sane = and_(run.started_ns.between(1 - SANE_NS, SANE_NS - 1), last.between(1 - SANE_NS, SANE_NS - 1))
-    return case((and_(sane, last > run.started_ns), last - run.started_ns), (sane, literal(0)))
+    duration = case((and_(sane, last > run.started_ns), last - run.started_ns), (sane, 0))
+    # Said once more, or engines with typed parameters take the numbers that it is compared with for 32 bits wide.
+    return type_coerce(duration, BigInteger)
 
 
 def series_selected(field: Field) -> _Condition:
@@ -138,10 +142,10 @@ def _text_or_time(column: ColumnElement[Any], item: Compare) -> _Condition:
 
 
 def _plain(column: ColumnElement[Any], operator: Operator, values: tuple[Any, ...]) -> _Condition:
-    if operator in ("=", "!="):
-        if len(values) == 1:
-            return column == values[0] if operator == "=" else column != values[0]
-        return column.in_(values) if operator == "=" else column.not_in(values)
+    if operator == "=":
+        return column.in_(values)
+    if operator == "!=":
+        return column.not_in(values)
     compared: _Condition = COMPARISONS[operator](column, values[0])
     return compared
 
@@ -187,7 +191,7 @@ def _exact(column: ColumnElement[Any], operator: Operator, values: tuple[Any, ..
     value = values[0]
     if value == 0:
         value = -0.0 if operator in ("<", ">=") else 0.0
-    return and_(number, COMPARISONS[operator](column, value))
+    return and_(number, _plain(column, operator, (value,)))
 
 
 def _equals(column: ColumnElement[Any], value: float) -> _Condition:

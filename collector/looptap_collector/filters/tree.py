@@ -15,12 +15,16 @@ Source: TypeAlias = Literal["run", "params", "tags", "metrics"]
 class FilterError(ValueError):
     """What is wrong with a filter, an order or a cursor, in one line.
 
-    ``position`` is the offset in characters, from 0, into the text that ``field`` names: ``filter``, ``order`` or ``cursor``.
+    ``position`` is the offset in characters, from 0, into ``text``, which came as what ``field`` says: ``filter``, ``order``
+    (the term of it that is wrong) or ``cursor``.
     """
 
+    text = ""
+
     def __init__(self, message: str, position: int, field: str = "filter") -> None:
-        super().__init__(message)
-        self.message = message
+        # Parts of it may be quoted from the text; it is one line all the same.
+        self.message = "".join(character if character.isprintable() else " " for character in message)
+        super().__init__(self.message)
         self.position = position
         self.field = field
 

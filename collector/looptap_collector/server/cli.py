@@ -130,7 +130,7 @@ def revoke(id: str, store: str | None) -> None:
     """Refuse the token with this ID from now on (its name may get another one)."""
     with _tokens(store) as tokens:
         if not tokens.revoke_token(id, time.time_ns()):
-            raise Mistake(f"there is no live token with the id {id!r}. See them all: looptap token list")
+            raise Mistake(f"there is no token with the id {id!r}. See them all: looptap token list")
     click.echo(f"token {id} is revoked")
 
 

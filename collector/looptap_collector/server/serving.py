@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from looptap_collector.server.app import create_app
 from looptap_collector.server.binding import CannotServe, address_of, is_loopback, listen
@@ -41,9 +43,42 @@ def serve(options: ServerOptions, say: Callable[[str], None] = print) -> None:
     """Returns after SIGINT or SIGTERM, when what was received is stored. Raises :class:`CannotServe`, in one line."""
     check_binding(options)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with listen(options.host, options.port) as listener:
+        app = _open(options, say)
+
+        def tell() -> None:
+            say(
+                f"looptap: collecting at {address_of(listener, _scheme(options))} into {options.store} · Ctrl-C to stop"
+            )
+            if options.no_auth:
+                say(
+                    "looptap: WARNING: nobody is asked for a token: all who reach this address can read, write and delete"
+                )
+
+        server = _Server(config(app, options), tell)
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            say("")
+
+
+class _Server(uvicorn.Server):
+    """Tells when it takes requests (and signals)."""
+
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._tell()
+
+
+def _open(options: ServerOptions, say: Callable[[str], None]) -> FastAPI:
     backend = open_store(options.store, create=True, durable=True)
-    keyring = None
     try:
+        keyring = None
         if not options.no_auth:
             try:
                 say(f"looptap: token of this machine's user in {ensure_local_token(backend)}")
@@ -51,27 +86,16 @@ def serve(options: ServerOptions, say: Callable[[str], None] = print) -> None:
                 raise CannotServe(str(error)) from error
             keyring = Keyring(backend)
             keyring.refresh()
-        app = create_app(backend, keyring=keyring, hosts=_hosts(options), writers=options.writers)
+        return create_app(backend, keyring=keyring, hosts=_hosts(options), writers=options.writers)
     except BaseException:
         backend.close()
         raise
-    with listen(options.host, options.port) as listener:
-        say(f"looptap: collecting at {address_of(listener, _scheme(options))} into {options.store} · Ctrl-C to stop")
-        if options.no_auth:
-            say(
-                "looptap: WARNING: no token is asked for: everybody who reaches this address can read, write and delete"
-            )
-        server = uvicorn.Server(config(app, options))
-        try:
-            server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            say("")
 
 
-def config(app: object, options: ServerOptions) -> uvicorn.Config:
+def config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http=bounded(app.state.service.measures.connections_dropped),  # type: ignore[attr-defined]
+        app,
+        http=bounded(app.state.service.measures.connections_dropped),
         ws="none",
         lifespan="on",
         log_level="warning",

@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import event
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
+from collector.backends.search_contract import SearchContract
 from collector.batches import START_NS, Journal, points, started, write
 from looptap.events import Artifact, Note, Param, Rejected, RunEnded, Tag
 from looptap_collector.backend import Arrival, Backend, Outcome, TokenStore, Unavailable
@@ -59,6 +60,10 @@ def tokens(path: Path) -> Iterator[TokenStore]:
 
 
 class TestContract(BackendContract):
+    pass
+
+
+class TestSearch(SearchContract):
     pass
 
 

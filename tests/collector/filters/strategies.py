@@ -116,7 +116,7 @@ def _context(context: dict[str, str]) -> str:
 _text = some(TEXTS).map(quoted)
 _number = some(NUMBERS).map(str) | st.integers(-3, 3).map(str)
 _run_text = some(["id", "name", "experiment", "status", "kind", "host", "user", "script", "git.commit", "git.branch"])
-_texts = _text | some(["r0", "r1", "demo", "finished", "training"]).map(quoted)
+_texts = _text | some(["demo", "finished", "training"]).map(quoted)
 _tag = some(KEYS).map(lambda key: f"tags.{_key(key)}")
 _param = some(KEYS).map(lambda key: f"params.{_key(key)}")
 _metric = st.builds(
