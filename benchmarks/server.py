@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import platform
 import re
@@ -44,15 +45,33 @@ def main() -> None:
     parser.add_argument("--label", default="sqlite")
     arguments = parser.parse_args()
     rows = [measure(arguments.store, arguments.writers, *shape) for shape in SHAPES]
-    print(
-        f"{'series':>7} {'points each':>12} {'points/s':>11} {'batches/s':>10} {'ack p50':>9} {'ack p99':>9} {'RSS':>8} {'CPU':>5} {'B/point':>8}"
+    heads = (
+        "agents",
+        "series",
+        "points each",
+        "points/s",
+        "batches/s",
+        "ack p50",
+        "ack p99",
+        "RSS MiB",
+        "CPU",
+        "B/point",
     )
+    print(" ".join(f"{head:>11}" for head in heads))
     for row in rows:
-        print(
-            f"{row['series']:>7} {row['points_each']:>12,} {row['points_per_s']:>11,.0f} {row['batches_per_s']:>10,.0f} "
-            f"{row['ack_p50_ms']:>6.1f} ms {row['ack_p99_ms']:>6.1f} ms {row['rss_mib']:>4.0f} MiB {row['cpu']:>5.2f} "
-            f"{row['bytes_per_point'] or 0:>8.1f}"
+        cells = (
+            f"{row['agents']}",
+            f"{row['series']}",
+            f"{row['points_each']:,}",
+            f"{row['points_per_s']:,.0f}",
+            f"{row['batches_per_s']:,.0f}",
+            f"{row['ack_p50_ms']:.1f} ms",
+            f"{row['ack_p99_ms']:.1f} ms",
+            f"{row['rss_mib']:.0f}",
+            f"{row['cpu']:.2f}",
+            f"{row['bytes_per_point'] or math.nan:.1f}",
         )
+        print(" ".join(f"{cell:>11}" for cell in cells))
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     machine = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
     known[arguments.label] = {"machine": machine, "rows": rows}

@@ -114,11 +114,8 @@ class Run:
         pandas = _pandas()
         summary = self._series(key, context)
         with _opened(self.store) as backend:
-            found = backend.history(self.id, summary.key, dict(summary.context))
-        if thin is not None:
-            from looptap_collector.thinning import thin as thinned
-
-            found = thinned(found, thin)
+            series = (self.id, summary.key, dict(summary.context))
+            found = backend.history(*series) if thin is None else backend.chart(*series, points=thin)
         times = pandas.to_datetime(found.times_ns, unit="ns", utc=True)
         table: pd.DataFrame = pandas.DataFrame({"step": found.steps, "time": times, "value": found.values})
         return table

@@ -21,6 +21,7 @@ from looptap.events import Artifact, Batch, Context, Environment, Note, Rejected
 __all__ = [
     "Arrival",
     "Backend",
+    "Compaction",
     "Conflict",
     "Delivery",
     "Edge",
@@ -169,6 +170,29 @@ class History(msgspec.Struct, frozen=True):
     values: npt.NDArray[np.float64]
 
 
+class Compaction(msgspec.Struct, frozen=True):
+    """What a compaction did, in numbers: ``merged`` chunks (of ``points`` points) became ``made`` long ones, so many
+    ``outlines`` were added, in so many ``series``. ``damaged`` chunks could not be read and stay as they are.
+    ``is_complete`` is false when its time was up before all was done."""
+
+    series: int = 0
+    merged: int = 0
+    made: int = 0
+    points: int = 0
+    outlines: int = 0
+    damaged: int = 0
+    is_complete: bool = True
+
+    @property
+    def has_changed(self) -> bool:
+        return bool(self.made or self.outlines)
+
+    def plus(self, other: Compaction) -> Compaction:
+        """Both together."""
+        counts = {name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__[:-1]}
+        return Compaction(**counts, is_complete=self.is_complete and other.is_complete)
+
+
 class Backend(Protocol):
     """Safe to call from several threads; several processes may have the same store open."""
 
@@ -205,8 +229,22 @@ class Backend(Protocol):
     def series(self, runs: Sequence[str]) -> Sequence[SeriesRow]:
         """Summaries only: never touches a chunk. Sorted by run, key, context."""
 
-    def history(self, run: str, key: str, context: Context) -> History:
-        """Every point of the series. Raises KeyError when there is no such series."""
+    def history(self, run: str, key: str, context: Context, *, steps: tuple[int, int] | None = None) -> History:
+        """Every point of the series, or those from the first to the last of two ``steps``, both included. Raises KeyError
+        when there is no such series."""
+
+    def chart(
+        self, run: str, key: str, context: Context, *, points: int, steps: tuple[int, int] | None = None
+    ) -> History:
+        """At most ``points`` (7 or more) of what :meth:`history` gives, chosen as :func:`looptap_collector.thinning.thin`
+        does: the first and the last, the extremes, and of NaN, +Inf and -Inf one each where there are any. Raises as
+        :meth:`history`, and ValueError for fewer points.
+
+        A backend that keeps long series in a shorter form as well may look there, as long as that holds.
+        """
+        from looptap_collector.thinning import thin
+
+        return thin(self.history(run, key, context, steps=steps), points)
 
     def artifacts(self, run: str) -> Sequence[Artifact]:
         """In order of emission."""
@@ -237,6 +275,15 @@ class Backend(Protocol):
 
     def delete_run(self, run: str) -> bool:
         """The run and everything that hangs off it, its journals' ledger entries included. False when there is none."""
+
+    def compact(self, *, run: str | None = None, at_least: int = 1, within_s: float | None = None) -> Compaction:
+        """Bring the points of a run, or of all, into the form that is shortest and quickest to read. No point changes, and
+        those who read or write meanwhile notice nothing. Twice is the same as once.
+
+        Only series of ``at_least`` so many full chunks are looked at. With ``within_s`` it stops after about so many
+        seconds. A backend for which there is nothing to do does nothing.
+        """
+        return Compaction()
 
     def referenced(self) -> Iterator[str]:
         """Digests of the artifacts that some run refers to, each once, in order."""

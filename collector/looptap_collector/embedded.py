@@ -10,15 +10,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from looptap.events import Artifact, Batch, File
+from looptap.events import Artifact, Batch, File, RunEnded
 from looptap_collector.artifacts import LocalArtifacts, keep
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
 
 DATABASE = "looptap.db"
 ARTIFACTS = "artifacts"
+#: A series of fewer full chunks is quick to read as it is.
+_MANY_CHUNKS = 4
+#: A program that ends waits for us, but not for long.
+_COMPACTING_SECONDS = 0.5
 
 
 def open_backend(folder: Path, *, create: bool, durable: bool = False) -> SqliteBackend:
@@ -56,6 +61,10 @@ class Embedded:
 
     def deliver(self, batch: Batch) -> None:
         self._pipeline.accept(batch)
+        if any(isinstance(record, RunEnded) for record in batch.records):
+            # The batch is stored; what cannot be compacted now is left to `looptap store compact`.
+            with suppress(OSError):
+                self._backend.compact(run=batch.run, at_least=_MANY_CHUNKS, within_s=_COMPACTING_SECONDS)
 
     def keep_file(self, file: File) -> Artifact:
         return keep(file, self._artifacts)

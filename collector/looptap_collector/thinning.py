@@ -14,7 +14,7 @@ _Places: TypeAlias = npt.NDArray[np.intp]
 
 DEFAULT_POINTS = 2_000
 #: First and last point, and up to five of a single bucket.
-_FEWEST = 7
+FEWEST = 7
 
 
 def thin(history: History, points: int = DEFAULT_POINTS) -> History:
@@ -24,8 +24,8 @@ def thin(history: History, points: int = DEFAULT_POINTS) -> History:
     value and one each of NaN, +Inf and -Inf where it has them; of the whole stay the first and the last
     point. A history that is short enough comes back as it is.
     """
-    if points < _FEWEST:
-        raise ValueError(f"thinning keeps at least {_FEWEST} points, {points} asked for")
+    if points < FEWEST:
+        raise ValueError(f"thinning keeps at least {FEWEST} points, {points} asked for")
     if len(history.values) <= points:
         return history
     chosen = _choose(history.values, points)

@@ -32,7 +32,7 @@ def test_a_folder(tmp_path: Path) -> None:
         open_store(str(folder), create=False)
     go_through(open_store(str(folder), create=True), "sqlite")
     durable = open_store(str(folder), create=False, durable=True)
-    with durable._snapshot() as connection:
+    with durable.snapshot() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
     durable.close()
 
@@ -52,7 +52,7 @@ def test_a_mariadb_database(mariadb_address: str, scheme: str) -> None:
 def test_options_go_to_the_driver(postgresql_address: str) -> None:
     """What stands behind the question mark is the driver's: ``application_name`` here, ``sslmode`` in earnest."""
     backend = open_store(postgresql_address + "?application_name=otter", create=True)
-    with backend._snapshot() as connection:
+    with backend.snapshot() as connection:
         assert connection.exec_driver_sql("SHOW application_name").scalar_one() == "otter"
     backend.close()
 

@@ -172,7 +172,7 @@ def _append(
     pieces = together.cut(chunks.MAX_POINTS)
     for part, piece in enumerate(pieces, start=first):
         known = summary if piece is points else None
-        chunk_rows.append({"series_id": row.id, "part": part, **_chunk_row(piece, known or Summary.of(piece))})
+        chunk_rows.append({"series_id": row.id, "part": part, **chunk_row(piece, known or Summary.of(piece))})
     next_part = first + len(pieces)
     if len(together) >= FULL_POINTS:
         return {"series_id": row.id, "next_part": next_part, "tail_part": next_part, "tail_points": 0}
@@ -184,7 +184,8 @@ def _append(
     }
 
 
-def _chunk_row(points: Columns, summary: Summary) -> dict[str, Any]:
+def chunk_row(points: Columns, summary: Summary) -> dict[str, Any]:
+    """The columns of a chunk but for its name. ``last_step`` is the highest step, ``first_step`` the lowest."""
     return {
         "count": summary.count,
         "nan_count": summary.nan_count,

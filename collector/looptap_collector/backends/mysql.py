@@ -49,6 +49,8 @@ class MysqlBackend(SqlBackend):
             | dict(url.query),
         )
         super().__init__(engine, place_of(url))
+        # All that one question reads is of one moment, in several statements too.
+        self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
         event.listen(engine, "connect", _prepare)
         try:
             self._check_packets()
@@ -58,7 +60,7 @@ class MysqlBackend(SqlBackend):
             raise
 
     def _check_packets(self) -> None:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             (size,) = connection.execute(text("SELECT @@max_allowed_packet")).one()
         if size < LEAST_PACKET_BYTES:
             raise UnusableStore(

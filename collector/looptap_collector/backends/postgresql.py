@@ -50,6 +50,8 @@ class PostgresqlBackend(SqlBackend):
             | dict(url.query),
         )
         super().__init__(engine, place_of(url))
+        # All that one question reads is of one moment, in several statements too.
+        self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
         event.listen(engine, "connect", _prepare)
         try:
             self._make_tables()

@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 from sqlalchemy import Connection, Row, Select, func, select
 
 from looptap.events import Artifact, Context, Environment, Note, RunStarted
-from looptap_collector import chunks
-from looptap_collector.backend import Delivery, Edge, ExperimentRow, History, ParamRow, RunRow, SeriesRow
+from looptap_collector.backend import Delivery, Edge, ExperimentRow, ParamRow, RunRow, SeriesRow
 from looptap_collector.backends import tables
-from looptap_collector.backends.appending import context_text
 from looptap_collector.backends.slices import slices
-from looptap_collector.backends.summaries import Columns, joined
 
 _DIGESTS_AT_ONCE = 10_000
 _IDENTITY = msgspec.json.Decoder(RunStarted)
@@ -118,21 +114,6 @@ def series(connection: Connection, runs: Sequence[str]) -> list[SeriesRow]:
             fields["context"] = msgspec.json.decode(row["context"], type=Context)
             found.append(SeriesRow(**fields))
     return found
-
-
-def history(connection: Connection, run: str, key: str, context: Context) -> History:
-    columns = tables.series.c
-    wanted = (columns.run == run) & (columns.key == key) & (columns.context == context_text(context))
-    series_id = connection.execute(select(columns.id).where(wanted)).scalar_one_or_none()
-    if series_id is None:
-        raise KeyError(f"run {run!r} has no series {key!r} with context {context!r}")
-    parts = tables.chunk.c
-    chosen = select(parts.data).where(parts.series_id == series_id).order_by(parts.part)
-    points = joined([Columns(*chunks.decode(blob)) for blob in connection.execute(chosen).scalars()])
-    if (points.steps[1:] < points.steps[:-1]).any():
-        order = np.argsort(points.steps, kind="stable")
-        points = Columns(points.steps[order], points.times_ns[order], points.values[order])
-    return History(points.steps, points.times_ns, points.values)
 
 
 def current_params(connection: Connection, runs: Sequence[str]) -> dict[str, dict[str, object]]:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from looptap.events import Artifact, Context
 from looptap_collector.backend import (
     Arrival,
+    Compaction,
     Delivery,
     Edge,
     ExperimentRow,
@@ -33,7 +34,7 @@ from looptap_collector.backend import (
     TokenRow,
     Unavailable,
 )
-from looptap_collector.backends import deleting, reading, searching, tables, tokens
+from looptap_collector.backends import compacting, deleting, histories, reading, searching, tables, tokens
 from looptap_collector.backends.appending import merge_small_chunks
 from looptap_collector.backends.schema import bring_to_head, is_at_head
 from looptap_collector.backends.standing import lock_runs
@@ -57,6 +58,7 @@ class SqlBackend:
         """``place`` is what error messages call the store; it holds no password."""
         self._engine = engine
         self._writing = engine
+        self._reading = engine
         self._place = place
         self._driver: Any = engine.dialect.loaded_dbapi
         # COPY goes past SQLAlchemy, so the driver's own errors are among them.
@@ -66,7 +68,7 @@ class SqlBackend:
 
     def write(self, arrivals: Sequence[Arrival]) -> list[Outcome | Rejected]:
         try:
-            return self._change(lambda connection: write_arrivals(connection, arrivals))
+            return self.change(lambda connection: write_arrivals(connection, arrivals))
         except Rejected as refusal:
             if len(arrivals) == 1:
                 return [refusal]
@@ -86,64 +88,73 @@ class SqlBackend:
             connection.execute(changed)
             merge_small_chunks(connection, [run])
 
-        self._change(change)
+        self.change(change)
 
     def delete_run(self, run: str) -> bool:
-        return self._change(lambda connection: deleting.delete_run(connection, run))
+        return self.change(lambda connection: deleting.delete_run(connection, run))
+
+    def compact(self, *, run: str | None = None, at_least: int = 1, within_s: float | None = None) -> Compaction:
+        return compacting.compact(self, run, at_least, within_s)
 
     def add_token(self, token: TokenRow) -> None:
-        self._change(lambda connection: tokens.add(connection, token))
+        self.change(lambda connection: tokens.add(connection, token))
 
     def revoke_token(self, id: str, at_ns: int) -> bool:
-        return self._change(lambda connection: tokens.revoke(connection, id, at_ns))
+        return self.change(lambda connection: tokens.revoke(connection, id, at_ns))
 
     def token_used(self, id: str, at_ns: int) -> None:
-        self._change(lambda connection: tokens.used(connection, id, at_ns))
+        self.change(lambda connection: tokens.used(connection, id, at_ns))
 
     # Reading
 
     def tokens(self) -> Sequence[TokenRow]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return tokens.all_tokens(connection)
 
     def delivery(self, run: str) -> Sequence[Delivery]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.deliveries(connection, run)
 
     def position(self, journal: str) -> int:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.position(connection, journal)
 
     def runs(self, *, experiment: str | None = None, limit: int | None = None) -> Sequence[RunRow]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.runs(connection, experiment, limit)
 
     def run(self, run: str) -> RunRow | None:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.run(connection, run)
 
     def search(self, query: RunQuery) -> RunPage:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return searching.search(connection, query)
 
     def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.params(connection, run, revisions)
 
     def tags(self, run: str) -> dict[str, str]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.tags(connection, run)
 
     def series(self, runs: Sequence[str]) -> Sequence[SeriesRow]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.series(connection, runs)
 
-    def history(self, run: str, key: str, context: Context) -> History:
-        with self._snapshot() as connection:
-            return reading.history(connection, run, key, context)
+    def history(self, run: str, key: str, context: Context, *, steps: tuple[int, int] | None = None) -> History:
+        with self.snapshot() as connection:
+            return histories.history(connection, run, key, context, steps)
+
+    def chart(
+        self, run: str, key: str, context: Context, *, points: int, steps: tuple[int, int] | None = None
+    ) -> History:
+        with self.snapshot() as connection:
+            return histories.chart(connection, run, key, context, points, steps)
 
     def artifacts(self, run: str) -> Sequence[Artifact]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.artifacts(connection, run)
 
     def edges(
@@ -156,25 +167,25 @@ class SqlBackend:
         before: int | None = None,
         limit: int = 1_000,
     ) -> Sequence[Edge]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.edges(connection, runs, digests, role, kind, before, limit)
 
     def experiments(self) -> Sequence[ExperimentRow]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.experiments(connection)
 
     def current_params(self, runs: Sequence[str]) -> dict[str, dict[str, object]]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.current_params(connection, runs)
 
     def current_tags(self, runs: Sequence[str]) -> dict[str, dict[str, str]]:
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             return reading.current_tags(connection, runs)
 
     def referenced(self) -> Iterator[str]:
         after = ""
         while True:
-            with self._snapshot() as connection:
+            with self.snapshot() as connection:
                 some = reading.digests(connection, after)
             if not some:
                 return
@@ -186,7 +197,7 @@ class SqlBackend:
 
     # Transactions
 
-    def _change(self, work: Callable[[Connection], T]) -> T:
+    def change(self, work: Callable[[Connection], T]) -> T:
         """Do the work in one transaction, which others see completely or not at all.
 
         Raises :class:`Unavailable`, and :class:`Rejected` when the engine says that a value does not fit its column.
@@ -208,19 +219,20 @@ class SqlBackend:
         raise AssertionError("unreachable")
 
     @contextmanager
-    def _snapshot(self) -> Iterator[Connection]:
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that reads the store as it is at one moment, whatever others write. Raises :class:`Unavailable`."""
         try:
-            with self._engine.begin() as connection:
+            with self._reading.begin() as connection:
                 yield connection
         except self._errors as error:
             raise Unavailable(f"{self._place}: {_in_one_line(_cause(error))}") from error
 
     def _make_tables(self) -> None:
         """Create or upgrade them where that is needed. Raises :class:`UnusableStore`."""
-        with self._snapshot() as connection:
+        with self.snapshot() as connection:
             ready = is_at_head(connection)
         if not ready:
-            self._change(self._bring_to_head)
+            self.change(self._bring_to_head)
 
     def _bring_to_head(self, connection: Connection) -> None:
         bring_to_head(connection, self._place)

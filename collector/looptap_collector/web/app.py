@@ -30,7 +30,6 @@ from looptap_collector.artifacts import DamagedArtifact
 from looptap_collector.backend import Backend, History, RunRow
 from looptap_collector.query import InJournal, UnknownRun, find_run, is_loss, series_labels
 from looptap_collector.record import run_list, run_record, to_json
-from looptap_collector.thinning import thin
 from looptap_collector.web.shield import Shield
 
 STATIC = Path(__file__).with_name("static")
@@ -160,8 +159,8 @@ def histories(
         if label not in by_label:
             raise HTTPException(404, f"the run has no series {label!r}")
         known = by_label[label]
-        history = backend.history(row.run, known.key, known.context)
-        answer[label] = {"count": len(history.steps), **chart_points(thin(history, points))}
+        chart = backend.chart(row.run, known.key, known.context, points=points)
+        answer[label] = {"count": known.count, **chart_points(chart)}
     return Json({"series": answer})
 
 

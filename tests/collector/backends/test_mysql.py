@@ -13,6 +13,7 @@ from sqlalchemy import make_url, text
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
 from collector.backends.interruptions import InterruptionContract
+from collector.backends.long_series import LongSeriesContract
 from collector.backends.search_contract import SearchContract
 from collector.batches import Journal, points, started, told, write
 from looptap.events import RunEnded
@@ -194,3 +195,7 @@ def test_text_is_compared_by_code_points(backend: Backend, mariadb_address: str)
         "AND collation_name IS NOT NULL AND table_name NOT IN ('alembic_version', 'run_metrics')",
     )
     assert collations == [("utf8mb4_nopad_bin",)]
+
+
+class TestLongSeries(LongSeriesContract):
+    pass

@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
 from collector.backends.interruptions import InterruptionContract
+from collector.backends.long_series import LongSeriesContract
 from collector.backends.search_contract import SearchContract
 from collector.batches import Journal, points, started, told, write
 from looptap.events import RunEnded
@@ -178,3 +179,7 @@ def test_two_rows_of_one_series_cannot_be(backend: Backend, postgresql_address: 
     copy = f"INSERT INTO series ({columns}, tail_points) SELECT {columns}, tail_points FROM series"
     with pytest.raises(psycopg.errors.UniqueViolation, match="series_by_name"):
         sql(postgresql_address, copy)
+
+
+class TestLongSeries(LongSeriesContract):
+    pass

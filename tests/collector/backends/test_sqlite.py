@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import event
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
+from collector.backends.long_series import LongSeriesContract
 from collector.backends.search_contract import SearchContract
 from collector.batches import START_NS, Journal, points, started, write
 from looptap.events import Artifact, Note, Param, Rejected, RunEnded, Tag
@@ -71,6 +72,10 @@ class TestTokens(TokenContract):
     pass
 
 
+class TestLongSeries(LongSeriesContract):
+    pass
+
+
 def test_what_filters_compare(path: Path, backend: Backend) -> None:
     """A param has its number where the value is a finite one, and one revision of it is the current one."""
     journal = Journal()
@@ -101,7 +106,7 @@ def test_a_deleted_run_leaves_no_row(path: Path, backend: Backend) -> None:
 def test_durable_store_waits_for_the_disk(path: Path, durable: bool, level: int) -> None:
     """A server acknowledges after the commit, so there the commit waits until the disk has it (synchronous=FULL)."""
     backend = SqliteBackend(path, durable=durable)
-    with backend._snapshot() as connection:
+    with backend.snapshot() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == level
     backend.close()
 
@@ -216,6 +221,7 @@ def test_only_the_owner_may_read(path: Path, backend: Backend) -> None:
 WRITER = """
 import sys
 from pathlib import Path
+from collector.backends.long_series import LongSeriesContract
 from collector.batches import START_NS, Journal, points, started, write
 from looptap.events import Param
 from looptap_collector.backends.sqlite import SqliteBackend
@@ -292,6 +298,7 @@ FILLER = """
 import resource, sys
 from pathlib import Path
 import numpy as np
+from collector.backends.long_series import LongSeriesContract
 from collector.batches import START_NS, Journal, points, started, write
 from looptap_collector.backend import Unavailable
 from looptap_collector.backends.sqlite import SqliteBackend
