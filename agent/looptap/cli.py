@@ -29,7 +29,7 @@ def _collector_commands() -> dict[str, click.Command]:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("looptap"):
             raise
-        return {name: _needs_collector(name) for name in ("runs", "show", "export", "ui")}
+        return {name: _needs_collector(name) for name in ("runs", "show", "export", "artifact", "ui")}
     return {command.name: command for command in COMMANDS if command.name}
 
 
@@ -86,7 +86,7 @@ def deliver(quiet: bool) -> None:
 
 @commands.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("-m", "module", is_flag=True, help="PROGRAM is a module, as for python -m.")
-@click.option("--store", help="Where records go: a folder, or 'off'.")
+@click.option("--store", help="Where records go: a folder, https://host:port, or 'off'.")
 @click.option("--experiment", help="The group of runs that this run belongs to.")
 @click.option("--name", help="The name of the run.")
 @click.option("--quiet", is_flag=True, default=None, help="Print no line of our own.")

@@ -64,7 +64,7 @@ class MysqlBackend(SqlBackend):
             (size,) = connection.execute(text("SELECT @@max_allowed_packet")).one()
         if size < LEAST_PACKET_BYTES:
             raise UnusableStore(
-                f"{self._place} takes statements of {size} bytes; set max_allowed_packet to {LEAST_PACKET_BYTES} or more"
+                f"{self.place} takes statements of {size} bytes; set max_allowed_packet to {LEAST_PACKET_BYTES} or more"
             )
 
     def _bring_to_head(self, connection: Connection) -> None:

@@ -24,6 +24,8 @@ from looptap_collector.backends.sql import SqlBackend
 #: "loop" in the file's header tells a looptap store from any other SQLite file.
 APPLICATION_ID = 0x6C6F6F70
 BUSY_SECONDS = 5.0
+#: A file is made smaller when one page in so many is free: it is written anew as a whole.
+_LEAST_FREE = 20
 
 
 class SqliteBackend(SqlBackend):
@@ -49,6 +51,24 @@ class SqliteBackend(SqlBackend):
         except BaseException:
             self.close()
             raise
+
+    def faults(self) -> list[str]:
+        with self.snapshot() as connection:
+            found = list(connection.exec_driver_sql("PRAGMA quick_check").scalars())
+        return [] if found == ["ok"] else found
+
+    def shrink(self) -> int:
+        with _errors_in_one_line(self._path), closing(self._connect()) as plain:
+            plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            before = self._path.stat().st_size
+            (pages,) = plain.execute("PRAGMA page_count").fetchone()
+            (free,) = plain.execute("PRAGMA freelist_count").fetchone()
+            if free * _LEAST_FREE < pages:
+                return 0
+            self._before_change()
+            plain.execute("VACUUM")
+            plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return max(0, before - self._path.stat().st_size)
 
     def _before_change(self) -> None:
         for file, identity in list(self._files.items()):

@@ -77,6 +77,10 @@ class TestTokens(TokenContract):
     pass
 
 
+class TestLongSeries(LongSeriesContract):
+    pass
+
+
 @pytest.fixture
 def kill_connections(mariadb_address: str) -> Callable[[], None]:
     others = "SELECT id FROM information_schema.processlist WHERE db = database() AND id != connection_id()"
@@ -195,7 +199,3 @@ def test_text_is_compared_by_code_points(backend: Backend, mariadb_address: str)
         "AND collation_name IS NOT NULL AND table_name NOT IN ('alembic_version', 'run_metrics')",
     )
     assert collations == [("utf8mb4_nopad_bin",)]
-
-
-class TestLongSeries(LongSeriesContract):
-    pass

@@ -69,6 +69,10 @@ class TestTokens(TokenContract):
     pass
 
 
+class TestLongSeries(LongSeriesContract):
+    pass
+
+
 # Sequences are not rolled back, so they count over transactions that fail.
 TRIGGER = """
 CREATE SEQUENCE hits; CREATE TABLE most (n bigint); INSERT INTO most VALUES (0);
@@ -179,7 +183,3 @@ def test_two_rows_of_one_series_cannot_be(backend: Backend, postgresql_address: 
     copy = f"INSERT INTO series ({columns}, tail_points) SELECT {columns}, tail_points FROM series"
     with pytest.raises(psycopg.errors.UniqueViolation, match="series_by_name"):
         sql(postgresql_address, copy)
-
-
-class TestLongSeries(LongSeriesContract):
-    pass
