@@ -20,7 +20,7 @@ import urllib3
 
 import looptap
 from looptap import settings as places
-from looptap.bounded import BoundedAdapter, OutOfTime, TooMuch, allowed
+from looptap.bounded import BoundedAdapter, TooMuch, allowed
 from looptap.credentials import is_loopback, token_for
 from looptap.redaction import REDACTED
 from looptap.settings import Settings
@@ -151,9 +151,12 @@ class Exchange:
             )
             raw, headers = response.raw, response.headers
             try:
-                body = raw.read(ANSWER_BYTES + 1, decode_content=False)
-                if len(body) > ANSWER_BYTES:
-                    raise TooMuch("the answer is too large")
+                body = b""
+                # To the very end: only there urllib3 tells that something is missing.
+                while block := raw.read(ANSWER_BYTES, decode_content=False):
+                    body += block
+                    if len(body) > ANSWER_BYTES:
+                        raise TooMuch("the answer is too large")
             except BaseException:
                 raw.close()
                 raise
@@ -168,7 +171,7 @@ class Exchange:
                 f"the certificate of {self._address} is not trusted: {self._printable(cause.verify_message)}"
                 "; name the file of its authority in REQUESTS_CA_BUNDLE"
             )
-        if isinstance(cause, OutOfTime):
+        if isinstance(cause, TimeoutError) and cause.errno is None:  # with a number it is the kernel's, of a connection
             return Unavailable(f"{self._address} did not answer within {self._seconds:g} s")
         if isinstance(cause, TooMuch):
             return Unavailable(f"what answers at {self._address} is not a looptap collector: its answer is too large")
