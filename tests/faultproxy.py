@@ -50,6 +50,7 @@ class Exchange:
         self.reader = reader
         self.writer = writer
         self._target = target
+        self._body: bytes | None = None
 
     async def forward(self) -> bytes:
         """What the real server answers, head and body."""
@@ -65,7 +66,9 @@ class Exchange:
             writer.close()
 
     async def body(self) -> bytes:
-        return await self.reader.readexactly(self.seen.length)
+        if self._body is None:
+            self._body = await self.reader.readexactly(self.seen.length)
+        return self._body
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)

@@ -24,9 +24,8 @@ from looptap.bounded import BoundedAdapter, TooMuch, allowed
 from looptap.credentials import is_loopback, token_for
 from looptap.redaction import REDACTED
 from looptap.settings import Settings
-from looptap.sinks import NeedsUser, Unavailable
+from looptap.sinks import REQUEST_SECONDS, NeedsUser, Unavailable
 
-REQUEST_SECONDS = 20.0
 ANSWER_BYTES = 64 * 2**10
 #: Beside the body; http.client by itself would read megabytes of headers.
 _HEAD_BYTES = 64 * 2**10

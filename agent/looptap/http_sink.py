@@ -13,9 +13,9 @@ import msgspec
 import zstandard
 
 from looptap.events import Artifact, Batch, File, Rejected
-from looptap.exchange import REQUEST_SECONDS, Answer, Exchange, Whole
+from looptap.exchange import Answer, Exchange, Whole
 from looptap.settings import Settings
-from looptap.sinks import Unavailable, artifact_of
+from looptap.sinks import REQUEST_SECONDS, Unavailable, artifact_of
 from looptap.upload import PieceSize, Unobtainable, Upload
 
 #: A proxy may have a limit of its own for bodies, but hardly one below this: what refuses less refuses everything.
