@@ -185,8 +185,13 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
 class Rejected(Exception):
     """The store will never accept this batch; the message says why. Sending it again is pointless.
 
+    ``field`` names the part of the batch that is wrong (``series[3].key``), where it is one part.
     Any other error of a delivery means "not now": the same bytes are tried again later.
     """
+
+    def __init__(self, message: str = "", *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 RUN_STATUSES = ("running", "finished", "failed", "killed", "lost")

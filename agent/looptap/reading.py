@@ -165,20 +165,29 @@ def search_runs(
     experiment: str | None = None,
     status: str | None = None,
     limit: int | None = None,
+    *,
+    filter: str | None = None,
+    order: str | Sequence[str] = (),
 ) -> pd.DataFrame:
     """A table with one row per run, newest first.
+
+    ``filter`` chooses runs, ``metrics.loss.last < 0.3 and params.lr = 0.001``; ``order`` is a field, or several, with ``-`` in
+    front for the greatest first: ``-metrics.acc.max`` (``docs/filters.md``). Runs without the value come last.
 
     Columns: ``id``, ``name``, ``experiment``, ``status``, ``started`` and ``ended`` (datetime64[ns, UTC];
     NaT while running), ``duration_seconds``, ``script``, ``git_commit``, then ``params.<key>``,
     ``metrics.<key>`` (last value) and ``tags.<key>``; a cell is missing where a run has no such entry.
-    Raises as :func:`get_run` does, and ModuleNotFoundError without pandas.
+    Raises as :func:`get_run` does, ModuleNotFoundError without pandas, and ValueError for a filter or an order that cannot be
+    understood: the ``position`` of the error is where.
     """
     pandas = _pandas()
     _flush()
     with _opened(_folder(store)) as backend:
-        from looptap_collector.query import duration_seconds, series_labels
+        from looptap_collector.filters import narrowed
+        from looptap_collector.query import duration_seconds, found_runs, series_labels
 
-        rows = [row for row in backend.runs(experiment=experiment) if status in (None, row.status)][:limit]
+        chosen = narrowed(filter, experiment=experiment, status=status)
+        rows = list(found_runs(backend, chosen, [order] if isinstance(order, str) else order, limit))
         series: dict[str, list[SeriesRow]] = {row.run: [] for row in rows}
         for item in backend.series(list(series)):
             series[item.run].append(item)

@@ -1,14 +1,15 @@
 """What a store must be able to do. Few methods, so that someone will implement them.
 
-A backend keeps what :class:`looptap.events.Batch` carries. It may raise two kinds of error: ``Rejected`` is permanent
-(the same batch will never be accepted); anything else means "not now", and the sender tries the same bytes again later.
+A backend keeps what :class:`looptap.events.Batch` carries. There are two kinds of failure: :class:`Rejected` is permanent
+(the same batch will never be accepted) and is the answer to one batch; :class:`Unavailable`, or any other error, means
+"not now" for the whole call, and the sender tries the same bytes again later.
 ``tests/collector/backends/contract.py`` proves every backend against the real engine.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -17,12 +18,52 @@ import numpy.typing as npt
 
 from looptap.events import Artifact, Batch, Context, Environment, Note, Rejected, RunStarted
 
-__all__ = ["Backend", "Delivery", "History", "Outcome", "ParamRow", "Rejected", "RunRow", "SeriesRow"]
+__all__ = [
+    "Arrival",
+    "Backend",
+    "Conflict",
+    "Delivery",
+    "Edge",
+    "ExperimentRow",
+    "History",
+    "NotYours",
+    "Outcome",
+    "ParamRow",
+    "Rejected",
+    "RunPage",
+    "RunQuery",
+    "RunRow",
+    "SeriesRow",
+    "TokenRow",
+    "TokenStore",
+    "Unavailable",
+]
 
 
 class Outcome(enum.Enum):
     STORED = "stored"
     DUPLICATE = "duplicate"
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """A batch as it came in. ``owner`` is the name of the token it came with; None in an embedded store, where
+    nobody else is."""
+
+    batch: Batch
+    owner: str | None = None
+
+
+class Conflict(Rejected):
+    """The numbers of this batch are stored, with other records."""
+
+
+class NotYours(Rejected):
+    """The run or the journal belongs to another owner."""
+
+
+class Unavailable(OSError):
+    """The store cannot be used now: locked, out of space, unreachable, … Nothing of the call was stored; the same call
+    may succeed later."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -50,6 +91,47 @@ class RunRow(msgspec.Struct, frozen=True):
     identity: RunStarted
     environment: Environment | None
     notes: tuple[Note, ...]
+
+
+class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs, and in which order. The language of ``filter`` and ``order`` is in ``docs/filters.md``.
+
+    ``order`` are fields, the first one first, each with ``-`` in front for the greatest first; newest first when empty. Runs
+    without the value come last either way, equal ones by their id. ``limit`` is from 1 to 1,000; a ``cursor`` is what the page
+    before gave as its ``next``. Raises ValueError for another limit.
+    """
+
+    filter: str | None = None
+    order: tuple[str, ...] = ()
+    limit: int = 100
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.limit <= 1_000:
+            raise ValueError(f"a page has 1 to 1,000 runs, not {self.limit}")
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """``next`` is the cursor of the page behind this one; None when there is none."""
+
+    rows: tuple[RunRow, ...]
+    next: str | None
+
+
+class ExperimentRow(msgspec.Struct, frozen=True):
+    """``newest_ns`` is the start of its newest run."""
+
+    name: str
+    runs: int
+    newest_ns: int
+
+
+class Edge(msgspec.Struct, frozen=True):
+    """A run wrote or read a file. ``id`` grows in the order of arrival."""
+
+    id: int
+    run: str
+    artifact: Artifact
 
 
 class ParamRow(msgspec.Struct, frozen=True):
@@ -90,11 +172,14 @@ class History(msgspec.Struct, frozen=True):
 class Backend(Protocol):
     """Safe to call from several threads; several processes may have the same store open."""
 
-    def write(self, batch: Batch) -> Outcome:
-        """Store the whole batch and move the journal's ledger entry in one transaction.
+    def write(self, arrivals: Sequence[Arrival]) -> list[Outcome | Rejected]:
+        """Store several batches in one transaction, in order, each with its ledger entry. One answer per batch; a refused
+        batch leaves nothing behind and does not harm the others. Any error that is raised: nothing of the call was stored.
 
-        ``DUPLICATE`` when the ledger is already at ``batch.next`` or beyond. Raises :class:`Rejected` when the batch overlaps
-        what the ledger has, when its arrays disagree in length, or when it is of a run that never started.
+        ``DUPLICATE`` when the ledger is already at ``batch.next`` or beyond; :class:`Conflict` when it got there by a batch
+        of the same numbers and other records; :class:`NotYours` when the run or the journal was begun by another owner (an
+        owner of None may write to all); :class:`Rejected` when the batch overlaps what the ledger has, when its arrays
+        disagree in length, or when it is of a run that never started.
         """
 
     def delivery(self, run: str) -> Sequence[Delivery]: ...
@@ -107,6 +192,10 @@ class Backend(Protocol):
 
     def run(self, run: str) -> RunRow | None:
         """By id."""
+
+    def search(self, query: RunQuery) -> RunPage:
+        """One page of the runs that a query asks for. Raises :class:`looptap_collector.filters.FilterError` (a ValueError) when
+        filter, order or cursor cannot be understood. Runs that are added between two pages shift nothing."""
 
     def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
         """Sorted by key; the newest revision of each, or all of them, oldest first."""
@@ -122,7 +211,63 @@ class Backend(Protocol):
     def artifacts(self, run: str) -> Sequence[Artifact]:
         """In order of emission."""
 
+    def edges(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        digests: Sequence[str] | None = None,
+        role: str | None = None,
+        kind: str | None = None,
+        before: int | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[Edge]:
+        """Files that runs wrote or read, the latest to arrive first. Every condition that is given must hold; ``before`` an id."""
+
+    def experiments(self) -> Sequence[ExperimentRow]:
+        """Those that have runs, sorted by name."""
+
+    def current_params(self, runs: Sequence[str]) -> dict[str, dict[str, object]]:
+        """Of several runs at once: by run, the newest value of each key."""
+
+    def current_tags(self, runs: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Of several runs at once: by run, the value of each tag."""
+
     def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:
         """For a run that can no longer speak for itself (killed, lost). Ignored if the run ended by its own word."""
 
+    def delete_run(self, run: str) -> bool:
+        """The run and everything that hangs off it, its journals' ledger entries included. False when there is none."""
+
+    def referenced(self) -> Iterator[str]:
+        """Digests of the artifacts that some run refers to, each once, in order."""
+
     def close(self) -> None: ...
+
+
+class TokenRow(msgspec.Struct, frozen=True):
+    """Who may ask a collector. ``hash`` is the SHA-256 of the token in hex; the token itself is nowhere."""
+
+    id: str
+    name: str
+    scope: str
+    hash: str
+    created_ns: int
+    expires_ns: int | None = None
+    revoked_ns: int | None = None
+    last_used_ns: int | None = None
+
+
+class TokenStore(Protocol):
+    """Every SQL backend is one, too."""
+
+    def tokens(self) -> Sequence[TokenRow]:
+        """Oldest first, those revoked and expired included."""
+
+    def add_token(self, token: TokenRow) -> None:
+        """Raises ValueError when the id or the hash is taken."""
+
+    def revoke_token(self, id: str, at_ns: int) -> bool:
+        """False when there is no such token; one that was revoked before keeps its time."""
+
+    def token_used(self, id: str, at_ns: int) -> None:
+        """The latest use counts, in whatever order they are told."""

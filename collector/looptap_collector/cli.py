@@ -12,27 +12,37 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from looptap_collector.backend import Backend, RunRow
-from looptap_collector.query import InJournal, UnknownRun, find_run
+from looptap_collector.mistake import Mistake
+from looptap_collector.query import InJournal, UnknownRun, find_run, found_runs
+from looptap_collector.server.cli import COMMANDS as SERVER_COMMANDS
+
+if TYPE_CHECKING:
+    from looptap_collector.filters import FilterError
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _JSON_HELP = "Print JSON. NaN and infinities are the strings NaN, Infinity and -Infinity; integers are exact."
 
 
-class Mistake(click.ClickException):
-    """One clear line for the user."""
+class WrongQuestion(Mistake):
+    """What is wrong with a filter or an order, with a caret under the place where."""
 
-    exit_code = 2
+    def __init__(self, error: FilterError) -> None:
+        super().__init__(f"--{error.field}: {error.message}")
+        self.text = error.text
+        self.position = error.position
 
     def show(self, file: Any = None) -> None:
-        from looptap_collector.terminal import printable
-
-        click.echo(f"looptap: {printable(self.message)}", file=file or sys.stderr)
+        super().show(file)
+        first = max(0, self.position - 60)
+        # Character by character, so that the caret stays where it belongs.
+        shown = "".join(character if character.isprintable() else " " for character in self.text[first : first + 100])
+        click.echo(f"  {shown}\n  {' ' * (self.position - first)}^", file=file or sys.stderr)
 
 
 def _store_option(command: _Command) -> _Command:
@@ -94,26 +104,52 @@ def _found(backend: Backend, which: str) -> RunRow:
 
 @click.command()
 @click.option("--experiment", metavar="NAME", help="Only runs of this experiment.")
+@click.option(
+    "--filter", "text", metavar="FILTER", help="Only runs like these: 'params.lr = 0.001 and metrics.loss < 0.3'."
+)
+@click.option(
+    "--order",
+    multiple=True,
+    metavar="FIELD",
+    help="Sort by this field, with - in front for the greatest first: -metrics.acc.max. Again for the next field. "
+    "Default: -started.",
+)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many runs.")
 @click.option("--json", "as_json", is_flag=True, help=_JSON_HELP)
 @_store_option
-def runs(experiment: str | None, limit: int, as_json: bool, store: str | None) -> None:
-    """List the runs of a store, newest first."""
+def runs(
+    experiment: str | None, text: str | None, order: tuple[str, ...], limit: int, as_json: bool, store: str | None
+) -> None:
+    """List the runs of a store, newest first. The language of filters: docs/filters.md."""
     from looptap_collector import terminal
-    from looptap_collector.record import run_list, to_json
+    from looptap_collector.record import listed, to_json
 
     with opened(store) as backend:
+        rows = _asked(backend, text, experiment, order, limit)
         if as_json:
-            click.echo(to_json(run_list(backend, experiment=experiment, limit=limit), indent=2))
+            click.echo(to_json(listed(backend, rows), indent=2))
             return
-        rows = backend.runs(experiment=experiment, limit=limit)
+        if not rows and text is not None:
+            click.echo("no runs are like that")
+            return
         if not rows:
-            of = f" of experiment {experiment!r}" if experiment else ""
+            of = f" of experiment {experiment!r}" if experiment is not None else ""
             click.echo(terminal.printable(f"no runs{of} yet; record one: looptap run train.py"))
             return
         terminal.console().print(terminal.runs_table(rows, backend.series([row.run for row in rows])))
         if len(rows) == limit:
-            click.echo(f"the newest {limit}; more with --limit")
+            click.echo(f"the {'first' if order else 'newest'} {limit}; more with --limit")
+
+
+def _asked(
+    backend: Backend, text: str | None, experiment: str | None, order: tuple[str, ...], limit: int
+) -> list[RunRow]:
+    from looptap_collector.filters import FilterError, narrowed
+
+    try:
+        return list(found_runs(backend, narrowed(text, experiment=experiment), order, limit))
+    except FilterError as error:
+        raise WrongQuestion(error) from error
 
 
 @click.command()
@@ -182,7 +218,8 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
     """Serve the store as a web page, until Ctrl-C."""
     folder = store_folder(store)
     try:
-        from looptap_collector.web.server import CannotServe, serve
+        from looptap_collector.server.binding import CannotServe
+        from looptap_collector.web.server import serve
     except ModuleNotFoundError as error:
         raise Mistake(f"the page needs {error.name}: pip install 'looptap[collector]'") from error
 
@@ -192,4 +229,4 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
         raise Mistake(str(error)) from error
 
 
-COMMANDS: list[click.Command] = [runs, show, export, ui]
+COMMANDS: list[click.Command] = [runs, show, export, ui, *SERVER_COMMANDS]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from looptap.events import Artifact, Batch, File
 from looptap_collector.artifacts import LocalArtifacts, keep
-from looptap_collector.backend import Backend
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
 
@@ -22,7 +21,7 @@ DATABASE = "looptap.db"
 ARTIFACTS = "artifacts"
 
 
-def open_backend(folder: Path, *, create: bool) -> Backend:
+def open_backend(folder: Path, *, create: bool, durable: bool = False) -> SqliteBackend:
     """The store of a folder. Raises FileNotFoundError when there is none and ``create`` is false, and what
     :class:`SqliteBackend` raises."""
     database = folder / DATABASE
@@ -33,7 +32,7 @@ def open_backend(folder: Path, *, create: bool) -> Backend:
             f"no looptap store in {folder}: run a training with looptap.autolog(), or give the folder with "
             "store=… or LOOPTAP_STORE"
         )
-    return SqliteBackend(database)
+    return SqliteBackend(database, durable=durable)
 
 
 def _make_folder(folder: Path) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from looptap.events import Context
-from looptap_collector.backend import Backend, RunRow, SeriesRow
+from looptap_collector.backend import Backend, RunQuery, RunRow, SeriesRow
 
 #: How many records of a journal, from this position on, still wait on this machine's disk.
 InJournal = Callable[[str, int], int]
@@ -60,6 +60,24 @@ def find_run(backend: Backend, which: str) -> RunRow:
     near = near or difflib.get_close_matches(which, names, n=1)
     guess = f"; did you mean {near[0]!r}?" if near else "."
     raise UnknownRun(f"there is no run {which!r}{guess} The newest are: {_some(names)}")
+
+
+def found_runs(
+    backend: Backend, text: str | None = None, order: Sequence[str] = (), limit: int | None = None
+) -> Iterator[RunRow]:
+    """The runs that a filter finds, in this order (default: newest first), page by page until ``limit``.
+
+    Raises :class:`looptap_collector.filters.FilterError`.
+    """
+    cursor = None
+    while limit is None or limit > 0:
+        size = 1_000 if limit is None else min(limit, 1_000)
+        page = backend.search(RunQuery(filter=text, order=tuple(order), limit=size, cursor=cursor))
+        yield from page.rows
+        cursor = page.next
+        if cursor is None:
+            return
+        limit = None if limit is None else limit - size
 
 
 def _some(names: Sequence[str], at_most: int = 5) -> str:

@@ -46,25 +46,51 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
 
 
 def run_list(backend: Backend, *, experiment: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
-    """The runs of a store, newest first: what :func:`run_record` says under ``run``, the number of
+    """The runs of a store, newest first, as :func:`listed` has them."""
+    return listed(backend, backend.runs(experiment=experiment, limit=limit))
+
+
+def listed(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
+    """A list of runs: of each, what :func:`run_record` says under ``run``, the number of
     ``points``, and as ``loss`` the last value of the series that a list shows (``key`` and ``last``, or
     None)."""
-    rows = backend.runs(experiment=experiment, limit=limit)
     by_run: dict[str, list[SeriesRow]] = {row.run: [] for row in rows}
     for series in backend.series(list(by_run)):
         by_run[series.run].append(series)
-    listed = []
+    lines = []
     for row in rows:
         own = by_run[row.run]
         loss = main_loss(own)
-        listed.append(
+        lines.append(
             run_fields(row)
             | {
                 "points": sum(series.count for series in own),
                 "loss": {"key": loss.key, "last": loss.last} if loss else None,
             }
         )
-    return listed
+    return lines
+
+
+def run_table(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
+    """Several runs with what a table shows of each: what :func:`run_record` says under ``run``, and ``params`` (newest values),
+    ``metrics`` (summaries) and ``tags``. Four questions to the store, however many runs there are."""
+    ids = [row.run for row in rows]
+    params, tags = backend.current_params(ids), backend.current_tags(ids)
+    series: dict[str, list[SeriesRow]] = {run: [] for run in ids}
+    for item in backend.series(ids):
+        series[item.run].append(item)
+    return [
+        run_fields(row)
+        | {
+            "params": params[row.run],
+            "metrics": {
+                label: series_fields(item)
+                for label, item in zip(series_labels(series[row.run]), series[row.run], strict=True)
+            },
+            "tags": tags[row.run],
+        }
+        for row in rows
+    ]
 
 
 def run_fields(run: RunRow) -> dict[str, Any]:

@@ -6,6 +6,7 @@ that breaks one would break it again, so the answer is always :class:`Rejected`,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,15 +22,20 @@ from looptap.events import (
     Rejected,
     RunEnded,
     RunStarted,
+    SeriesPoints,
     Tag,
 )
+from looptap_collector.backends.appending import context_text
 from looptap_collector.backends.summaries import columns_of
 
+#: Beside points. The agent cuts a batch that is refused, so nothing is lost by a limit here.
+RECORDS = 10_000
+SERIES = 10_000
 NAME_BYTES = 512
 ID_BYTES = 64
 JOURNAL_BYTES = 255
 CONTEXT_ITEMS = 16
-CONTEXT_BYTES = 2_048
+CONTEXT_CHARACTERS = 2_048
 VALUE_BYTES = 65_536
 VALUE_DEPTH = 16
 INTEGER_BITS = 4_096
@@ -39,34 +45,55 @@ _HEX = frozenset("0123456789abcdef")
 
 
 def check(batch: Batch) -> None:
-    """Raises :class:`Rejected` with the first thing that is wrong, in one line."""
-    _text("run", batch.run, ID_BYTES)
-    _text("journal", batch.journal, JOURNAL_BYTES)
+    """Raises :class:`Rejected` with the first thing that is wrong, in one line; ``field`` tells where it is."""
+    _text("run", batch.run, ID_BYTES, field="run")
+    _text("journal", batch.journal, JOURNAL_BYTES, field="journal")
     for name in ("first", "next", "heartbeat_ns"):
         _whole(name, getattr(batch, name), at_least=0)
+    for what, count, most in (("records", len(batch.records), RECORDS), ("series", len(batch.series), SERIES)):
+        if count > most:
+            raise Rejected(f"a batch has {count} {what}; {most} are allowed")
     if batch.count() > batch.next - batch.first:
         raise Rejected(
             f"journal {batch.journal!r}: {batch.count()} records do not fit the numbers "
-            f"{batch.first} to {batch.next - 1}"
+            f"{batch.first} to {batch.next - 1}",
+            field="next",
         )
     for reason, total in batch.dropped.items():
-        _text("reason of a drop", reason, NAME_BYTES)
-        _whole(f"dropped ({reason})", total, at_least=0)
-    for points in batch.series:
-        _text("metric name", points.key, NAME_BYTES)
-        _context(points.context)
-        columns_of(points)
-    for record in batch.records:
-        if type(record) not in _CHECKS:
-            raise Rejected(f"a batch cannot carry a {type(record).__name__}")
-        _CHECKS[type(record)](record)
+        _text("reason of a drop", reason, NAME_BYTES, field="dropped")
+        _whole(f"dropped ({reason})", total, at_least=0, field="dropped")
+    _check_each("series", batch.series, _series)
+    _check_each("records", batch.records, _record)
+
+
+def _check_each(field: str, items: Sequence[Any], check_one: Callable[[Any], None]) -> None:
+    number = 0
+    try:
+        for number, item in enumerate(items):  # noqa: B007
+            check_one(item)
+    except Rejected as refusal:
+        place = f"{field}[{number}]"
+        refusal.field = f"{place}.{refusal.field}" if refusal.field else place
+        raise
+
+
+def _series(points: SeriesPoints) -> None:
+    _text("metric name", points.key, NAME_BYTES, field="key")
+    _context(points.context)
+    columns_of(points)
+
+
+def _record(record: Any) -> None:
+    if type(record) not in _CHECKS:
+        raise Rejected(f"a batch cannot carry a {type(record).__name__}")
+    _CHECKS[type(record)](record)
 
 
 def _run_started(record: RunStarted) -> None:
-    _text("run", record.run, ID_BYTES)
-    _text("run name", record.name, NAME_BYTES)
-    _text("experiment name", record.experiment, NAME_BYTES)
-    _text("kind of run", record.kind, ID_BYTES)
+    _text("run", record.run, ID_BYTES, field="run")
+    _text("run name", record.name, NAME_BYTES, field="name")
+    _text("experiment name", record.experiment, NAME_BYTES, field="experiment")
+    _text("kind of run", record.kind, ID_BYTES, field="kind")
     _whole("time_ns", record.time_ns)
     _document(record)
 
@@ -77,48 +104,52 @@ def _environment(record: Environment) -> None:
 
 
 def _param(record: Param) -> None:
-    _text("param name", record.key, NAME_BYTES)
-    _text(f"source of param {record.key!r}", record.source, ID_BYTES)
+    _text("param name", record.key, NAME_BYTES, field="key")
+    _text(f"source of param {record.key!r}", record.source, ID_BYTES, field="source")
     _whole("time_ns", record.time_ns)
-    _value(record.key, record.value, VALUE_DEPTH, VALUE_BYTES)
+    try:
+        _value(record.key, record.value, VALUE_DEPTH, VALUE_BYTES)
+    except Rejected as refusal:
+        refusal.field = "value"
+        raise
 
 
 def _tag(record: Tag) -> None:
-    _text("tag name", record.key, NAME_BYTES)
-    _text(f"tag {record.key!r}", record.value, VALUE_BYTES, at_least=0)
+    _text("tag name", record.key, NAME_BYTES, field="key")
+    _text(f"tag {record.key!r}", record.value, VALUE_BYTES, at_least=0, field="value")
     _whole("time_ns", record.time_ns)
 
 
 def _artifact(record: Artifact) -> None:
-    _text("artifact name", record.name, VALUE_BYTES)
-    _text("role of an artifact", record.role, ID_BYTES)
+    _text("artifact name", record.name, VALUE_BYTES, field="name")
+    _text("role of an artifact", record.role, ID_BYTES, field="role")
     if record.kind is not None:
-        _text("kind of an artifact", record.kind, ID_BYTES)
-    for optional in (record.path, record.description, record.missing):
-        if optional is not None:
-            _text(f"artifact {record.name!r}", optional, VALUE_BYTES, at_least=0)
-    _text("media type", record.media_type, JOURNAL_BYTES)
+        _text("kind of an artifact", record.kind, ID_BYTES, field="kind")
+    for name in ("path", "description", "missing"):
+        if (optional := getattr(record, name)) is not None:
+            _text(f"artifact {record.name!r}", optional, VALUE_BYTES, at_least=0, field=name)
+    _text("media type", record.media_type, JOURNAL_BYTES, field="media_type")
     _whole("size_bytes", record.size_bytes, at_least=0)
     _whole("time_ns", record.time_ns)
     if record.step is not None:
         _whole("step", record.step)
     if (record.digest is None) == (record.missing is None):
-        raise Rejected(f"artifact {record.name!r} needs a digest or the reason why it is missing")
+        raise Rejected(f"artifact {record.name!r} needs a digest or the reason why it is missing", field="digest")
     if record.digest is not None and not (len(record.digest) == 64 and _HEX.issuperset(record.digest)):
-        raise Rejected(f"artifact {record.name!r}: {record.digest[:80]!r} is not a SHA-256 in hex")
+        raise Rejected(f"artifact {record.name!r}: {record.digest[:80]!r} is not a SHA-256 in hex", field="digest")
 
 
 def _note(record: Note) -> None:
-    _text("topic of a note", record.topic, NAME_BYTES)
-    _text(f"note {record.topic!r}", record.message, VALUE_BYTES, at_least=0)
+    _text("topic of a note", record.topic, NAME_BYTES, field="topic")
+    _text(f"note {record.topic!r}", record.message, VALUE_BYTES, at_least=0, field="message")
     _whole("time_ns", record.time_ns)
 
 
 def _run_ended(record: RunEnded) -> None:
     if record.status not in RUN_STATUSES:
-        raise Rejected(f"{record.status!r} is not a status of a run (known: {', '.join(RUN_STATUSES)})")
+        raise Rejected(f"{record.status!r} is not a status of a run (known: {', '.join(RUN_STATUSES)})", field="status")
     if record.error is not None:
-        _text("error", record.error, VALUE_BYTES, at_least=0)
+        _text("error", record.error, VALUE_BYTES, at_least=0, field="error")
     _whole("time_ns", record.time_ns)
 
 
@@ -135,32 +166,30 @@ _CHECKS: dict[type, Any] = {
 
 def _context(context: Context) -> None:
     if len(context) > CONTEXT_ITEMS:
-        raise Rejected(f"a context has {len(context)} items; {CONTEXT_ITEMS} are allowed")
-    size = 0
+        raise Rejected(f"a context has {len(context)} items; {CONTEXT_ITEMS} are allowed", field="context")
     for key, value in context.items():
-        _text("context name", key, NAME_BYTES)
-        _text(f"context {key!r}", value, NAME_BYTES, at_least=0)
-        size += len(key) + len(value)
-    if size > CONTEXT_BYTES // 2:
-        raise Rejected(f"a context takes {size} characters; {CONTEXT_BYTES // 2} are allowed")
+        _text("context name", key, NAME_BYTES, field="context")
+        _text(f"context {key!r}", value, NAME_BYTES, at_least=0, field="context")
+    if context and (size := len(context_text(context))) > CONTEXT_CHARACTERS:
+        raise Rejected(f"a context takes {size} characters as JSON; {CONTEXT_CHARACTERS} are allowed", field="context")
 
 
-def _text(what: str, text: Any, longest: int, *, at_least: int = 1) -> None:
+def _text(what: str, text: Any, longest: int, *, at_least: int = 1, field: str | None = None) -> None:
     if not isinstance(text, str):
-        raise Rejected(f"{what} is {type(text).__name__}, not text")
+        raise Rejected(f"{what} is {type(text).__name__}, not text", field=field)
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise Rejected(f"{what} is not valid Unicode: {text[:80]!r}") from error
+        raise Rejected(f"{what} is not valid Unicode: {text[:80]!r}", field=field) from error
     if not at_least <= size <= longest:
-        raise Rejected(f"{what} takes {size} bytes; {at_least} to {longest} are allowed: {text[:80]!r}")
+        raise Rejected(f"{what} takes {size} bytes; {at_least} to {longest} are allowed: {text[:80]!r}", field=field)
     if "\0" in text:
-        raise Rejected(f"{what} has a NUL character: {text[:80]!r}")
+        raise Rejected(f"{what} has a NUL character: {text[:80]!r}", field=field)
 
 
-def _whole(what: str, number: Any, *, at_least: int = -_WORD) -> None:
+def _whole(what: str, number: Any, *, at_least: int = -_WORD, field: str | None = None) -> None:
     if type(number) is not int or not at_least <= number < _WORD:
-        raise Rejected(f"{what} is not a whole number from {at_least} to {_WORD - 1}")
+        raise Rejected(f"{what} is not a whole number from {at_least} to {_WORD - 1}", field=field or what)
 
 
 def _document(record: RunStarted | Environment) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from looptap.events import Batch, Context, RunStarted, SeriesPoints
-from looptap_collector.backend import History
+from looptap_collector.backend import Arrival, Backend, History, Outcome, Rejected
 
 START_NS = 1_800_000_000_000_000_000
 
@@ -51,6 +51,14 @@ class Journal:
             records=tuple(records),
             **more,
         )
+
+
+def write(backend: Backend, batch: Batch, owner: str | None = None) -> Outcome:
+    """One batch, alone. Raises what the backend answers where that is a refusal."""
+    (answer,) = backend.write([Arrival(batch, owner)])
+    if isinstance(answer, Rejected):
+        raise answer
+    return answer
 
 
 def same_bits(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:

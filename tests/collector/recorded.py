@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from collector.batches import write
 from looptap.events import (
     Artifact,
     Batch,
@@ -55,7 +56,8 @@ class Recording:
         first = batch.pop("first", self.next)
         count = len(records) + sum(len(points) for points in series)
         after = batch.pop("next", first + count)
-        self.backend.write(
+        write(
+            self.backend,
             Batch(
                 run=self.run,
                 journal=self.journal,
@@ -65,7 +67,7 @@ class Recording:
                 series=tuple(series),
                 heartbeat_ns=self.start_ns + SECOND,
                 **batch,
-            )
+            ),
         )
         self.next = after
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.batches import START_NS, Journal, started
+from collector.batches import START_NS, Journal, started, write
 from looptap.events import Batch, RunEnded
 from looptap_collector.backend import Backend
 from looptap_collector.embedded import open_backend
@@ -32,14 +32,15 @@ def status(backend: Backend) -> str:
 def test_lost_and_found(backend: Backend) -> None:
     """Silent for a minute: lost. A journal on this machine, or less than a minute: not. A later heartbeat: running."""
     journal = Journal()
-    backend.write(journal.batch(started(), heartbeat_ns=START_NS + MINUTE))
+    write(backend, journal.batch(started(), heartbeat_ns=START_NS + MINUTE))
     assert mark_lost(backend, (), START_NS + 2 * MINUTE - 1) == []
     assert mark_lost(backend, {"r1"}, START_NS + 9 * MINUTE) == []
     assert status(backend) == "running"
     assert mark_lost(backend, (), START_NS + 2 * MINUTE + 1) == ["calm-otter-12"]
     assert status(backend) == "lost"
-    backend.write(
-        Batch(run="r1", journal="j1", first=journal.next, next=journal.next, heartbeat_ns=START_NS + 3 * MINUTE)
+    write(
+        backend,
+        Batch(run="r1", journal="j1", first=journal.next, next=journal.next, heartbeat_ns=START_NS + 3 * MINUTE),
     )
     assert status(backend) == "running"
 
@@ -47,8 +48,8 @@ def test_lost_and_found(backend: Backend) -> None:
 def test_the_runs_own_word_counts(backend: Backend) -> None:
     """A run that has ended is never lost, and one that was lost may still tell its end."""
     journal = Journal()
-    backend.write(journal.batch(started()))
+    write(backend, journal.batch(started()))
     assert mark_lost(backend, (), START_NS + 5 * MINUTE) == ["calm-otter-12"]
-    backend.write(journal.batch(RunEnded("finished", START_NS + MINUTE)))
+    write(backend, journal.batch(RunEnded("finished", START_NS + MINUTE)))
     assert status(backend) == "finished"
     assert mark_lost(backend, (), START_NS + 50 * MINUTE) == []

@@ -24,7 +24,7 @@ from looptap.events import (
     SeriesPoints,
     Tag,
 )
-from looptap_collector.backend import Outcome
+from looptap_collector.backend import Arrival, NotYours, Outcome
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
 
@@ -121,7 +121,8 @@ def test_deep_nesting_is_rejected(pipeline: Pipeline) -> None:
         (points("", [1], [1.0]), "metric name"),
         (points("k" * 513, [1], [1.0]), "takes 513 bytes"),
         (points("k", [1], [1.0], {str(number): "" for number in range(17)}), "17 items; 16 are allowed"),
-        (points("k", [1], [1.0], {"a" * 500: "b" * 500, "c": "d" * 500}), "characters"),
+        (points("k", [1], [1.0], {str(number): "b" * 500 for number in range(5)}), "characters"),
+        (points("k", [1], [1.0], {"a": "\1" * 400}), "2408 characters as JSON; 2048 are allowed"),
         (points("k", [1], [1.0], {"": "x"}), "context name"),
         (SeriesPoints("k", {}, bytes(8), bytes(8), bytes(16)), "must agree"),
         (SeriesPoints("k", {}, bytes(9), bytes(9), bytes(9)), "multiple of 8"),
@@ -151,6 +152,46 @@ def test_bad_numbers_are_rejected(pipeline: Pipeline, batch: Batch, message: str
     """Ids, sequence numbers and totals are checked."""
     with pytest.raises(Rejected, match=message):
         pipeline.accept(batch)
+
+
+@pytest.mark.parametrize(
+    ("batch", "field"),
+    [
+        (Batch("r" * 65, "j", 0, 1), "run"),
+        (Batch("r1", "j", 0, -1), "next"),
+        (Batch("r1", "j", 0, 9, (points("k", [1], [1.0]), points("", [1], [1.0]))), "series[1].key"),
+        (Batch("r1", "j", 0, 9, (points("k", [1], [1.0], {"": "x"}),)), "series[0].context"),
+        (Batch("r1", "j", 0, 9, (SeriesPoints("k", {}, b"", b"", b"x"),)), "series[0]"),
+        (Batch("r1", "j", 0, 9, (), (started(), Tag("k", "\0", 1))), "records[1].value"),
+        (Batch("r1", "j", 0, 9, (), (Param("k", [object()], "user", 1),)), "records[0].value"),
+        (Batch("r1", "j", 0, 9, (), (Artifact("x", 1, 0, digest="../.."),)), "records[0].digest"),
+        (Batch("r1", "j", 0, 9, (), (Dropped({"x": 1}),)), "records[0]"),  # type: ignore[arg-type]
+        (Batch("r1", "j", 0, 9, (), (started("r2"),)), "records[0].run"),
+        (Batch("r1", "j", 0, 9, (), (Tag("a", "b", 1),)), "run"),
+    ],
+)
+def test_the_field_that_is_wrong_is_named(pipeline: Pipeline, batch: Batch, field: str) -> None:
+    """Beside the line for a person, a program can tell which part of its batch was refused."""
+    with pytest.raises(Rejected) as caught:
+        pipeline.accept(batch)
+    assert caught.value.field == field
+
+
+def test_several_batches_are_answered_one_by_one(pipeline: Pipeline, backend: SqliteBackend) -> None:
+    """What fails the check harms none of the others, and the answers keep the order."""
+    journal = Journal()
+    first, second = journal.batch(started()), journal.batch(Tag("a", "b", 1))
+    batches = [Batch("", "j", 0, 1), first, Batch("r1", "j", 5, 3), first, second]
+    answers = pipeline.accept_all([Arrival(batch, "ada") for batch in batches])
+    assert [answers[number] for number in (1, 3, 4)] == [Outcome.STORED, Outcome.DUPLICATE, Outcome.STORED]
+    assert [str(answers[number]).split(";")[0] for number in (0, 2)] == [
+        "run takes 0 bytes",
+        "journal 'j': 0 records do not fit the numbers 5 to 2",
+    ]
+    assert pipeline.accept_all([]) == []
+    with pytest.raises(NotYours):
+        pipeline.accept(second, "eve")
+    assert backend.position("j1") == 2
 
 
 @settings(

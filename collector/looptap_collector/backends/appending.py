@@ -8,8 +8,7 @@ gathered, or the run ends, they become one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
@@ -17,14 +16,19 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 from looptap.events import Batch, Context
 from looptap_collector import chunks
 from looptap_collector.backends import tables
+from looptap_collector.backends.dialects import insert_chunks
+from looptap_collector.backends.slices import slices
 from looptap_collector.backends.summaries import Columns, Summary, columns_of, joined
+
+#: Run, key and context (as text) of a series.
+Name: TypeAlias = tuple[str, str, str]
+#: New points by series, in order of arrival.
+Points: TypeAlias = dict[Name, list[Columns]]
 
 #: A chunk of so many points is good enough to stay: smaller ones cost more bytes per point.
 FULL_POINTS = 2_048
 #: So many small chunks are merged even if they do not fill one, or a slow series would have thousands.
 MOST_SMALL = 16
-#: Names in one ``IN (…)``; engines bound the number of parameters.
-_NAMES_AT_ONCE = 500
 
 
 def context_text(context: Context) -> str:
@@ -32,55 +36,56 @@ def context_text(context: Context) -> str:
     return msgspec.json.encode(context, order="sorted").decode()
 
 
-def columns_by_series(batch: Batch) -> dict[tuple[str, str], Columns]:
-    pieces: dict[tuple[str, str], list[Columns]] = {}
+def columns_by_series(batch: Batch) -> Points:
+    """Raises :class:`Rejected` when the arrays of a series do not belong together."""
+    pieces: Points = {}
     for points in batch.series:
         columns = columns_of(points)
         if len(columns):
-            pieces.setdefault((points.key, context_text(points.context)), []).append(columns)
-    return {name: joined(several) for name, several in pieces.items()}
+            pieces.setdefault((batch.run, points.key, context_text(points.context)), []).append(columns)
+    return pieces
 
 
-def write_points(connection: Connection, run: str, columns: dict[tuple[str, str], Columns]) -> None:
+def write_points(connection: Connection, points: Points) -> None:
     """Read the rows of the series concerned, add to them in memory, and write them back. The number of statements
     does not depend on the number of series."""
-    if not columns:
+    if not points:
         return
-    rows = _series_rows(connection, run, columns)
-    summaries = {name: Summary.of(points) for name, points in columns.items()}
+    columns = {name: joined(pieces) for name, pieces in points.items()}
+    rows = _series_rows(connection, columns)
+    summaries = {name: Summary.of(new) for name, new in columns.items()}
     created = [name for name in columns if name not in rows]
     if created:
-        new = [{"run": run, "key": name[0], "context": name[1], **_EMPTY, **summaries[name].row()} for name in created]
-        connection.execute(insert(tables.series), new)
-        rows = _series_rows(connection, run, columns)
-    for name in columns.keys() - set(created):
-        summaries[name] = _summary(rows[name]).then(summaries[name])
-    tails = _take_tails(connection, [rows[name] for name, points in columns.items() if _is_due(rows[name], points)])
+        fresh = [{**dict(zip(_NAME, name, strict=True)), **_EMPTY, **summaries[name].row()} for name in created]
+        connection.execute(_INSERT_SERIES, fresh)
+        rows |= _series_rows(connection, created)
+    tails = _take_tails(connection, [rows[name] for name, new in columns.items() if _is_due(rows[name], new)])
     chunk_rows: list[dict[str, Any]] = []
     changed = []
-    for name, points in columns.items():
-        state = _append(rows[name], tails.get(rows[name].id, []), points, chunk_rows)
-        changed.append({**state, **summaries[name].row()})
-    connection.execute(insert(tables.chunk), chunk_rows)
+    is_new = set(created)
+    for name, new in columns.items():
+        state = _append(rows[name], tails.get(rows[name].id, []), new, chunk_rows, summaries[name])
+        whole = summaries[name] if name in is_new else _summary(rows[name]).then(summaries[name])
+        changed.append({**state, **whole.row()})
+    insert_chunks(connection, chunk_rows)
     connection.execute(_UPDATE_SERIES, changed)
 
 
-def merge_small_chunks(connection: Connection, run: str) -> None:
-    """Make one chunk of the small ones of every series: the run has ended, or has been given up."""
-    columns = tables.series.c
-    several = select(tables.series).where(columns.run == run, columns.next_part - columns.tail_part > 1)
-    rows = connection.execute(several).all()
-    # A run may have very many series; what is held in memory at once is a slice of them.
-    for start in range(0, len(rows), _NAMES_AT_ONCE):
-        some = rows[start : start + _NAMES_AT_ONCE]
-        tails = _take_tails(connection, some)
-        chunk_rows: list[dict[str, Any]] = []
-        states = [_append(row, tail[:-1], tail[-1], chunk_rows) for row in some if (tail := tails[row.id])]
-        if states:
-            connection.execute(insert(tables.chunk), chunk_rows)
-            connection.execute(_UPDATE_TAIL, states)
+def merge_small_chunks(connection: Connection, runs: Iterable[str]) -> None:
+    """Make one chunk of the small ones of every series: these runs have ended, or have been given up."""
+    for some_runs in slices(sorted(set(runs))):
+        rows = connection.execute(_WITH_SMALL_CHUNKS, {"runs": some_runs}).all()
+        # A run may have very many series; what is held in memory at once is a slice of them.
+        for some in slices(rows):
+            tails = _take_tails(connection, some)
+            chunk_rows: list[dict[str, Any]] = []
+            states = [_append(row, tail[:-1], tail[-1], chunk_rows) for row in some if (tail := tails[row.id])]
+            if states:
+                insert_chunks(connection, chunk_rows)
+                connection.execute(_UPDATE_TAIL, states)
 
 
+_NAME = ("run", "key", "context")
 _EMPTY = {"next_part": 0, "tail_part": 0, "tail_points": 0}
 _SUMMARY = [*Summary.__struct_fields__, "last_real", "min_real", "max_real"]
 _THIS_SERIES = update(tables.series).where(tables.series.c.id == bindparam("series_id"))
@@ -91,12 +96,29 @@ _DELETE_TAIL = delete(tables.chunk).where(
 )
 
 
-def _series_rows(connection: Connection, run: str, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Row[Any]]:
-    columns, keys = tables.series.c, iter({key for key, _ in names})
+_series = tables.series.c
+_INSERT_SERIES = insert(tables.series)
+_SERIES = select(tables.series).where(_series.run.in_(tables.names("runs")), _series.key.in_(tables.names("keys")))
+_WITH_SMALL_CHUNKS = select(tables.series).where(
+    _series.run.in_(tables.names("runs")), _series.next_part - _series.tail_part > 1
+)
+_TAILS = (
+    select(tables.chunk.c.series_id, tables.chunk.c.data)
+    .join(tables.series, _series.id == tables.chunk.c.series_id)
+    .where(_series.id.in_(tables.names("ids")), tables.chunk.c.part >= _series.tail_part)
+    .order_by(tables.chunk.c.series_id, tables.chunk.c.part)
+)
+
+
+def _series_rows(connection: Connection, names: Iterable[Name]) -> dict[Name, Row[Any]]:
+    """Those that exist."""
+    wanted = set(names)
     rows = {}
-    while some := list(islice(keys, _NAMES_AT_ONCE)):
-        for row in connection.execute(select(tables.series).where(columns.run == run, columns.key.in_(some))):
-            rows[row.key, row.context] = row
+    for runs in slices(sorted({name[0] for name in wanted})):
+        for keys in slices(sorted({name[1] for name in wanted})):
+            for row in connection.execute(_SERIES, {"runs": runs, "keys": keys}):
+                if (name := (row.run, row.key, row.context)) in wanted:
+                    rows[name] = row
     return rows
 
 
@@ -117,16 +139,8 @@ def _take_tails(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, l
     never keeps new points out.
     """
     tails: dict[int, list[Columns] | None] = {row.id: [] for row in rows}
-    ids = iter(tails)
-    of_series, of_chunk = tables.series.c, tables.chunk.c
-    while some := list(islice(ids, _NAMES_AT_ONCE)):
-        chosen = (
-            select(of_chunk.series_id, of_chunk.data)
-            .join(tables.series, of_series.id == of_chunk.series_id)
-            .where(of_series.id.in_(some), of_chunk.part >= of_series.tail_part)
-            .order_by(of_chunk.series_id, of_chunk.part)
-        )
-        for series_id, blob in connection.execute(chosen):
+    for ids in slices(list(tails)):
+        for series_id, blob in connection.execute(_TAILS, {"ids": ids}):
             tail = tails[series_id]
             try:
                 if tail is not None:
@@ -140,9 +154,14 @@ def _take_tails(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, l
 
 
 def _append(
-    row: Row[Any], tail: list[Columns] | None, points: Columns, chunk_rows: list[dict[str, Any]]
+    row: Row[Any],
+    tail: list[Columns] | None,
+    points: Columns,
+    chunk_rows: list[dict[str, Any]],
+    summary: Summary | None = None,
 ) -> dict[str, int]:
     """Add chunks for the points, together with the tail where that was taken, and return what changes in the row.
+    ``summary`` is that of the points, where it is known.
 
     Behind a tail that is None, because it could not be taken, a new one begins.
     """
@@ -152,7 +171,8 @@ def _append(
     together = joined([*(tail or ()), points])
     pieces = together.cut(chunks.MAX_POINTS)
     for part, piece in enumerate(pieces, start=first):
-        chunk_rows.append({"series_id": row.id, "part": part, **_chunk_row(piece)})
+        known = summary if piece is points else None
+        chunk_rows.append({"series_id": row.id, "part": part, **_chunk_row(piece, known or Summary.of(piece))})
     next_part = first + len(pieces)
     if len(together) >= FULL_POINTS:
         return {"series_id": row.id, "next_part": next_part, "tail_part": next_part, "tail_points": 0}
@@ -164,8 +184,7 @@ def _append(
     }
 
 
-def _chunk_row(points: Columns) -> dict[str, Any]:
-    summary = Summary.of(points)
+def _chunk_row(points: Columns, summary: Summary) -> dict[str, Any]:
     return {
         "count": summary.count,
         "nan_count": summary.nan_count,

@@ -8,16 +8,17 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from looptap.events import Artifact, Context, Environment, Note, RunStarted
 from looptap_collector import chunks
-from looptap_collector.backend import Delivery, History, ParamRow, RunRow, SeriesRow
+from looptap_collector.backend import Delivery, Edge, ExperimentRow, History, ParamRow, RunRow, SeriesRow
 from looptap_collector.backends import tables
 from looptap_collector.backends.appending import context_text
+from looptap_collector.backends.slices import slices
 from looptap_collector.backends.summaries import Columns, joined
 
-_NAMES_AT_ONCE = 500
+_DIGESTS_AT_ONCE = 10_000
 _IDENTITY = msgspec.json.Decoder(RunStarted)
 _ENVIRONMENT = msgspec.json.Decoder(Environment)
 
@@ -50,6 +51,16 @@ def run(connection: Connection, run: str) -> RunRow | None:
     return None if row is None else _run_row(row, _notes(connection, [run]))
 
 
+def runs_by_id(connection: Connection, runs: Sequence[str]) -> list[RunRow]:
+    """The rows of these runs, in this order; those that are not there are left out."""
+    found = {}
+    for some in slices(runs):
+        for row in connection.execute(_runs().where(tables.run.c.run.in_(some))):
+            found[row.run] = row
+    notes = _notes(connection, list(found))
+    return [_run_row(found[run], notes) for run in runs if run in found]
+
+
 def _runs() -> Select[Any]:
     return select(tables.run, tables.experiment.c.name.label("experiment")).join(tables.experiment)
 
@@ -57,7 +68,7 @@ def _runs() -> Select[Any]:
 def _notes(connection: Connection, runs: Sequence[str]) -> dict[str, list[Note]]:
     notes: dict[str, list[Note]] = {run: [] for run in runs}
     columns = tables.note.c
-    for some in _slices(runs):
+    for some in slices(runs):
         chosen = select(tables.note).where(columns.run.in_(some)).order_by(columns.id)
         for row in connection.execute(chosen):
             notes[row.run].append(Note(row.topic, row.message, row.time_ns))
@@ -100,7 +111,7 @@ def tags(connection: Connection, run: str) -> dict[str, str]:
 def series(connection: Connection, runs: Sequence[str]) -> list[SeriesRow]:
     columns = tables.series.c
     found: list[SeriesRow] = []
-    for some in _slices(sorted(set(runs))):
+    for some in slices(sorted(set(runs))):
         chosen = select(tables.series).where(columns.run.in_(some)).order_by(columns.run, columns.key, columns.context)
         for row in connection.execute(chosen).mappings():
             fields = {name: row[name] for name in SeriesRow.__struct_fields__}
@@ -124,11 +135,74 @@ def history(connection: Connection, run: str, key: str, context: Context) -> His
     return History(points.steps, points.times_ns, points.values)
 
 
+def current_params(connection: Connection, runs: Sequence[str]) -> dict[str, dict[str, object]]:
+    columns = tables.param.c
+    found: dict[str, dict[str, object]] = {run: {} for run in runs}
+    chosen = select(columns.run, columns.key, columns.value).where(columns.is_current == 1).order_by(columns.key)
+    for some in slices(runs):
+        for row in connection.execute(chosen.where(columns.run.in_(some))):
+            found[row.run][row.key] = json.loads(row.value)
+    return found
+
+
+def current_tags(connection: Connection, runs: Sequence[str]) -> dict[str, dict[str, str]]:
+    columns = tables.tag.c
+    found: dict[str, dict[str, str]] = {run: {} for run in runs}
+    for some in slices(runs):
+        for row in connection.execute(select(tables.tag).where(columns.run.in_(some)).order_by(columns.key)):
+            found[row.run][row.key] = row.value
+    return found
+
+
+def experiments(connection: Connection) -> list[ExperimentRow]:
+    chosen = (
+        select(tables.experiment.c.name, func.count(), func.max(tables.run.c.started_ns))
+        .join(tables.run)
+        .group_by(tables.experiment.c.name)
+        .order_by(tables.experiment.c.name)
+    )
+    return [ExperimentRow(*row) for row in connection.execute(chosen)]
+
+
+def edges(
+    connection: Connection,
+    runs: Sequence[str] | None,
+    digests: Sequence[str] | None,
+    role: str | None,
+    kind: str | None,
+    before: int | None,
+    limit: int,
+) -> list[Edge]:
+    columns = tables.lineage.c
+    chosen = select(tables.lineage).order_by(columns.id.desc()).limit(limit)
+    for column, value in ((columns.role, role), (columns.kind, kind)):
+        if value is not None:
+            chosen = chosen.where(column == value)
+    if before is not None:
+        chosen = chosen.where(columns.id < before)
+    found: list[Edge] = []
+    # Of long lists each slice gives its latest; together they hold the latest of all.
+    for some_runs in [None] if runs is None else slices(runs):
+        for some_digests in [None] if digests is None else slices(digests):
+            narrowed = chosen if some_runs is None else chosen.where(columns.run.in_(some_runs))
+            if some_digests is not None:
+                narrowed = narrowed.where(columns.digest.in_(some_digests))
+            found += [Edge(row.id, row.run, _artifact(row)) for row in connection.execute(narrowed)]
+    return sorted(found, key=lambda edge: -edge.id)[:limit]
+
+
+def _artifact(row: Row[Any]) -> Artifact:
+    return Artifact(**{name: getattr(row, name) for name in Artifact.__struct_fields__})
+
+
 def artifacts(connection: Connection, run: str) -> list[Artifact]:
     columns = tables.lineage.c
     rows = connection.execute(select(tables.lineage).where(columns.run == run).order_by(columns.id))
-    return [Artifact(**{name: getattr(row, name) for name in Artifact.__struct_fields__}) for row in rows]
+    return [_artifact(row) for row in rows]
 
 
-def _slices(names: Sequence[str]) -> list[Sequence[str]]:
-    return [names[start : start + _NAMES_AT_ONCE] for start in range(0, len(names), _NAMES_AT_ONCE)]
+def digests(connection: Connection, after: str) -> list[str]:
+    """The next ones that some run refers to, in order; empty at the end."""
+    column = tables.lineage.c.digest
+    chosen = select(column).where(column > after).distinct().order_by(column).limit(_DIGESTS_AT_ONCE)
+    return [digest for digest in connection.execute(chosen).scalars() if digest is not None]

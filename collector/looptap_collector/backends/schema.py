@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
-from sqlalchemy.exc import OperationalError
 
 from looptap_collector.backends import tables
 
@@ -73,9 +72,10 @@ def upgrade(connection: Connection, revision: str = HEAD) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    try:
-        return connection.execute(select(_version.c.version_num)).scalar_one_or_none()
-    except OperationalError as error:
-        if "no such" in str(error.orig):  # table or column
-            return None
-        raise
+    """None where the store has no such table in Alembic's form."""
+    found = inspect(connection)
+    if not found.has_table(_version.name) or "version_num" not in {
+        column["name"] for column in found.get_columns(_version.name)
+    }:
+        return None
+    return connection.execute(select(_version.c.version_num)).scalar_one_or_none()

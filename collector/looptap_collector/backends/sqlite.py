@@ -10,123 +10,60 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, event, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import QueuePool
 
-from looptap.events import Artifact, Batch, Context
-from looptap_collector.backend import Delivery, History, Outcome, ParamRow, RunRow, SeriesRow
-from looptap_collector.backends import reading, tables
-from looptap_collector.backends.appending import merge_small_chunks
-from looptap_collector.backends.schema import UnusableStore, bring_to_head, is_at_head
-from looptap_collector.backends.writing import write_batch
+from looptap_collector.backend import Unavailable
+from looptap_collector.backends.schema import UnusableStore
+from looptap_collector.backends.sql import SqlBackend
 
 #: "loop" in the file's header tells a looptap store from any other SQLite file.
 APPLICATION_ID = 0x6C6F6F70
 BUSY_SECONDS = 5.0
 
 
-class StoreUnavailable(OSError):
-    """The store cannot be used now: locked by another process, disk full, I/O error. Nothing of the call was
-    stored."""
-
-
-class SqliteBackend:
+class SqliteBackend(SqlBackend):
     """See :class:`looptap_collector.backend.Backend`. Not to be used across a fork: open another one in the
-    child.
+    child. With ``durable``, what was written survives a power cut too.
 
     Raises :class:`UnusableStore` when the file is not a looptap store or of a newer version, and
-    :class:`StoreUnavailable` when it cannot be opened now.
+    :class:`Unavailable` when it cannot be opened now.
     """
 
-    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(self, path: Path, *, durable: bool = False, busy_seconds: float = BUSY_SECONDS) -> None:
         self._path = path
+        self._durable = durable
         self._busy_seconds = busy_seconds
-        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, hide_parameters=True)
-        event.listen(self._engine, "begin", _begin)
-        self._writing = self._engine.execution_options(looptap_begin="BEGIN IMMEDIATE")
+        engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, hide_parameters=True)
+        super().__init__(engine, str(path))
+        event.listen(engine, "begin", _begin)
+        self._writing = engine.execution_options(looptap_begin="BEGIN IMMEDIATE")
         try:
             self._open()
         except BaseException:
             self.close()
             raise
 
-    def write(self, batch: Batch) -> Outcome:
-        with self._transaction() as connection:
-            return write_batch(connection, batch)
+    def _before_change(self) -> None:
+        if _identity(self._path) != self._file:
+            # SQLite would go on writing into the file that nobody can find any more.
+            raise Unavailable(f"{self._path} was moved, replaced or deleted while in use")
 
-    def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:
-        columns = tables.run.c
-        with self._transaction() as connection:
-            connection.execute(
-                update(tables.run)
-                .where(columns.run == run, columns.told_end == 0)
-                .values(status=status, ended_ns=ended_ns, error=error)
-            )
-            merge_small_chunks(connection, run)
-
-    def delivery(self, run: str) -> Sequence[Delivery]:
-        with self._snapshot() as connection:
-            return reading.deliveries(connection, run)
-
-    def position(self, journal: str) -> int:
-        with self._snapshot() as connection:
-            return reading.position(connection, journal)
-
-    def runs(self, *, experiment: str | None = None, limit: int | None = None) -> Sequence[RunRow]:
-        with self._snapshot() as connection:
-            return reading.runs(connection, experiment, limit)
-
-    def run(self, run: str) -> RunRow | None:
-        with self._snapshot() as connection:
-            return reading.run(connection, run)
-
-    def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
-        with self._snapshot() as connection:
-            return reading.params(connection, run, revisions)
-
-    def tags(self, run: str) -> dict[str, str]:
-        with self._snapshot() as connection:
-            return reading.tags(connection, run)
-
-    def series(self, runs: Sequence[str]) -> Sequence[SeriesRow]:
-        with self._snapshot() as connection:
-            return reading.series(connection, runs)
-
-    def history(self, run: str, key: str, context: Context) -> History:
-        with self._snapshot() as connection:
-            return reading.history(connection, run, key, context)
-
-    def artifacts(self, run: str) -> Sequence[Artifact]:
-        with self._snapshot() as connection:
-            return reading.artifacts(connection, run)
-
-    def close(self) -> None:
-        self._engine.dispose()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with _errors_in_one_line(self._path), self._writing.begin() as connection:
-            if _identity(self._path) != self._file:
-                # SQLite would go on writing into the file that nobody can find any more.
-                raise StoreUnavailable(f"{self._path} was moved, replaced or deleted while in use")
-            yield connection
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[Connection]:
-        with _errors_in_one_line(self._path), self._engine.begin() as connection:
-            yield connection
+    def _bring_to_head(self, connection: Connection) -> None:
+        super()._bring_to_head(connection)
+        connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
         )
         # A file that somebody prepared must not run code of its choice when we read it.
-        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "foreign_keys=ON", "synchronous=NORMAL"):
+        synchronous = f"synchronous={'FULL' if self._durable else 'NORMAL'}"
+        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "foreign_keys=ON", synchronous):
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
@@ -138,12 +75,7 @@ class SqliteBackend:
                 _until(self._busy_seconds, lambda: _check_owner(plain, self._path))
                 _until(self._busy_seconds, lambda: plain.execute("PRAGMA journal_mode=WAL").fetchone())
                 self._file = _identity(self._path)
-        with self._snapshot() as connection:
-            ready = is_at_head(connection)
-        if not ready:
-            with self._transaction() as connection:
-                bring_to_head(connection, str(self._path))
-                connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+        self._make_tables()
 
 
 def _begin(connection: Connection) -> None:
@@ -156,10 +88,8 @@ def _begin(connection: Connection) -> None:
 def _errors_in_one_line(path: Path) -> Iterator[None]:
     try:
         yield
-    except DBAPIError as error:
-        raise StoreUnavailable(f"{path}: {error.orig}") from error
     except sqlite3.Error as error:
-        raise StoreUnavailable(f"{path}: {error}") from error
+        raise Unavailable(f"{path}: {error}") from error
 
 
 @contextmanager

@@ -27,6 +27,8 @@ class Columns(msgspec.Struct, frozen=True):
 
     def cut(self, longest: int) -> list[Columns]:
         """Neighbouring pieces of nearly equal length, none longer than ``longest``."""
+        if 0 < len(self) <= longest:
+            return [self]
         count = -(-len(self) // longest)
         bounds = [len(self) * piece // count for piece in range(count + 1)]
         return [

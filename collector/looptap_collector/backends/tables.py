@@ -14,20 +14,22 @@ from typing import Any
 from sqlalchemy import (
     DDL,
     BigInteger,
+    BindParameter,
     Column,
     Double,
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
-    String,
     Table,
-    Text,
     UniqueConstraint,
+    bindparam,
     event,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
+
+from looptap_collector.backends.types import Blob, Document, Name
 
 _WORDS = 1 << 64
 _HALF = 1 << 63
@@ -68,17 +70,22 @@ def double(word: int) -> float:
     return float(value)
 
 
+def names(parameter: str) -> BindParameter[Any]:
+    """For ``column.in_(…)`` in a statement that is built once and run with lists of any length."""
+    return bindparam(parameter, expanding=True)
+
+
 metadata = MetaData()
 
 # SQLite numbers rows by itself only where the type is spelled INTEGER.
 _Id = BigInteger().with_variant(Integer, "sqlite")
-_RunId = String(64)
+_RunId = Name(64)
 
 experiment = Table(
     "experiment",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("name", String(512), nullable=False, unique=True),
+    Column("name", Name(512), nullable=False, unique=True),
 )
 
 run = Table(
@@ -86,19 +93,19 @@ run = Table(
     metadata,
     Column("run", _RunId, primary_key=True),
     Column("experiment_id", _Id, ForeignKey("experiment.id"), nullable=False),
-    Column("name", String(512), nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("status", String(16), nullable=False),
+    Column("name", Name(512), nullable=False),
+    Column("kind", Name(64), nullable=False),
+    Column("status", Name(16), nullable=False),
     Column("started_ns", BigInteger, nullable=False),
     Column("ended_ns", BigInteger),
     Column("heartbeat_ns", BigInteger),
-    Column("error", Text),
+    Column("error", Document),
     # 1 once the run has told its own end; what others conclude about it no longer counts then.
     Column("told_end", Integer, nullable=False),
-    Column("identity", Text, nullable=False),
-    Column("environment", Text),
+    Column("identity", Document, nullable=False),
+    Column("environment", Document),
     # The name of the token that started it; null for a run of an embedded store. Others cannot append to it.
-    Column("owner", String(255)),
+    Column("owner", Name(255)),
     Index("run_by_start", "started_ns"),
     Index("run_by_experiment", "experiment_id", "started_ns"),
 )
@@ -107,10 +114,10 @@ param = Table(
     "param",
     metadata,
     Column("run", _RunId, ForeignKey("run.run"), primary_key=True),
-    Column("key", String(512), primary_key=True),
+    Column("key", Name(512), primary_key=True),
     Column("revision", Integer, primary_key=True, autoincrement=False),
-    Column("value", Text, nullable=False),
-    Column("source", String(64), nullable=False),
+    Column("value", Document, nullable=False),
+    Column("source", Name(64), nullable=False),
     Column("time_ns", BigInteger, nullable=False),
     # What a filter compares: the value where it is a finite number (true and false are none), and 1 in the newest revision.
     Column("number", Double),
@@ -122,8 +129,8 @@ tag = Table(
     "tag",
     metadata,
     Column("run", _RunId, ForeignKey("run.run"), primary_key=True),
-    Column("key", String(512), primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("key", Name(512), primary_key=True),
+    Column("value", Document, nullable=False),
     Column("time_ns", BigInteger, nullable=False),
 )
 
@@ -132,8 +139,8 @@ series = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("run", _RunId, ForeignKey("run.run"), nullable=False),
-    Column("key", String(512), nullable=False),
-    Column("context", String(2048), nullable=False),
+    Column("key", Name(512), nullable=False),
+    Column("context", Name(2048), nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("nan_count", BigInteger, nullable=False),
     Column("last", ExactDouble, nullable=False),
@@ -149,7 +156,11 @@ series = Table(
     Column("next_part", Integer, nullable=False),
     Column("tail_part", Integer, nullable=False),
     Column("tail_points", Integer, nullable=False),
-    UniqueConstraint("run", "key", "context"),
+    # A long context does not fit into an index of every engine. Where the engine cannot tell, two rows of one series are
+    # kept out by the lock of the run.
+    UniqueConstraint("run", "key", "context").ddl_if(dialect="sqlite"),
+    Index("series_by_name", "run", "key", text("md5(context)"), unique=True).ddl_if(dialect="postgresql"),
+    Index("series_by_run", "run", "key").ddl_if(dialect="mysql"),
     Index("series_by_last", "key", "last_real"),
 )
 
@@ -164,7 +175,7 @@ chunk = Table(
     Column("max", ExactDouble),
     Column("first_step", BigInteger, nullable=False),
     Column("last_step", BigInteger, nullable=False),
-    Column("data", LargeBinary, nullable=False),
+    Column("data", Blob, nullable=False),
 )
 
 # A long chunk in few points, for charts; see decision 0012. In a table of its own: a row is read as a whole.
@@ -173,15 +184,15 @@ outline = Table(
     metadata,
     Column("series_id", _Id, ForeignKey("series.id"), primary_key=True, autoincrement=False),
     Column("part", Integer, primary_key=True, autoincrement=False),
-    Column("data", LargeBinary, nullable=False),
+    Column("data", Blob, nullable=False),
 )
 
 artifact = Table(
     "artifact",
     metadata,
-    Column("digest", String(64), primary_key=True),
+    Column("digest", Name(64), primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
-    Column("media_type", String(255), nullable=False),
+    Column("media_type", Name(255), nullable=False),
 )
 
 lineage = Table(
@@ -190,16 +201,16 @@ lineage = Table(
     Column("id", _Id, primary_key=True),
     Column("run", _RunId, ForeignKey("run.run"), nullable=False),
     # Null where the content could not be had; `missing` then says why.
-    Column("digest", String(64), ForeignKey("artifact.digest")),
-    Column("missing", Text),
-    Column("role", String(64), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("path", Text),
-    Column("kind", String(64)),
-    Column("media_type", String(255), nullable=False),
+    Column("digest", Name(64), ForeignKey("artifact.digest")),
+    Column("missing", Document),
+    Column("role", Name(64), nullable=False),
+    Column("name", Document, nullable=False),
+    Column("path", Document),
+    Column("kind", Name(64)),
+    Column("media_type", Name(255), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("step", BigInteger),
-    Column("description", Text),
+    Column("description", Document),
     Column("time_ns", BigInteger, nullable=False),
     Index("lineage_by_run", "run"),
     Index("lineage_by_artifact", "digest"),
@@ -210,8 +221,8 @@ note = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("run", _RunId, ForeignKey("run.run"), nullable=False),
-    Column("topic", String(512), nullable=False),
-    Column("message", Text, nullable=False),
+    Column("topic", Name(512), nullable=False),
+    Column("message", Document, nullable=False),
     Column("time_ns", BigInteger, nullable=False),
     Index("note_by_run", "run"),
 )
@@ -219,14 +230,14 @@ note = Table(
 ledger = Table(
     "ledger",
     metadata,
-    Column("journal", String(255), primary_key=True),
+    Column("journal", Name(255), primary_key=True),
     Column("run", _RunId, ForeignKey("run.run"), nullable=False),
     Column("next", BigInteger, nullable=False),
     Column("stored", BigInteger, nullable=False),
-    Column("dropped", Text, nullable=False),
+    Column("dropped", Document, nullable=False),
     # Of the last batch: its first number and the SHA-256 of its records, to tell a copy from a contradiction.
     Column("first", BigInteger),
-    Column("digest", String(64)),
+    Column("digest", Name(64)),
     Index("ledger_by_run", "run"),
 )
 
@@ -234,10 +245,10 @@ ledger = Table(
 token = Table(
     "token",
     metadata,
-    Column("id", String(16), primary_key=True),
-    Column("name", String(255), nullable=False),
-    Column("scope", String(16), nullable=False),
-    Column("hash", String(64), nullable=False, unique=True),
+    Column("id", Name(16), primary_key=True),
+    Column("name", Name(255), nullable=False),
+    Column("scope", Name(16), nullable=False),
+    Column("hash", Name(64), nullable=False, unique=True),
     Column("created_ns", BigInteger, nullable=False),
     Column("expires_ns", BigInteger),
     Column("revoked_ns", BigInteger),

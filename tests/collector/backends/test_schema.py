@@ -11,7 +11,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from collector.batches import Journal, points, started, told
+from collector.batches import Journal, points, started, told, write
 from looptap_collector.backends import schema
 from looptap_collector.backends.schema import UnusableStore
 from looptap_collector.backends.sqlite import APPLICATION_ID, SqliteBackend
@@ -64,7 +64,7 @@ def test_an_older_store_is_upgraded_when_it_is_opened(tmp_path: Path, revision: 
     connection.commit()
     connection.close()
     backend = SqliteBackend(path)
-    backend.write(Journal().batch(started(experiment="kept"), series=[points("x", [1], [2.0])]))
+    write(backend, Journal().batch(started(experiment="kept"), series=[points("x", [1], [2.0])]))
     assert told(backend.history("r1", "x", {})) == {"steps": [1], "values": [2.0]}
     backend.close()
     SqliteBackend(tmp_path / "fresh").close()

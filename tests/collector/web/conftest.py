@@ -16,13 +16,13 @@ from fastapi import FastAPI
 
 from looptap_collector.embedded import open_backend
 from looptap_collector.web.app import create_app
-from looptap_collector.web.server import listen
+from looptap_collector.web.server import listen_here
 
 
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """``app`` on a real server; gives its address, without a slash at the end."""
-    with listen("127.0.0.1", 0) as listener:
+    with listen_here("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from collector.recorded import complete_run, new_store
-from looptap_collector.web.server import CannotServe, listen
+from looptap_collector.server.binding import CannotServe
+from looptap_collector.web.server import listen_here
 
 PROGRAM = "from looptap_collector.cli import ui; ui()"
 
@@ -41,11 +42,11 @@ def test_a_taken_port_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CannotServe, match=f"cannot listen on 127.0.0.1:{port} .* --port"):
-            listen("127.0.0.1", port)
+            listen_here("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
 def test_only_this_machine(host: str) -> None:
     """Without a login, nothing but loopback is listened on."""
     with pytest.raises(CannotServe, match="no login yet"):
-        listen(host, 0)
+        listen_here(host, 0)

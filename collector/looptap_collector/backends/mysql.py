@@ -1,0 +1,82 @@
+"""A store in a MySQL (8.0 or later) or MariaDB (10.6 or later) database, for several collectors at once.
+
+Writers lock the rows of runs as in :mod:`looptap_collector.backends.postgresql`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import URL, Connection, create_engine, event, text
+
+from looptap_collector.backends.schema import UnusableStore
+from looptap_collector.backends.sql import SqlBackend
+
+#: The largest chunk takes 1.6 MB, and twice as much where every byte must be escaped.
+LEAST_PACKET_BYTES = 4 << 20
+#: duplicate key, row of a run that was deleted, lock wait, deadlock, MariaDB's "record has changed since last read"
+_COLLISIONS = {1062, 1452, 1205, 1213, 1020}
+#: server shutting down, connection killed, cannot connect, gone away, lost
+_BROKEN = {1053, 1927, 2003, 2006, 2013, 2055, 0}
+
+
+class MysqlBackend(SqlBackend):
+    """See :class:`looptap_collector.backend.Backend`. The database must exist; the tables are made when it is empty.
+
+    Raises :class:`UnusableStore` when the tables are not ours or of a newer version, or the server takes too short
+    statements, and :class:`Unavailable` when the server cannot be reached or refuses us.
+    """
+
+    tries = 6
+
+    def __init__(self, url: URL) -> None:
+        engine = create_engine(
+            url.set(drivername="mysql+pymysql"),
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            pool_timeout=10,
+            hide_parameters=True,
+            connect_args={
+                "charset": "utf8mb4",
+                "connect_timeout": 10,
+                "read_timeout": 60,
+                "write_timeout": 60,
+                # Names in double quotes, as in every other engine; and nothing is cut that does not fit.
+                "sql_mode": "ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
+            }
+            | dict(url.query),
+        )
+        super().__init__(engine, str(url.set(username=None, password=None, query={})))
+        event.listen(engine, "connect", _set_limits)
+        try:
+            self._check_packets()
+            self._make_tables()
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_packets(self) -> None:
+        with self._snapshot() as connection:
+            (size,) = connection.execute(text("SELECT @@max_allowed_packet")).one()
+        if size < LEAST_PACKET_BYTES:
+            raise UnusableStore(
+                f"{self._place} takes statements of {size} bytes; set max_allowed_packet to {LEAST_PACKET_BYTES} or more"
+            )
+
+    def _bring_to_head(self, connection: Connection) -> None:
+        # Not released by a commit, which every statement that makes a table brings about.
+        connection.execute(text("SELECT GET_LOCK('looptap schema', 60)"))
+        try:
+            super()._bring_to_head(connection)
+        finally:
+            connection.execute(text("SELECT RELEASE_LOCK('looptap schema')"))
+
+    def _is_passing(self, error: BaseException) -> bool:
+        number = error.args[0] if error.args else None
+        return number in _COLLISIONS or number in _BROKEN
+
+
+def _set_limits(connection: Any, _: object) -> None:
+    """Nobody waits for ever for a collector that hangs inside a transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET innodb_lock_wait_timeout = 10")

@@ -1,0 +1,121 @@
+"""How the records of batches that are not points become rows: params, tags, artifacts and notes of several runs at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from looptap.events import Artifact, Batch, Note, Param, Tag
+from looptap_collector.backends import tables
+from looptap_collector.backends.dialects import insert_missing, upsert
+from looptap_collector.backends.slices import slices
+
+
+def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
+    """In order of the batches and of the records in each."""
+    params: list[tuple[str, Param]] = []
+    tags: dict[tuple[str, str], Tag] = {}
+    artifacts: list[tuple[str, Artifact]] = []
+    notes: list[dict[str, Any]] = []
+    for batch in batches:
+        for record in batch.records:
+            if isinstance(record, Param):
+                params.append((batch.run, record))
+            elif isinstance(record, Tag):
+                tags[batch.run, record.key] = record
+            elif isinstance(record, Artifact):
+                artifacts.append((batch.run, record))
+            elif isinstance(record, Note):
+                notes.append({"run": batch.run, **msgspec.structs.asdict(record)})
+    if params:
+        _set_params(connection, params)
+    rows = [{"run": run, "key": key, "value": tag.value, "time_ns": tag.time_ns} for (run, key), tag in tags.items()]
+    upsert(connection, tables.tag, rows)
+    if artifacts:
+        _add_artifacts(connection, artifacts)
+    if notes:
+        connection.execute(_INSERT_NOTE, notes)
+
+
+_param = tables.param.c
+_CURRENT = select(_param.run, _param.key, _param.revision, _param.value).where(
+    _param.run.in_(tables.names("runs")), _param.key.in_(tables.names("keys")), _param.is_current == 1
+)
+_OUTDATE = (
+    update(tables.param)
+    .where(
+        _param.run == bindparam("of_run"),
+        _param.key == bindparam("of_key"),
+        _param.revision == bindparam("of_revision"),
+    )
+    .values(is_current=0)
+)
+_INSERT_PARAM = insert(tables.param)
+_INSERT_NOTE = insert(tables.note)
+_INSERT_LINEAGE = insert(tables.lineage)
+
+
+def _set_params(connection: Connection, params: Sequence[tuple[str, Param]]) -> None:
+    """A value equal to the one before makes no new revision."""
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    runs = sorted({run for run, _ in params})
+    for some_keys in slices(sorted({param.key for _, param in params})):
+        for some_runs in slices(runs):
+            for run, key, revision, value in connection.execute(_CURRENT, {"runs": some_runs, "keys": some_keys}):
+                newest[run, key] = {"revision": revision, "value": value, "is_stored": True}
+    rows, outdated = [], []
+    for run, param in params:
+        # Not msgspec: its JSON has no NaN and no integer beyond 64 bits. Compared as text, 1 and 1.0 and true are
+        # different.
+        value = json.dumps(param.value)
+        before = newest.get((run, param.key))
+        if before is not None and before["value"] == value:
+            continue
+        if before is not None and before.get("is_stored"):
+            outdated.append({"of_run": run, "of_key": param.key, "of_revision": before["revision"]})
+        elif before is not None:
+            before["is_current"] = 0
+        row = {
+            "run": run,
+            "key": param.key,
+            "revision": 0 if before is None else before["revision"] + 1,
+            "value": value,
+            "source": param.source,
+            "time_ns": param.time_ns,
+            "number": number_of(param.value),
+            "is_current": 1,
+        }
+        newest[run, param.key] = row
+        rows.append(row)
+    if outdated:
+        connection.execute(_OUTDATE, outdated)
+    if rows:
+        connection.execute(_INSERT_PARAM, rows)
+
+
+def number_of(value: object) -> float | None:
+    """The value where it is a finite number; None for anything else, true and false included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _add_artifacts(connection: Connection, artifacts: Sequence[tuple[str, Artifact]]) -> None:
+    contents = {artifact.digest: artifact for _, artifact in reversed(artifacts) if artifact.digest is not None}
+    rows = [
+        {"digest": digest, "size_bytes": contents[digest].size_bytes, "media_type": contents[digest].media_type}
+        for digest in sorted(contents)
+    ]
+    insert_missing(connection, tables.artifact, rows)
+    connection.execute(
+        _INSERT_LINEAGE, [{"run": run, **msgspec.structs.asdict(artifact)} for run, artifact in artifacts]
+    )

@@ -1,0 +1,241 @@
+"""What every store in SQL has in common: transactions, their errors, and all methods of a backend.
+
+An engine subclasses :class:`SqlBackend` and says how to connect, which errors are worth another try, and what a
+server's words for "not now" are.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from looptap.events import Artifact, Context
+from looptap_collector.backend import (
+    Arrival,
+    Delivery,
+    Edge,
+    ExperimentRow,
+    History,
+    Outcome,
+    ParamRow,
+    Rejected,
+    RunPage,
+    RunQuery,
+    RunRow,
+    SeriesRow,
+    TokenRow,
+    Unavailable,
+)
+from looptap_collector.backends import deleting, reading, searching, tables, tokens
+from looptap_collector.backends.appending import merge_small_chunks
+from looptap_collector.backends.schema import bring_to_head, is_at_head
+from looptap_collector.backends.standing import lock_runs
+from looptap_collector.backends.writing import write_arrivals
+
+T = TypeVar("T")
+#: Seconds before the second try, doubled for each further one.
+_FIRST_PAUSE = 0.02
+
+
+class SqlBackend:
+    """See :class:`looptap_collector.backend.Backend` and :class:`looptap_collector.backend.TokenStore`.
+
+    Not to be used across a fork: open another one in the child.
+    """
+
+    #: A change is tried so often when it collides with that of another collector.
+    tries = 1
+
+    def __init__(self, engine: Engine, place: str) -> None:
+        """``place`` is what error messages call the store; it holds no password."""
+        self._engine = engine
+        self._writing = engine
+        self._place = place
+        self._driver: Any = engine.dialect.loaded_dbapi
+        # COPY goes past SQLAlchemy, so the driver's own errors are among them.
+        self._errors = (DBAPIError, PoolTimeout, self._driver.Error)
+
+    # Changes
+
+    def write(self, arrivals: Sequence[Arrival]) -> list[Outcome | Rejected]:
+        try:
+            return self._change(lambda connection: write_arrivals(connection, arrivals))
+        except Rejected as refusal:
+            if len(arrivals) == 1:
+                return [refusal]
+            # One of them spoils the transaction for all; alone, it spoils its own only.
+            return [self.write([arrival])[0] for arrival in arrivals]
+
+    def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:
+        columns = tables.run.c
+        changed = (
+            update(tables.run)
+            .where(columns.run == run, columns.told_end == 0)
+            .values(status=status, ended_ns=ended_ns, error=error)
+        )
+
+        def change(connection: Connection) -> None:
+            lock_runs(connection, [run])
+            connection.execute(changed)
+            merge_small_chunks(connection, [run])
+
+        self._change(change)
+
+    def delete_run(self, run: str) -> bool:
+        return self._change(lambda connection: deleting.delete_run(connection, run))
+
+    def add_token(self, token: TokenRow) -> None:
+        self._change(lambda connection: tokens.add(connection, token))
+
+    def revoke_token(self, id: str, at_ns: int) -> bool:
+        return self._change(lambda connection: tokens.revoke(connection, id, at_ns))
+
+    def token_used(self, id: str, at_ns: int) -> None:
+        self._change(lambda connection: tokens.used(connection, id, at_ns))
+
+    # Reading
+
+    def tokens(self) -> Sequence[TokenRow]:
+        with self._snapshot() as connection:
+            return tokens.all_tokens(connection)
+
+    def delivery(self, run: str) -> Sequence[Delivery]:
+        with self._snapshot() as connection:
+            return reading.deliveries(connection, run)
+
+    def position(self, journal: str) -> int:
+        with self._snapshot() as connection:
+            return reading.position(connection, journal)
+
+    def runs(self, *, experiment: str | None = None, limit: int | None = None) -> Sequence[RunRow]:
+        with self._snapshot() as connection:
+            return reading.runs(connection, experiment, limit)
+
+    def run(self, run: str) -> RunRow | None:
+        with self._snapshot() as connection:
+            return reading.run(connection, run)
+
+    def search(self, query: RunQuery) -> RunPage:
+        with self._snapshot() as connection:
+            return searching.search(connection, query)
+
+    def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
+        with self._snapshot() as connection:
+            return reading.params(connection, run, revisions)
+
+    def tags(self, run: str) -> dict[str, str]:
+        with self._snapshot() as connection:
+            return reading.tags(connection, run)
+
+    def series(self, runs: Sequence[str]) -> Sequence[SeriesRow]:
+        with self._snapshot() as connection:
+            return reading.series(connection, runs)
+
+    def history(self, run: str, key: str, context: Context) -> History:
+        with self._snapshot() as connection:
+            return reading.history(connection, run, key, context)
+
+    def artifacts(self, run: str) -> Sequence[Artifact]:
+        with self._snapshot() as connection:
+            return reading.artifacts(connection, run)
+
+    def edges(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        digests: Sequence[str] | None = None,
+        role: str | None = None,
+        kind: str | None = None,
+        before: int | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[Edge]:
+        with self._snapshot() as connection:
+            return reading.edges(connection, runs, digests, role, kind, before, limit)
+
+    def experiments(self) -> Sequence[ExperimentRow]:
+        with self._snapshot() as connection:
+            return reading.experiments(connection)
+
+    def current_params(self, runs: Sequence[str]) -> dict[str, dict[str, object]]:
+        with self._snapshot() as connection:
+            return reading.current_params(connection, runs)
+
+    def current_tags(self, runs: Sequence[str]) -> dict[str, dict[str, str]]:
+        with self._snapshot() as connection:
+            return reading.current_tags(connection, runs)
+
+    def referenced(self) -> Iterator[str]:
+        after = ""
+        while True:
+            with self._snapshot() as connection:
+                some = reading.digests(connection, after)
+            if not some:
+                return
+            yield from some
+            after = some[-1]
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # Transactions
+
+    def _change(self, work: Callable[[Connection], T]) -> T:
+        """Do the work in one transaction, which others see completely or not at all.
+
+        Raises :class:`Unavailable`, and :class:`Rejected` when the engine says that a value does not fit its column.
+        """
+        for attempt in range(self.tries):
+            if attempt:
+                # So that those who collided do not meet again.
+                time.sleep(random.uniform(0.5, 1.0) * _FIRST_PAUSE * 2**attempt)
+            try:
+                with self._writing.begin() as connection:
+                    self._before_change()
+                    return work(connection)
+            except self._errors as error:
+                told = _cause(error)
+                if isinstance(told, self._driver.DataError):
+                    raise Rejected(f"the store cannot hold this: {_in_one_line(told)}") from error
+                if attempt + 1 == self.tries or not self._is_passing(told):
+                    raise Unavailable(f"{self._place}: {_in_one_line(told)}") from error
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except self._errors as error:
+            raise Unavailable(f"{self._place}: {_in_one_line(_cause(error))}") from error
+
+    def _make_tables(self) -> None:
+        """Create or upgrade them where that is needed. Raises :class:`UnusableStore`."""
+        with self._snapshot() as connection:
+            ready = is_at_head(connection)
+        if not ready:
+            self._change(self._bring_to_head)
+
+    def _bring_to_head(self, connection: Connection) -> None:
+        bring_to_head(connection, self._place)
+
+    def _before_change(self) -> None:
+        """What an engine makes sure of inside each transaction that changes something."""
+
+    def _is_passing(self, error: BaseException) -> bool:
+        """The same transaction may succeed when it is tried again at once. ``error`` is the driver's own."""
+        return False
+
+
+def _cause(error: Exception) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

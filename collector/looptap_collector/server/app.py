@@ -1,0 +1,63 @@
+"""The whole server as one ASGI app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from looptap_collector.backend import Backend
+from looptap_collector.liveness import mark_lost
+from looptap_collector.pipeline import Pipeline
+from looptap_collector.server.access import AccessTable
+from looptap_collector.server.errors import speak_with_one_voice
+from looptap_collector.server.gate import LOOPBACK_HOSTS, Gate
+from looptap_collector.server.health import health
+from looptap_collector.server.histories import histories
+from looptap_collector.server.intake import Intake
+from looptap_collector.server.lineage import lineage
+from looptap_collector.server.live import live
+from looptap_collector.server.measures import Measures
+from looptap_collector.server.receive import receiving
+from looptap_collector.server.runs import runs
+from looptap_collector.server.service import Service
+from looptap_collector.server.tokens import REFRESH_SECONDS, Keyring
+from looptap_collector.server.upkeep import Chore, Upkeep
+
+_LIVENESS_SECONDS = 20.0
+
+
+def create_app(backend: Backend, *, keyring: Keyring | None, hosts: Iterable[str] = (), writers: int = 1) -> FastAPI:
+    """A collector over one store, which it closes when it ends. ``keyring`` None asks nobody for a token. ``hosts``: names
+    beside those of loopback that it answers to. ``writers``: commits at the same time."""
+    measures = Measures()
+    intake = Intake(Pipeline(backend), measures, writers=writers)
+    chores = [Chore("marking silent runs", _LIVENESS_SECONDS, lambda: mark_lost(backend, ()))]
+    if keyring is not None:
+        chores.append(Chore("refreshing tokens", REFRESH_SECONDS, keyring.refresh))
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        upkeep = Upkeep(chores)
+        intake.start()
+        upkeep.start()
+        try:
+            yield
+        finally:
+            upkeep.stop()
+            intake.close()
+            backend.close()
+
+    app = FastAPI(
+        title="looptap collector", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life
+    )
+    app.state.service = Service(backend, intake, measures, has_login=keyring is not None)
+    for router in (receiving, runs, histories, lineage, live, health):
+        # Not include_router: it may hide the routes behind an object of its own, and each must show its mark.
+        app.router.routes.extend(router.routes)
+    speak_with_one_voice(app)
+    app.state.access = access = AccessTable(app.routes)
+    allowed = {*LOOPBACK_HOSTS, *(host.lower() for host in hosts)}
+    app.add_middleware(Gate, access=access, keyring=keyring, hosts=allowed, measures=measures)
+    return app

@@ -1,0 +1,120 @@
+"""Questions about points."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from looptap_collector.backend import History, SeriesRow
+from looptap_collector.query import series_label
+from looptap_collector.server.access import Scope, needs
+from looptap_collector.server.answers import example, json_answer, msgpack_answer, wants_msgpack
+from looptap_collector.server.errors import Refusal
+from looptap_collector.server.runs import found
+from looptap_collector.server.service import in_thread, service_of
+
+histories = APIRouter(tags=["points"])
+MOST_SERIES = 64
+MOST_POINTS = 1_000_000
+_WORD = 1 << 63
+_Step = Query(ge=-_WORD, lt=_WORD)
+
+
+@histories.get(
+    "/v1/histories",
+    responses=example(
+        {
+            "histories": [
+                {
+                    "run": "0f3c…",
+                    "key": "loss",
+                    "context": {},
+                    "count": 3,
+                    "steps": [0, 1, 2],
+                    "times_ns": [1800000000000000000, 1800000000001000000, 1800000000002000000],
+                    "values": [2.3, "NaN", 1.9],
+                }
+            ]
+        }
+    ),
+)
+@needs(Scope.READ)
+async def several(
+    request: Request,
+    run: Annotated[list[str], Query(min_length=1, max_length=MOST_SERIES, description="Runs, as in /v1/runs/{run}.")],
+    key: Annotated[
+        list[str],
+        Query(
+            min_length=1, max_length=MOST_SERIES, description="Metrics: `loss` (in every context), or `lr{group=1}`."
+        ),
+    ],
+    points: Annotated[
+        int | None, Query(ge=7, le=20_000, description="At most so many of each series; without it, all.")
+    ] = None,
+    first_step: Annotated[int | None, _Step] = None,
+    last_step: Annotated[int | None, _Step] = None,
+) -> Response:
+    """Points of several metrics of several runs, in order of step.
+
+    With `points`, each series is thinned: its first and last point stay, and of each stretch the smallest, the largest, and
+    one each of NaN, +Inf and -Inf where it has them. A metric that a run does not have is left out. With
+    `Accept: application/x-msgpack` the columns are little-endian arrays of 8 bytes an item.
+    """
+    backend = service_of(request).backend
+    bounds = (
+        None
+        if first_step is None and last_step is None
+        else (
+            -_WORD if first_step is None else first_step,
+            _WORD - 1 if last_step is None else last_step,
+        )
+    )
+
+    def ask() -> list[tuple[SeriesRow, History]]:
+        wanted = set(key)
+        ids = [found(backend, which).run for which in run]
+        rows = [row for row in backend.series(ids) if row.key in wanted or series_label(row.key, row.context) in wanted]
+        if len(rows) > MOST_SERIES:
+            raise Refusal(
+                422, "too_many", f"these are {len(rows)} series; one answer has {MOST_SERIES} at most", field="key"
+            )
+        if points is None and bounds is None and sum(row.count for row in rows) > MOST_POINTS:
+            raise Refusal(
+                422,
+                "too_many",
+                f"these are more than {MOST_POINTS} points",
+                field="points",
+                hint="give points=… for a chart, or first_step and last_step for a part",
+            )
+        if points is None:
+            return [(row, backend.history(row.run, row.key, row.context, steps=bounds)) for row in rows]
+        return [(row, backend.chart(row.run, row.key, row.context, points=points, steps=bounds)) for row in rows]
+
+    answer = await in_thread(ask)
+    write = _columns if wants_msgpack(request) else _lists
+    content = {
+        "histories": [
+            {"run": row.run, "key": row.key, "context": dict(row.context), "count": row.count, **write(history)}
+            for row, history in answer
+        ]
+    }
+    return msgpack_answer(content) if write is _columns else json_answer(content)
+
+
+def _lists(history: History) -> dict[str, Any]:
+    return {
+        "steps": history.steps.tolist(),
+        "times_ns": history.times_ns.tolist(),
+        "values": history.values.tolist(),
+    }
+
+
+def _columns(history: History) -> dict[str, Any]:
+    return {
+        "steps": np.ascontiguousarray(history.steps, "<i8").tobytes(),
+        "times_ns": np.ascontiguousarray(history.times_ns, "<i8").tobytes(),
+        "values": np.ascontiguousarray(history.values, "<f8").tobytes(),
+    }

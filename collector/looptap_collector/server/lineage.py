@@ -1,0 +1,100 @@
+"""Questions about files: which run made them, which used them, and what hangs together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from looptap_collector.backend import Backend, Edge
+from looptap_collector.lineage import graph
+from looptap_collector.record import artifact_fields
+from looptap_collector.server.access import Scope, needs
+from looptap_collector.server.answers import example, json_answer
+from looptap_collector.server.errors import Refusal
+from looptap_collector.server.runs import Which, found
+from looptap_collector.server.service import in_thread, service_of
+
+lineage = APIRouter(tags=["artifacts"])
+Digest = Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="SHA-256 in hex.")]
+_ARTIFACT = {"name": "model.pt", "role": "output", "kind": "model", "size_bytes": 1024, "digest": "9f86…"}
+
+
+@lineage.get("/v1/runs/{run}/artifacts", responses=example({"artifacts": [_ARTIFACT]}))
+@needs(Scope.READ)
+async def of_run(request: Request, run: Which) -> Response:
+    """The files of a run, in the order in which it wrote or read them. `digest` is null where the content could not be
+    had, and `missing` then says why."""
+    backend = service_of(request).backend
+    artifacts = await in_thread(lambda: backend.artifacts(found(backend, run).run))
+    return json_answer({"artifacts": [artifact_fields(artifact) for artifact in artifacts]})
+
+
+@lineage.get("/v1/models", responses=example({"models": [{"run": "0f3c…", **_ARTIFACT}], "next": None}))
+@needs(Scope.READ)
+async def models(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    before: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """Model files, newest first; `next` is the `before` of the next page."""
+    return await _edges(request, "models", kind="model", role=None, limit=limit, before=before)
+
+
+@lineage.get("/v1/datasets", responses=example({"datasets": [{"run": "0f3c…", **_ARTIFACT}], "next": None}))
+@needs(Scope.READ)
+async def datasets(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    before: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """Files that runs read, newest first; `next` is the `before` of the next page."""
+    return await _edges(request, "datasets", kind=None, role="input", limit=limit, before=before)
+
+
+@lineage.get(
+    "/v1/lineage",
+    responses=example(
+        {"runs": ["0f3c…"], "artifacts": ["9f86…"], "edges": [{"run": "0f3c…", **_ARTIFACT}], "complete": True}
+    ),
+)
+@needs(Scope.READ)
+async def connected(
+    request: Request,
+    run: Annotated[str | None, Query(max_length=512, description="Begin at this run …")] = None,
+    artifact: Digest | None = None,
+    direction: Annotated[
+        Literal["up", "down", "both"], Query(description="`up`: what it was made of; `down`: what was made of it.")
+    ] = "both",
+    depth: Annotated[int, Query(ge=1, le=32, description="Steps from a run to a file or back.")] = 6,
+) -> Response:
+    """What led to a run or a file, and what came of it. `complete` is false when `depth` or the size of an answer cut it off."""
+    if (run is None) == (artifact is None):
+        raise Refusal(422, "invalid", "give either run or artifact", field="run")
+    backend = service_of(request).backend
+
+    def ask() -> dict[str, Any]:
+        start = None if run is None else found(backend, run).run
+        drawn = graph(backend, run=start, digest=artifact, direction=direction, depth=depth)
+        return {
+            "runs": sorted(drawn.runs),
+            "artifacts": sorted(drawn.digests),
+            "edges": [_fields(edge) for edge in drawn.edges],
+            "complete": drawn.complete,
+        }
+
+    return json_answer(await in_thread(ask))
+
+
+async def _edges(
+    request: Request, name: str, *, kind: str | None, role: str | None, limit: int, before: int | None
+) -> Response:
+    backend: Backend = service_of(request).backend
+    edges = await in_thread(lambda: backend.edges(kind=kind, role=role, before=before, limit=limit))
+    following = edges[-1].id if len(edges) == limit else None
+    return json_answer({name: [_fields(edge) for edge in edges], "next": following})
+
+
+def _fields(edge: Edge) -> dict[str, Any]:
+    return {"run": edge.run, **artifact_fields(edge.artifact)}

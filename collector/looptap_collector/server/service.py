@@ -1,0 +1,50 @@
+"""What the routes share: the store, the intake, the artifacts and the measures of one server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fastapi import Request
+
+from looptap_collector.backend import Backend, Unavailable
+from looptap_collector.server.access import Caller
+from looptap_collector.server.errors import Refusal
+from looptap_collector.server.intake import Intake
+from looptap_collector.server.measures import Measures
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass
+class Service:
+    """In ``app.state.service``."""
+
+    backend: Backend
+    intake: Intake
+    measures: Measures
+    has_login: bool
+    #: Live streams that are open.
+    streams: int = 0
+
+
+def service_of(request: Request) -> Service:
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+def caller_of(request: Request) -> Caller:
+    caller = request.scope["state"]["caller"]
+    assert isinstance(caller, Caller)
+    return caller
+
+
+async def in_thread(question: Callable[..., _Answer], *arguments: object) -> _Answer:
+    """Ask the store in a worker thread. Raises :class:`Refusal` when it cannot be used now."""
+    try:
+        return await asyncio.to_thread(question, *arguments)
+    except Unavailable as error:
+        raise Refusal(503, "unavailable", "the store is not available now", retry_after=2) from error

@@ -1,0 +1,156 @@
+"""Runs over HTTP: by filter, order and page; whole records; deletion."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from collector.batches import START_NS, Journal, points, started
+from collector.server.collectors import Collector
+from looptap.events import Artifact, Param, RunEnded, Tag
+
+
+def record_runs(collector: Collector, count: int = 7) -> None:
+    """Runs r0, r1, … a second apart, with loss 0/10, 1/10, …, two teams and a param."""
+    for number in range(count):
+        run = f"r{number}"
+        batch = Journal(f"j{number}", run).batch(
+            started(run, name=f"name-{number}", experiment="ab"[number % 2], time_ns=START_NS + number * 10**9),
+            Param("lr", 10.0**-number, "user", 1),
+            Tag("team", "nlp" if number % 3 else "cv", 1),
+            Artifact("model.pt", 1, 10, digest=f"{number:064x}", kind="model"),
+            RunEnded("finished", START_NS + 100 * 10**9),
+            series=[points("loss", [0, 1], [9.0, number / 10])],
+        )
+        assert collector.send(batch).status_code == 200
+
+
+def ids(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [run["id"] for run in answer.json()["runs"]]
+
+
+@pytest.fixture
+def client(collector: Collector) -> httpx.Client:
+    record_runs(collector)
+    return collector.client("read")
+
+
+def test_newest_first_with_all_that_a_table_shows(client: httpx.Client) -> None:
+    """Without a question all runs come, newest first, each with its params, tags and the summaries of its metrics."""
+    answer = client.get("/v1/runs")
+    assert ids(answer) == [f"r{number}" for number in range(7)][::-1]
+    run = answer.json()["runs"][1]
+    assert (run["name"], run["experiment"], run["status"]) == ("name-5", "b", "finished")
+    assert (run["params"], run["tags"]) == ({"lr": 1e-05}, {"team": "nlp"})
+    assert (
+        run["metrics"]["loss"] | {"key": "loss", "count": 2, "last": 0.5, "min": 0.5, "max": 9.0}
+        == run["metrics"]["loss"]
+    )
+
+
+def test_filter_order_and_limit(client: httpx.Client) -> None:
+    """The filter language decides which, the order fields how."""
+    wanted = 'metrics.loss.last < 0.5 and tags.team = "nlp" and params.lr > 0.000001'
+    assert ids(client.get("/v1/runs", params={"filter": wanted, "order": "metrics.loss"})) == ["r1", "r2", "r4"]
+    assert ids(client.get("/v1/runs", params={"order": ["-metrics.loss.last"], "limit": 2})) == ["r6", "r5"]
+    assert ids(client.get("/v1/runs", params={"order": ["experiment", "-started"]})) == [
+        "r6", "r4", "r2", "r0", "r5", "r3", "r1",
+    ]  # fmt: skip
+
+
+def test_pages_follow_each_other(collector: Collector, client: httpx.Client) -> None:
+    """The cursor leads through all runs once, also while new ones arrive; it belongs to its question."""
+    first = client.get("/v1/runs", params={"limit": 3})
+    late = Journal("late", "late").batch(started("late", time_ns=START_NS + 10**12))
+    assert collector.send(late).status_code == 200
+    second = client.get("/v1/runs", params={"limit": 3, "cursor": first.json()["next"]})
+    third = client.get("/v1/runs", params={"limit": 3, "cursor": second.json()["next"]})
+    assert ids(first) + ids(second) + ids(third) == [f"r{number}" for number in range(7)][::-1]
+    assert third.json()["next"] is None
+    other = client.get("/v1/runs", params={"limit": 3, "cursor": first.json()["next"], "order": "name"})
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "invalid_filter")
+    assert other.json()["error"]["field"] == "cursor"
+
+
+@pytest.mark.parametrize(
+    ("filter", "position"),
+    [
+        ("loss < 0.3", 0),
+        ("params.lr = ", 12),
+        ("params.lr = 0.1 and", 19),
+        ('name = "x" or name = "', 21),
+        ("' OR 1=1--", 0),
+        ('"; DROP TABLE run; --', 0),
+        ("ATTACH DATABASE 'x' AS y", 7),
+        ("(SELECT 1)", 8),
+        ("__class__.__bases__ = 1", 0),
+        ("{{7*7}}", 0),
+    ],
+)
+def test_a_mistake_in_a_filter_has_a_position(client: httpx.Client, filter: str, position: int) -> None:
+    """422 with the offset of the first character that cannot be understood, and a message in one line."""
+    answer = client.get("/v1/runs", params={"filter": filter})
+    assert answer.status_code == 422
+    body = answer.json()
+    assert (body["error"]["code"], body["error"]["field"]) == ("invalid_filter", "filter")
+    assert body["position"] == position
+    assert "\n" not in body["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "order", ["(SELECT name FROM run)", "nothing", "started; DROP TABLE run", "-", "1", "run.started_ns"]
+)
+def test_an_order_is_a_field_of_ours(client: httpx.Client, order: str) -> None:
+    """Unknown fields and SQL in the order are 422; nothing of it reaches the database."""
+    answer = client.get("/v1/runs", params={"order": order})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "order")
+    assert len(ids(client.get("/v1/runs"))) == 7
+
+
+def test_wildcards_are_characters(collector: Collector, client: httpx.Client) -> None:
+    """% and _ in a filter match themselves only."""
+    assert collector.send(Journal("w", "w").batch(started("w", name="100%_x"))).status_code == 200
+    assert ids(client.get("/v1/runs", params={"filter": 'name ~ "%_"'})) == ["w"]
+    assert ids(client.get("/v1/runs", params={"filter": 'name = "%"'})) == []
+
+
+@pytest.mark.parametrize(
+    "params", [{"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"filter": "x" * 9_000}, {"cursor": "zzz"}]
+)
+def test_wrong_values_name_their_field(client: httpx.Client, params: dict[str, str]) -> None:
+    """What a question may not ask is 422 with the parameter's name."""
+    answer = client.get("/v1/runs", params=params)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == next(iter(params))
+
+
+def test_one_run_by_any_name(client: httpx.Client) -> None:
+    """Id, beginning of it, name and `latest`; anything else is 404 and says what there is."""
+    for which in ("r3", "name-3"):
+        assert client.get(f"/v1/runs/{which}").json()["run"]["id"] == "r3"
+    assert client.get("/v1/runs/latest").json()["run"]["id"] == "r6"
+    answer = client.get("/v1/runs/nam-3")
+    assert answer.status_code == 404
+    assert "did you mean" in answer.json()["error"]["message"]
+
+
+def test_experiments(client: httpx.Client) -> None:
+    """Every experiment with its number of runs and its newest start."""
+    assert [(item["name"], item["runs"]) for item in client.get("/v1/experiments").json()["experiments"]] == [
+        ("a", 4),
+        ("b", 3),
+    ]
+
+
+def test_a_deleted_run_is_gone(collector: Collector, client: httpx.Client) -> None:
+    """Deleting takes all of a run and nothing of the others; only an admin may, and only by its whole id."""
+    assert client.delete("/v1/runs/r3").status_code == 403
+    admin = collector.client("admin")
+    assert admin.delete("/v1/runs/name-3").status_code == 404
+    assert admin.delete("/v1/runs/r3").json() == {"deleted": "r3"}
+    assert client.get("/v1/runs/r3").status_code == 404
+    assert ids(client.get("/v1/runs")) == ["r6", "r5", "r4", "r2", "r1", "r0"]
+    assert collector.store.series(["r3"]) == []
+    assert collector.store.position("j3") == 0
+    assert admin.delete("/v1/runs/r3").status_code == 404
