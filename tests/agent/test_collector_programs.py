@@ -15,10 +15,11 @@ import pytest
 import trustme
 
 from agent.collectors import TOKEN, Collector, serving
+from collector.server.collectors import server_process
 from faultproxy import FaultProxy, answer, dripping, forever, full_backlog, refusal, silent
 from looptap.journal.folder import find_journals, read_meta
 from looptap.journal.reader import JournalReader, tail_position
-from programs import Programs
+from programs import Programs, assert_conserved
 
 POINTS = 200
 PROGRAM = f"""
@@ -256,3 +257,17 @@ def test_token_in_the_project_is_not_used(programs: Programs, collector: Collect
     assert "insecure was left out" in said
     assert TOKEN not in said
     assert "(no token is set: LOOPTAP_TOKEN)" in said
+
+
+def test_looptap_server_on_this_machine(programs: Programs, tmp_path: Path) -> None:
+    """The command that users start: a program on the same machine needs its address only, and finds the token by itself."""
+    with server_process(tmp_path) as server:
+        process = programs.python(PROGRAM, LOOPTAP_STORE=server.address)
+        assert process.returncode == 0
+        assert f"{POINTS} points stored, 0 dropped\n" in process.stderr
+    (run,) = programs.runs()
+    assert run["status"] == "finished"
+    record = programs.record(run["id"])
+    assert record["metrics"]["loss"]["count"] == POINTS
+    assert_conserved(record)
+    assert journals(programs) == []
