@@ -31,6 +31,8 @@ ANSWER_BYTES = 64 * 2**10
 _HEAD_BYTES = 64 * 2**10
 RETRY_AFTER_SECONDS = 300.0
 _MESSAGE_CHARACTERS = 300
+#: What a collector does not understand of us, or by what name we ask for it: another version, another address.
+_ABOUT_US = (404, 405, 415, 421)
 
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 Shape = TypeVar("Shape")
@@ -114,7 +116,10 @@ class Exchange:
         if answer.status in (401, 403):
             lacking = "" if self._token else " (no token is set: LOOPTAP_TOKEN)"
             return NeedsUser(f"{self._address} does not let us in (HTTP {answer.status}){lacking}{said}")
-        return Unavailable(f"{self._address} answers HTTP {answer.status}{said}", answer.retry_after)
+        line = f"{self._address} answers HTTP {answer.status}{said}"
+        if refusal is not None and answer.status in _ABOUT_US:
+            return NeedsUser(line)
+        return Unavailable(line, answer.retry_after)
 
     def reason(self, answer: Answer) -> str:
         """Why the collector refuses, as it says."""

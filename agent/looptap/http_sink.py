@@ -104,6 +104,8 @@ class HttpSink:
             raise self._exchange.unavailable(head)
         answer = self._exchange.ask("GET", f"{where}/upload")
         found = answer.read(_Received) if answer.status == 200 else None
+        if answer.status in (404, 405) and answer.refusal() is not None:
+            raise Rejected("this collector takes no files")
         if found is None or found.received > upload.file.size_bytes:
             raise self._exchange.unavailable(answer)
         upload.received = found.received

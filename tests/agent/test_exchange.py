@@ -87,6 +87,7 @@ def test_request_is_as_the_protocol_says(exchange: Exchange, proxy: FaultProxy) 
         (refusal(401, "unauthenticated", "no such token"), "does not let us in (HTTP 401): no such token"),
         (answer(403, b"", "text/html"), "does not let us in (HTTP 403)"),
         (refusal(415, "unsupported", "no zstd here"), "answers HTTP 415: no zstd here"),
+        (refusal(421, "misdirected", "not my name"), "answers HTTP 421: not my name"),
     ],
 )
 def test_trouble_is_one_line(exchange: Exchange, proxy: FaultProxy, fault: Fault, line: str) -> None:
@@ -97,7 +98,7 @@ def test_trouble_is_one_line(exchange: Exchange, proxy: FaultProxy, fault: Fault
     assert line in str(error)
     assert proxy.url in str(error)
     assert str(error).isprintable()
-    assert isinstance(error, NeedsUser) == ("let us in" in line)
+    assert isinstance(error, NeedsUser) == ("let us in" in line or "HTTP 415:" in line or "HTTP 421:" in line)
     assert len(proxy.requests) == 1
 
 
