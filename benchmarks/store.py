@@ -108,8 +108,8 @@ def measure_reading(points_each: int) -> dict[str, Any]:
         }
 
 
-def training_batches(series: int, points_each: int, batches: int) -> Iterator[Batch]:
-    """The batches of one run, its start in the first."""
+def training_batches(series: int, points_each: int, batches: int, *, are_floats: bool = True) -> Iterator[Batch]:
+    """The batches of one run, its start in the first. Values were float32, or (not ``are_floats``) have noise in every bit."""
     random = np.random.default_rng(0)
     start_ns = 1_800_000_000_000_000_000
     number = 1
@@ -118,7 +118,9 @@ def training_batches(series: int, points_each: int, batches: int) -> Iterator[Ba
         times_ns = start_ns + np.cumsum(random.normal(1e6, 5e4, points_each)).astype(np.int64)
         start_ns = int(times_ns[-1])
         columns = tuple(
-            SeriesPoints(f"metric_{index}", {}, steps.tobytes(), times_ns.tobytes(), losses(random, steps).tobytes())
+            SeriesPoints(
+                f"metric_{index}", {}, steps.tobytes(), times_ns.tobytes(), losses(random, steps, are_floats).tobytes()
+            )
             for index in range(series)
         )
         started = RunStarted("benchmark", "benchmark", "benchmarks", start_ns)
@@ -127,9 +129,9 @@ def training_batches(series: int, points_each: int, batches: int) -> Iterator[Ba
         yield Batch("benchmark", "journal", first, number, columns, (started,) * (batch == 0), heartbeat_ns=start_ns)
 
 
-def losses(random: np.random.Generator, steps: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    noisy = 2.3 * np.exp(-steps / 3e5) + random.normal(0, 0.05, len(steps))
-    return noisy.astype(np.float32).astype(np.float64)
+def losses(random: np.random.Generator, steps: npt.NDArray[np.int64], are_floats: bool) -> npt.NDArray[np.float64]:
+    noisy: npt.NDArray[np.float64] = 2.3 * np.exp(-steps / 3e5) + random.normal(0, 0.05, len(steps))
+    return noisy.astype(np.float32).astype(np.float64) if are_floats else noisy
 
 
 def end_run(pipeline: Pipeline, position: int) -> None:

@@ -29,7 +29,7 @@ def _collector_commands() -> dict[str, click.Command]:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("looptap"):
             raise
-        return {name: _needs_collector(name) for name in ("runs", "show", "export", "ui")}
+        return {name: _needs_collector(name) for name in ("runs", "show", "export", "artifact", "ui")}
     return {command.name: command for command in COMMANDS if command.name}
 
 

@@ -51,7 +51,8 @@ def chart(connection: Connection, run: str, key: str, context: Context, points: 
         .order_by(_chunk.part)
     )
     parts = connection.execute(chosen).all()
-    if sum(part.points for part in parts) < points * RATIO:
+    # Of a chunk that reaches over the bounds, who knows how much is asked for.
+    if sum(part.points for part in parts if _is_inside(part, steps)) < points * RATIO:
         exact = _exact(connection, series_id, [part.part for part in parts])
         candidates = [_within(piece, steps) for _, piece in exact]
     else:

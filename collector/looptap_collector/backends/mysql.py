@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, create_engine, event, text
 
 from looptap_collector.backends.schema import UnusableStore
-from looptap_collector.backends.sql import SqlBackend
+from looptap_collector.backends.sql import SqlBackend, place_of
 
 #: The largest chunk takes 1.6 MB, and twice as much where every byte must be escaped.
 LEAST_PACKET_BYTES = 4 << 20
@@ -46,7 +46,7 @@ class MysqlBackend(SqlBackend):
             }
             | dict(url.query),
         )
-        super().__init__(engine, str(url.set(username=None, password=None, query={})))
+        super().__init__(engine, place_of(url))
         # All that one question reads is of one moment, in several statements too.
         self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
         event.listen(engine, "connect", _set_limits)
@@ -62,7 +62,7 @@ class MysqlBackend(SqlBackend):
             (size,) = connection.execute(text("SELECT @@max_allowed_packet")).one()
         if size < LEAST_PACKET_BYTES:
             raise UnusableStore(
-                f"{self._place} takes statements of {size} bytes; set max_allowed_packet to {LEAST_PACKET_BYTES} or more"
+                f"{self.place} takes statements of {size} bytes; set max_allowed_packet to {LEAST_PACKET_BYTES} or more"
             )
 
     def _bring_to_head(self, connection: Connection) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, event, func, select
 
-from looptap_collector.backends.sql import SqlBackend
+from looptap_collector.backends.sql import SqlBackend, place_of
 
 #: Of the advisory lock that a collector holds while it makes or upgrades the tables.
 _SCHEMA_LOCK = 0x6C6F6F70
@@ -47,7 +47,7 @@ class PostgresqlBackend(SqlBackend):
             }
             | dict(url.query),
         )
-        super().__init__(engine, str(url.set(username=None, password=None, query={})))
+        super().__init__(engine, place_of(url))
         # All that one question reads is of one moment, in several statements too.
         self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
         event.listen(engine, "connect", _set_limits)

@@ -32,11 +32,6 @@ class UnusableStore(RuntimeError):
     line."""
 
 
-def is_at_head(connection: Connection) -> bool:
-    """Nothing has to be done. Changes nothing and locks nobody out."""
-    return _revision(connection) == HEAD
-
-
 def bring_to_head(connection: Connection, place: str) -> None:
     """Create or upgrade the tables, inside the transaction of the caller (which keeps other processes out).
 
@@ -47,20 +42,20 @@ def bring_to_head(connection: Connection, place: str) -> None:
         _version.create(connection)
         connection.execute(_version.insert().values(version_num=HEAD))
         return
-    revision = _revision(connection)
-    if revision is None:
+    found = revision(connection)
+    if found is None:
         raise UnusableStore(f"{place} is not a looptap store")
-    if revision == HEAD:  # another process was faster
+    if found == HEAD:  # another process was faster
         return
-    if revision not in REVISIONS:
+    if found not in REVISIONS:
         raise UnusableStore(
-            f"{place} was made by a newer looptap (its schema is {revision!r}, this version knows {HEAD!r}): "
+            f"{place} was made by a newer looptap (its schema is {found!r}, this version knows {HEAD!r}): "
             "pip install -U looptap"
         )
     upgrade(connection)
 
 
-def upgrade(connection: Connection, revision: str = HEAD) -> None:
+def upgrade(connection: Connection, to: str = HEAD) -> None:
     """Run the migrations up to a revision, from whichever the store is at (an empty one too)."""
     from alembic import command
     from alembic.config import Config
@@ -68,11 +63,12 @@ def upgrade(connection: Connection, revision: str = HEAD) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    command.upgrade(config, to)
 
 
-def _revision(connection: Connection) -> str | None:
-    """None where the store has no such table in Alembic's form."""
+def revision(connection: Connection) -> str | None:
+    """At which the tables are. None where the store has no such table in Alembic's form. Changes nothing and locks nobody
+    out."""
     found = inspect(connection)
     if not found.has_table(_version.name) or "version_num" not in {
         column["name"] for column in found.get_columns(_version.name)

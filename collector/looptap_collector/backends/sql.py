@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, update
+from sqlalchemy import URL, Connection, Engine, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -36,7 +36,7 @@ from looptap_collector.backend import (
 )
 from looptap_collector.backends import compacting, deleting, histories, reading, searching, tables, tokens
 from looptap_collector.backends.appending import merge_small_chunks
-from looptap_collector.backends.schema import bring_to_head, is_at_head
+from looptap_collector.backends.schema import HEAD, bring_to_head, revision
 from looptap_collector.backends.standing import lock_runs
 from looptap_collector.backends.writing import write_arrivals
 
@@ -53,13 +53,17 @@ class SqlBackend:
 
     #: A change is tried so often when it collides with that of another collector.
     tries = 1
+    #: The revision of the tables when the store was opened, before they were upgraded; None when there were none.
+    found_at: str | None = None
 
     def __init__(self, engine: Engine, place: str) -> None:
         """``place`` is what error messages call the store; it holds no password."""
         self._engine = engine
         self._writing = engine
-        self._reading = engine
-        self._place = place
+        # What is read in several statements is of one moment; a transaction of SQLite always is.
+        of_one_moment = {} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        self._reading = engine.execution_options(**of_one_moment)
+        self.place = place
         self._driver: Any = engine.dialect.loaded_dbapi
         # COPY goes past SQLAlchemy, so the driver's own errors are among them.
         self._errors = (DBAPIError, PoolTimeout, self._driver.Error)
@@ -195,6 +199,17 @@ class SqlBackend:
     def close(self) -> None:
         self._engine.dispose()
 
+    # Care
+
+    def faults(self) -> list[str]:
+        """What the engine itself finds wrong with its files, one line each. A server looks after them by itself."""
+        return []
+
+    def shrink(self) -> int:
+        """Give space that is no longer needed back to the file system; how many bytes that was. A server does so by itself.
+        Nobody can write meanwhile. Raises :class:`Unavailable`."""
+        return 0
+
     # Transactions
 
     def change(self, work: Callable[[Connection], T]) -> T:
@@ -215,7 +230,7 @@ class SqlBackend:
                 if isinstance(told, self._driver.DataError):
                     raise Rejected(f"the store cannot hold this: {_in_one_line(told)}") from error
                 if attempt + 1 == self.tries or not self._is_passing(told):
-                    raise Unavailable(f"{self._place}: {_in_one_line(told)}") from error
+                    raise Unavailable(f"{self.place}: {_in_one_line(told)}") from error
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -225,17 +240,17 @@ class SqlBackend:
             with self._reading.begin() as connection:
                 yield connection
         except self._errors as error:
-            raise Unavailable(f"{self._place}: {_in_one_line(_cause(error))}") from error
+            raise Unavailable(f"{self.place}: {_in_one_line(_cause(error))}") from error
 
     def _make_tables(self) -> None:
         """Create or upgrade them where that is needed. Raises :class:`UnusableStore`."""
         with self.snapshot() as connection:
-            ready = is_at_head(connection)
-        if not ready:
+            self.found_at = revision(connection)
+        if self.found_at != HEAD:
             self.change(self._bring_to_head)
 
     def _bring_to_head(self, connection: Connection) -> None:
-        bring_to_head(connection, self._place)
+        bring_to_head(connection, self.place)
 
     def _before_change(self) -> None:
         """What an engine makes sure of inside each transaction that changes something."""
@@ -243,6 +258,11 @@ class SqlBackend:
     def _is_passing(self, error: BaseException) -> bool:
         """The same transaction may succeed when it is tried again at once. ``error`` is the driver's own."""
         return False
+
+
+def place_of(url: URL) -> str:
+    """What may be shown of an address: no user, no password, no options."""
+    return str(URL.create(url.drivername, host=url.host, port=url.port, database=url.database))
 
 
 def _cause(error: Exception) -> BaseException:

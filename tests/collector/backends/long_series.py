@@ -24,7 +24,7 @@ Bounds: TypeAlias = tuple[int, int] | None
 ODD = [float("nan"), float("inf"), float("-inf")]
 
 SHARED_STORE = settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,

@@ -1,4 +1,4 @@
-"""Files by digest: complete or not there, never outside the store, and honest about what could not be had."""
+"""The contract on a folder, and what only a folder can go through: links, other owners' paths, files that change."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from collector.artifacts.contract import ArtifactsContract, Reopen, Spoil, digest_of
 from looptap.events import Artifact, File
-from looptap_collector.artifacts import DamagedArtifact, LocalArtifacts, Source, Unobtainable, keep
+from looptap_collector.artifacts import DamagedArtifact, LocalArtifacts, keep, open_artifacts
 
 
 @pytest.fixture
@@ -44,6 +45,19 @@ def noticed(path: Path, name: str = "model.pt") -> File:
 
 def content_files(store_folder: Path) -> list[Path]:
     return sorted(path for path in store_folder.rglob("*") if path.is_file())
+
+
+class TestLocal(ArtifactsContract):
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Reopen:
+        return lambda: open_artifacts(tmp_path / "store")
+
+    @pytest.fixture
+    def spoil(self, tmp_path: Path) -> Spoil:
+        def spoil(digest: str, content: bytes) -> None:
+            (tmp_path / "store" / digest[:2] / digest[2:4] / digest).write_bytes(content)
+
+        return spoil
 
 
 def test_content_is_kept_under_its_digest(store: LocalArtifacts, model: Path, tmp_path: Path) -> None:
@@ -96,24 +110,6 @@ def test_a_name_is_never_a_path(store: LocalArtifacts, model: Path, tmp_path: Pa
     artifact = keep(noticed(model, name), store)
     assert artifact.name == name
     assert [path.name for path in content_files(tmp_path / "artifacts")] == [artifact.digest]
-
-
-@pytest.mark.parametrize("digest", ["", "../../../../etc/passwd", "ab", "A" * 64, "0" * 63 + "\n", "0" * 65])
-def test_what_is_no_digest_is_not_looked_for(store: LocalArtifacts, digest: str) -> None:
-    """Text of any other form never reaches the file system."""
-    with pytest.raises(KeyError, match="not a SHA-256"):
-        store.open(digest)
-    with pytest.raises(KeyError, match="not a SHA-256"):
-        store.exists(digest)
-
-
-def test_unknown_digest(store: LocalArtifacts, model: Path) -> None:
-    """A digest that is not there is not there, in an empty store and in a used one."""
-    for _ in range(2):
-        assert not store.exists("0" * 64)
-        with pytest.raises(KeyError, match="no artifact"):
-            store.open("0" * 64)
-        keep(noticed(model), store)
 
 
 def test_deleted_file(store: LocalArtifacts, model: Path) -> None:
@@ -179,18 +175,6 @@ def test_empty_file(store: LocalArtifacts, tmp_path: Path) -> None:
     assert keep(noticed(empty), store).digest == hashlib.sha256().hexdigest()
 
 
-def test_damaged_content_is_not_handed_out(store: LocalArtifacts, model: Path, tmp_path: Path) -> None:
-    """Content that no longer has its digest is refused; keeping the file again mends it."""
-    artifact = keep(noticed(model), store)
-    assert artifact.digest is not None
-    (kept,) = content_files(tmp_path / "artifacts")
-    kept.write_bytes(b"something else")
-    with pytest.raises(DamagedArtifact):
-        store.open(artifact.digest)
-    keep(noticed(model), store)
-    store.open(artifact.digest).close()
-
-
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_planted_links_are_not_followed(store: LocalArtifacts, model: Path, tmp_path: Path, level: int) -> None:
     """A link in place of a folder of the store makes keeping fail (worth another try) and writes nothing
@@ -230,7 +214,56 @@ def test_store_that_cannot_be_written_is_worth_another_try(model: Path, tmp_path
         keep(noticed(model), LocalArtifacts(tmp_path / "file" / "artifacts"))
 
 
-def test_put_says_why_in_one_word(store: LocalArtifacts, tmp_path: Path) -> None:
-    """The reason is what the artifact will carry."""
-    with pytest.raises(Unobtainable, match=r"^deleted$"):
-        store.put(Source(str(tmp_path / "none"), 0, 0))
+def test_links_are_not_read_in_parts_nor_listed(store: LocalArtifacts, tmp_path: Path) -> None:
+    """A link where content or a folder should be is no content, whichever way one asks."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    secret = outside / digest_of(b"secret")
+    secret.write_bytes(b"secret")
+    digest = secret.name
+    folder = tmp_path / "artifacts" / digest[:2]
+    folder.mkdir(parents=True)
+    (folder / digest[2:4]).symlink_to(outside)
+    for ask in (store.size, store.open, lambda digest: store.read(digest, 0, 6)):
+        with pytest.raises(OSError):
+            ask(digest)
+    assert list(store.digests()) == []
+    (folder / digest[2:4]).unlink()
+    (folder / digest[2:4]).mkdir()
+    (folder / digest[2:4] / digest).symlink_to(secret)
+    for ask in (store.size, store.open, lambda digest: store.read(digest, 0, 6)):
+        with pytest.raises(OSError):
+            ask(digest)
+    assert list(store.digests()) == []
+    store.delete(digest)
+    assert secret.read_bytes() == b"secret"
+
+
+def test_added_files_are_taken_from_the_same_disk(store: LocalArtifacts, tmp_path: Path) -> None:
+    """A file to add is moved where it can be, whatever its permissions were; a link is refused."""
+    given = tmp_path / "given"
+    given.write_bytes(b"content")
+    given.chmod(0o644)
+    (tmp_path / "link").symlink_to(given)
+    with pytest.raises(OSError):
+        store.add(tmp_path / "link", digest_of(b"content"))
+    store.add(given, digest_of(b"content"))
+    assert not given.exists()
+    (kept,) = content_files(tmp_path / "artifacts")
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_added_files_from_another_disk_are_checked(store: LocalArtifacts, tmp_path: Path) -> None:
+    """A file that has to be copied is hashed on the way."""
+    elsewhere = Path("/dev/shm") / f"looptap-{os.getpid()}"
+    if not elsewhere.parent.is_dir() or elsewhere.parent.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system at /dev/shm")
+    elsewhere.write_bytes(b"content")
+    try:
+        with pytest.raises(DamagedArtifact):
+            store.add(elsewhere, digest_of(b"other"))
+        store.add(elsewhere, digest_of(b"content"))
+    finally:
+        elsewhere.unlink()
+    assert [item.digest for item in store.digests()] == [digest_of(b"content")]
+    assert list((tmp_path / "artifacts" / "incoming").iterdir()) == []
