@@ -117,6 +117,16 @@ def void(_: object) -> None:
     return None
 
 
+@pytest.fixture
+def server_port(mariadb_server: str) -> int:
+    return make_url(mariadb_server).port or 0
+
+
+@pytest.fixture
+def through(mariadb_address: str, server_port: int) -> Callable[[int], Backend]:
+    return lambda port: open_one(mariadb_address.replace(str(server_port), str(port)))
+
+
 class TestInterruptions(InterruptionContract):
     pass
 
