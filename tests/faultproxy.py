@@ -8,8 +8,8 @@
         ...
         assert [request.path for request in proxy.requests] == ["/v1/batches"]
 
-A fault is an async function of one :class:`Exchange`. It may ask the real server (:meth:`Exchange.forward`), answer what it likes, or
-not at all.
+A fault is an async function of one :class:`Exchange`. It may ask the real server (:meth:`Exchange.forward`), answer what it
+likes, or not at all.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Exchange:
         self.reader = reader
         self.writer = writer
         self._target = target
+        self._body: bytes | None = None
 
     async def forward(self) -> bytes:
         """What the real server answers, head and body."""
@@ -65,7 +66,9 @@ class Exchange:
             writer.close()
 
     async def body(self) -> bytes:
-        return await self.reader.readexactly(self.seen.length)
+        if self._body is None:
+            self._body = await self.reader.readexactly(self.seen.length)
+        return self._body
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -81,6 +84,11 @@ class Exchange:
 Fault: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
+async def forever() -> None:
+    # Not an event that nobody sets: a task that only it refers to may be collected.
+    await asyncio.sleep(3600)
+
+
 async def passing(exchange: Exchange) -> None:
     await exchange.send(await exchange.forward())
 
@@ -88,12 +96,12 @@ async def passing(exchange: Exchange) -> None:
 async def silent(exchange: Exchange) -> None:
     """Takes the request and never answers."""
     await exchange.body()
-    await asyncio.Event().wait()
+    await forever()
 
 
 async def unread(exchange: Exchange) -> None:
     """Takes nothing but the head: the client's buffers fill up."""
-    await asyncio.Event().wait()
+    await forever()
 
 
 async def reset_mid_body(exchange: Exchange) -> None:
@@ -252,10 +260,12 @@ class FaultProxy:
 
     async def _end(self) -> None:
         self._server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # More than once: a connection may be half accepted.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -267,6 +277,8 @@ class FaultProxy:
                 self.requests.append(seen)
                 fault = self._script.popleft() if self._script else self._fault
                 await fault(Exchange(seen, reader, writer, self._target))
+                if seen.headers.get("connection") == "close":
+                    break
         writer.close()
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
 from looptap import __version__, adoption, settings
-from looptap.sinks import open_sink
+from looptap.sinks import REQUEST_SECONDS, open_sink
+
+_ASIDE_SECONDS = 3.0
 
 
 class Commands(click.Group):
@@ -29,7 +32,8 @@ def _collector_commands() -> dict[str, click.Command]:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("looptap"):
             raise
-        return {name: _needs_collector(name) for name in ("runs", "show", "export", "artifact", "ui")}
+        names = ("runs", "show", "export", "artifact", "ui", "store", "server", "token")
+        return {name: _needs_collector(name) for name in names}
     return {command.name: command for command in COMMANDS if command.name}
 
 
@@ -75,7 +79,9 @@ def deliver(quiet: bool) -> None:
         if not quiet:
             click.echo("nothing to deliver")
         return
-    result = adoption.deliver_abandoned(root, open_sink)
+    # Who has asked for something else waits for a silent collector only so long.
+    seconds = REQUEST_SECONDS if not quiet else _ASIDE_SECONDS
+    result = adoption.deliver_abandoned(root, partial(open_sink, seconds=seconds))
     for run in result.runs:
         click.echo(f"looptap: found what run {run} left behind and stored it", err=True)
     for folder, reason in result.kept.items():

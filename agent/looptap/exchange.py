@@ -20,18 +20,19 @@ import urllib3
 
 import looptap
 from looptap import settings as places
-from looptap.bounded import BoundedAdapter, OutOfTime, TooMuch, allowed
+from looptap.bounded import BoundedAdapter, TooMuch, allowed
 from looptap.credentials import is_loopback, token_for
 from looptap.redaction import REDACTED
 from looptap.settings import Settings
-from looptap.sinks import NeedsUser, Unavailable
+from looptap.sinks import REQUEST_SECONDS, NeedsUser, Unavailable
 
-REQUEST_SECONDS = 20.0
 ANSWER_BYTES = 64 * 2**10
 #: Beside the body; http.client by itself would read megabytes of headers.
 _HEAD_BYTES = 64 * 2**10
 RETRY_AFTER_SECONDS = 300.0
 _MESSAGE_CHARACTERS = 300
+#: What a collector does not understand of us, or by what name we ask for it: another version, another address.
+_ABOUT_US = (404, 405, 415, 421)
 
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 Shape = TypeVar("Shape")
@@ -115,7 +116,10 @@ class Exchange:
         if answer.status in (401, 403):
             lacking = "" if self._token else " (no token is set: LOOPTAP_TOKEN)"
             return NeedsUser(f"{self._address} does not let us in (HTTP {answer.status}){lacking}{said}")
-        return Unavailable(f"{self._address} answers HTTP {answer.status}{said}", answer.retry_after)
+        line = f"{self._address} answers HTTP {answer.status}{said}"
+        if refusal is not None and answer.status in _ABOUT_US:
+            return NeedsUser(line)
+        return Unavailable(line, answer.retry_after)
 
     def reason(self, answer: Answer) -> str:
         """Why the collector refuses, as it says."""
@@ -151,9 +155,12 @@ class Exchange:
             )
             raw, headers = response.raw, response.headers
             try:
-                body = raw.read(ANSWER_BYTES + 1, decode_content=False)
-                if len(body) > ANSWER_BYTES:
-                    raise TooMuch("the answer is too large")
+                body = b""
+                # To the very end: only there urllib3 tells that something is missing.
+                while block := raw.read(ANSWER_BYTES, decode_content=False):
+                    body += block
+                    if len(body) > ANSWER_BYTES:
+                        raise TooMuch("the answer is too large")
             except BaseException:
                 raw.close()
                 raise
@@ -168,7 +175,7 @@ class Exchange:
                 f"the certificate of {self._address} is not trusted: {self._printable(cause.verify_message)}"
                 "; name the file of its authority in REQUESTS_CA_BUNDLE"
             )
-        if isinstance(cause, OutOfTime):
+        if isinstance(cause, TimeoutError) and cause.errno is None:  # with a number it is the kernel's, of a connection
             return Unavailable(f"{self._address} did not answer within {self._seconds:g} s")
         if isinstance(cause, TooMuch):
             return Unavailable(f"what answers at {self._address} is not a looptap collector: its answer is too large")

@@ -13,9 +13,9 @@ import msgspec
 import zstandard
 
 from looptap.events import Artifact, Batch, File, Rejected
-from looptap.exchange import REQUEST_SECONDS, Answer, Exchange, Whole
+from looptap.exchange import Answer, Exchange, Whole
 from looptap.settings import Settings
-from looptap.sinks import Unavailable, artifact_of
+from looptap.sinks import REQUEST_SECONDS, Unavailable, artifact_of
 from looptap.upload import PieceSize, Unobtainable, Upload
 
 #: A proxy may have a limit of its own for bodies, but hardly one below this: what refuses less refuses everything.
@@ -104,6 +104,8 @@ class HttpSink:
             raise self._exchange.unavailable(head)
         answer = self._exchange.ask("GET", f"{where}/upload")
         found = answer.read(_Received) if answer.status == 200 else None
+        if answer.status in (404, 405) and answer.refusal() is not None:
+            raise Rejected("this collector takes no files")
         if found is None or found.received > upload.file.size_bytes:
             raise self._exchange.unavailable(answer)
         upload.received = found.received

@@ -140,8 +140,8 @@ class Sender:
                 break
             try:
                 self._deliver_all()
-                self._error, self._failures_in_a_row, pause = None, 0, self._interval
-                self._has_warned = False
+                self._gets_on()
+                self._error, pause = None, self._interval
             except BaseException as error:  # noqa: BLE001 - the store's code may raise anything, and there is nobody above us
                 pause = self._failed(error)
             with self._progress:
@@ -178,6 +178,9 @@ class Sender:
             self._warn(f"{self._error} · until then, records wait in the journal")
         return max(pause, least)
 
+    def _gets_on(self) -> None:
+        self._failures_in_a_row, self._has_warned = 0, False
+
     def _deliver_all(self) -> None:
         courier = self._courier
         if courier is None:
@@ -188,6 +191,7 @@ class Sender:
                 courier.heartbeat()
             if not courier.deliver_next():
                 return
+            self._gets_on()
             with self._progress:
                 self._progress.notify_all()
             if self._stop_by is not None and time.monotonic() >= self._stop_by:

@@ -8,6 +8,8 @@ from typing import Protocol
 from looptap.events import Artifact, Batch, File
 from looptap.settings import Settings, is_collector
 
+REQUEST_SECONDS = 20.0
+
 
 class Unavailable(OSError):
     """The store cannot be used now; the message says why in one line. Nothing is wrong with the records: they wait.
@@ -75,9 +77,9 @@ def artifact_of(file: File, *, digest: str | None = None, missing: str | None = 
     )
 
 
-def open_sink(store: str, settings: Settings | None = None) -> Sink:
+def open_sink(store: str, settings: Settings | None = None, *, seconds: float = REQUEST_SECONDS) -> Sink:
     """The sink for a store as :mod:`looptap.settings` resolved it: ``off``, a folder, or a collector. ``settings`` are those of the
-    program that asks (for the token); by default they are looked up.
+    program that asks (for the token); by default they are looked up. A request to a collector takes ``seconds`` at most.
 
     Raises RuntimeError with one clear line when what it needs is not installed, :class:`Unavailable` when it cannot be used now.
     """
@@ -86,7 +88,7 @@ def open_sink(store: str, settings: Settings | None = None) -> Sink:
     if is_collector(store):
         from looptap.http_sink import HttpSink  # requests: for those only who use it
 
-        return HttpSink(store, settings)
+        return HttpSink(store, settings, seconds=seconds)
     try:
         from looptap_collector.embedded import Embedded  # the collector is an extra, imported when first needed
     except ModuleNotFoundError as error:

@@ -53,8 +53,9 @@ def get(run: str, which: str, output: str | None, force: bool, store: str | None
     """
     from looptap_collector.artifacts import DamagedArtifact
     from looptap_collector.artifacts.downloads import UnknownArtifact, choose, file_name, save
-    from looptap_collector.cli import Mistake, store_folder
+    from looptap_collector.cli import store_folder
     from looptap_collector.embedded import artifacts_of
+    from looptap_collector.mistake import Mistake
 
     with _run(store, run) as (backend, row):
         try:
@@ -86,7 +87,8 @@ def get(run: str, which: str, output: str | None, force: bool, store: str | None
 @contextmanager
 def _run(store: str | None, which: str) -> Iterator[tuple[Backend, RunRow]]:
     # Inside, as the commands of cli.py and these are one program in two files, and cli.py lists them all.
-    from looptap_collector.cli import Mistake, opened
+    from looptap_collector.cli import opened
+    from looptap_collector.mistake import Mistake
     from looptap_collector.query import UnknownRun, find_run
 
     with opened(store) as backend:

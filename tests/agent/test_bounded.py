@@ -12,7 +12,7 @@ import pytest
 import requests
 import trustme
 
-from faultproxy import FaultProxy, answer, continuing, dripping, endless, full_backlog, silent, unread
+from faultproxy import FaultProxy, answer, continuing, dripping, endless, forever, full_backlog, silent, unread
 from looptap.bounded import BoundedAdapter, allowed
 
 SECONDS = 1.0
@@ -95,7 +95,7 @@ def test_stalled_handshake(session: requests.Session, proxy: FaultProxy) -> None
     """A connection on which TLS never begins, or comes a byte at a time (case 15)."""
 
     async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
+        await forever()
 
     async def drops(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for byte in b"\x16\x03\x03\x40\x00" + bytes(1_000):

@@ -36,6 +36,7 @@ def test_the_agent_opens_it_as_its_sink(tmp_path: Path) -> None:
     model.write_bytes(b"weights")
     found = os.stat(model)
     artifact = sink.keep_file(File(str(model), "model.pt", 1, found.st_size, found.st_mtime_ns))
+    assert artifact is not None
     assert artifact.digest is not None
     sink.deliver(journal.batch(artifact, RunEnded("finished", 2)))
     sink.close()
