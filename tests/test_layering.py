@@ -23,6 +23,7 @@ AGENT_LIBRARIES = {
     "pynvml",
     "requests",
     "tomli",
+    "urllib3",
     "zstandard",
 }
 #: The one door through which the agent reaches the collector, always inside a function, never at import time.

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from looptap.journal.folder import JournalMeta, Owned, Unusable, read_meta, try_
 from looptap.journal.frames import encode
 from looptap.journal.reader import JournalReader
 from looptap.journal.writer import JournalWriter
-from looptap.sinks import Sink
+from looptap.sinks import Sink, Unavailable
 
 KILLED = "process ended without saying so"
 _SURVEY_BYTES = 8 * 1024
@@ -51,15 +52,35 @@ def deliver_abandoned(root: Path, open_sink: Callable[[str], Sink]) -> Adopted:
     except (Unusable, OSError) as error:
         summary.kept[root] = str(error)
         return summary
+    opening = _Opening(open_sink)
     for folder in found:
         try:
-            _deliver(folder, open_sink, summary)
+            _deliver(folder, opening, summary)
         except Exception as error:  # noqa: BLE001 - a store may raise anything; the next journal may have another store
             summary.kept[folder] = str(error) or type(error).__name__
     return summary
 
 
-def _deliver(folder: Path, open_sink: Callable[[str], Sink], summary: Adopted) -> None:
+class _Opening:
+    """Of a store that cannot be used now, only the first journal waits for the answer."""
+
+    def __init__(self, open_sink: Callable[[str], Sink]) -> None:
+        self._open_sink = open_sink
+        self._unavailable: dict[str, str] = {}
+
+    @contextmanager
+    def sink(self, store: str) -> Iterator[Sink]:
+        if store in self._unavailable:
+            raise Unavailable(self._unavailable[store])
+        try:
+            with closing(self._open_sink(store)) as sink:
+                yield sink
+        except Unavailable as error:
+            self._unavailable[store] = str(error)
+            raise
+
+
+def _deliver(folder: Path, opening: _Opening, summary: Adopted) -> None:
     owned = try_adopt(folder)
     if owned is None:
         return
@@ -67,11 +88,8 @@ def _deliver(folder: Path, open_sink: Callable[[str], Sink], summary: Adopted) -
         meta = read_meta(folder)
         if not meta.is_of_this_machine():
             raise Unusable(f"its process ran on {meta.host}, and only there it can be told whether it lives")
-        sink = open_sink(meta.store)
-        try:
+        with opening.sink(meta.store) as sink:
             held = _deliver_to(sink, owned, meta, summary)
-        finally:
-            sink.close()
         if held is not None:
             raise Unusable(held)
         owned.remove()

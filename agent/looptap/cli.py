@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
 from looptap import __version__, adoption, settings
-from looptap.sinks import open_sink
+from looptap.sinks import REQUEST_SECONDS, open_sink
+
+_ASIDE_SECONDS = 3.0
 
 
 class Commands(click.Group):
@@ -29,7 +32,8 @@ def _collector_commands() -> dict[str, click.Command]:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("looptap"):
             raise
-        return {name: _needs_collector(name) for name in ("runs", "show", "export", "ui", "store", "server", "token")}
+        names = ("runs", "show", "export", "artifact", "ui", "store", "server", "token")
+        return {name: _needs_collector(name) for name in names}
     return {command.name: command for command in COMMANDS if command.name}
 
 
@@ -75,7 +79,9 @@ def deliver(quiet: bool) -> None:
         if not quiet:
             click.echo("nothing to deliver")
         return
-    result = adoption.deliver_abandoned(root, open_sink)
+    # Who has asked for something else waits for a silent collector only so long.
+    seconds = REQUEST_SECONDS if not quiet else _ASIDE_SECONDS
+    result = adoption.deliver_abandoned(root, partial(open_sink, seconds=seconds))
     for run in result.runs:
         click.echo(f"looptap: found what run {run} left behind and stored it", err=True)
     for folder, reason in result.kept.items():
@@ -86,7 +92,7 @@ def deliver(quiet: bool) -> None:
 
 @commands.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("-m", "module", is_flag=True, help="PROGRAM is a module, as for python -m.")
-@click.option("--store", help="Where records go: a folder, or 'off'.")
+@click.option("--store", help="Where records go: a folder, https://host:port, or 'off'.")
 @click.option("--experiment", help="The group of runs that this run belongs to.")
 @click.option("--name", help="The name of the run.")
 @click.option("--quiet", is_flag=True, default=None, help="Print no line of our own.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from looptap import registry, settings
@@ -17,6 +18,8 @@ def report() -> Iterator[str]:
     store = settings.resolve_store(loaded.store or None)
     yield f"store: {store}"
     yield from _place("store", store)
+    if settings.is_collector(store):
+        yield _collector(store, loaded)
     root = settings.journal_root(loaded)
     if root is None:
         yield "! journal: no home folder to put it in; records would only be kept in memory. Set LOOPTAP_JOURNAL to a folder."
@@ -31,7 +34,7 @@ def report() -> Iterator[str]:
 
 
 def _place(what: str, folder: str) -> Iterator[str]:
-    if folder == "off" or folder.startswith(("http://", "https://")):
+    if folder == "off" or settings.is_collector(folder):
         return
     existing = Path(folder)
     while not existing.exists() and existing != existing.parent:
@@ -42,6 +45,17 @@ def _place(what: str, folder: str) -> Iterator[str]:
     usage = shutil.disk_usage(existing)
     if usage.free < 0.05 * usage.total:
         yield f"! {what}: less than 5 % of the disk of {existing} is free; the journal stops taking points there"
+
+
+def _collector(store: str, loaded: settings.Settings) -> str:
+    from looptap.sinks import Unavailable, open_sink
+
+    try:
+        with closing(open_sink(store, loaded)) as sink:
+            sink.position("doctor")  # of a journal that nobody has
+    except Unavailable as error:
+        return f"! store: {error}"
+    return "  the collector there answers, and accepts the token"
 
 
 def _left_behind(root: Path) -> Iterator[str]:

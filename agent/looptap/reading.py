@@ -79,7 +79,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Run:
-    """One run as it was when it was asked for. Only :meth:`history` goes back to the store.
+    """One run as it was when it was asked for. Only :meth:`history` and :meth:`download` go back to the store.
 
     ``metrics`` are by key, ``loss``; a key with several series has one entry for each, ``lr{group=0}``,
     ``lr{group=1}``. ``environment`` has ``python``, ``platform``, ``git`` (commit, branch, dirty, remote),
@@ -119,6 +119,25 @@ class Run:
         times = pandas.to_datetime(found.times_ns, unit="ns", utc=True)
         table: pd.DataFrame = pandas.DataFrame({"step": found.steps, "time": times, "value": found.values})
         return table
+
+    def download(self, name_or_digest: str, to: str | os.PathLike[str] = ".", *, overwrite: bool = False) -> Path:
+        """Get the content of one of the run's :attr:`artifacts` and return the absolute path of the file.
+
+        ``name_or_digest`` is an artifact's name (the newest of that name), its SHA-256 or 8 or more digits of its beginning;
+        ``to`` a file, or a folder that gets a file of the artifact's name. The file appears when all of it is there and
+        verified. Raises LookupError when the run has no such artifact or not its content, FileExistsError when there is a
+        file and ``overwrite`` is false, OSError when the file cannot be written or the artifact store cannot be reached.
+        """
+        from looptap_collector.artifacts.downloads import choose, file_name, save
+        from looptap_collector.embedded import artifacts_of
+
+        found = choose(self.artifacts, name_or_digest)
+        target = Path(to).absolute()
+        if target.is_dir():
+            target = target / file_name(found.name)
+        assert found.digest is not None
+        save(artifacts_of(Path(self.store)), found.digest, target, overwrite=overwrite)
+        return target
 
     def _series(self, key: str, context: Mapping[str, str] | None) -> MetricSummary:
         if context is None and key in self.metrics:

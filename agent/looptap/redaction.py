@@ -32,6 +32,7 @@ _SECRET_VALUES = re.compile(
     | \bhf_[A-Za-z0-9]{20,}                                      # Hugging Face
     | \bsk-[A-Za-z0-9_\-]{16,}                                   # OpenAI, Anthropic
     | \bxox[abeoprs]-[A-Za-z0-9\-]{10,}                          # Slack
+    | \blt_[A-Za-z0-9_\-]{43,}                                  # looptap
     | \bAIza[0-9A-Za-z_\-]{30,}                                  # Google
     | \beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*  # JSON web token
     | -----BEGIN[ A-Z]*PRIVATE\ KEY-----[\s\S]*?(?:-----END[ A-Z]*PRIVATE\ KEY-----|$)

@@ -2,7 +2,8 @@
 
 One daemon thread, awake about once a second. Whatever goes wrong in it (a store that hangs, refuses or is full; a collector that
 is not installed) costs nothing but time: the records stay in the journal, the attempt is repeated after a pause that grows with
-every failure, and what cannot be delivered while the process lives is delivered by the next ``looptap`` command.
+every failure, and what cannot be delivered while the process lives is delivered by the next ``looptap`` command. A store that
+asks to be left alone for a while hears nothing in that time, and then the end of the program does not wait for it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from looptap.journal.folder import make_durable
 from looptap.journal.writer import JournalWriter
-from looptap.sinks import Sink
+from looptap.sinks import NeedsUser, Sink, Unavailable
 
 if TYPE_CHECKING:
     from looptap.journal.courier import Courier
@@ -51,18 +52,23 @@ class Sender:
         *,
         interval: float = 1.0,
         exit_timeout: float = 5.0,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
-        """``open_sink`` is called in the thread: it may import, connect and fail. ``interval``: seconds between deliveries."""
+        """``open_sink`` is called in the thread: it may import, connect and fail. ``interval``: seconds between deliveries.
+        ``warn`` gets one line, once in an outage, for what only the user can mend."""
         self._writer = writer
         self._run_id = run_id
         self._open_sink = open_sink
         self._interval = interval
         self._exit_timeout = exit_timeout
+        self._warn = warn
+        self._has_warned = False
         self._courier: Courier | None = None
         self._error: str | None = None
         self._retries = 0
         self._failures_in_a_row = 0
-        self._beat_at = 0.0
+        #: However much somebody waits for us: the store is left alone until then.
+        self._not_before = 0.0
         self._stop_by: float | None = None
         self._hurry = threading.Event()
         self._progress = threading.Condition()
@@ -115,7 +121,7 @@ class Sender:
             self._hurry.set()
             while not self._is_delivered(position):
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._thread.is_alive():
+                if left <= 0 or not self._thread.is_alive() or self._not_before >= deadline:
                     return False
                 # Not longer at once: a thread that has died in a fork or at shutdown notifies nobody.
                 self._progress.wait(min(left, 0.1))
@@ -130,37 +136,67 @@ class Sender:
         except OSError as error:
             self._error = f"the journal's folder cannot be made durable: {error}"
         while True:
-            # The end of the program waits for us for a few seconds only: no long pause then.
-            self._hurry.wait(pause if self._stop_by is None else min(pause, BACKOFF_BASE_SECONDS))
-            self._hurry.clear()
+            if not self._rest(pause):
+                break
             try:
                 self._deliver_all()
-                self._error, self._failures_in_a_row, pause = None, 0, self._interval
+                self._gets_on()
+                self._error, pause = None, self._interval
             except BaseException as error:  # noqa: BLE001 - the store's code may raise anything, and there is nobody above us
-                self._error = _describe(error)
-                self._retries += 1
-                pause = backoff(self._failures_in_a_row)
-                self._failures_in_a_row += 1
+                pause = self._failed(error)
             with self._progress:
                 self._progress.notify_all()
             if self._is_over():
                 break
         self._close_sink()
 
+    def _rest(self, pause: float) -> bool:
+        """Whoever waits for us cuts the pause short, but only so far. False when the end of the program comes before that."""
+        # The end of the program waits for us for a few seconds only: no long pause then.
+        self._hurry.wait(pause if self._stop_by is None else min(pause, BACKOFF_BASE_SECONDS))
+        self._hurry.clear()
+        while (left := self._not_before - time.monotonic()) > 0:
+            if self._is_over():
+                return False
+            self._hurry.wait(left)
+            self._hurry.clear()
+        return True
+
+    def _failed(self, error: BaseException) -> float:
+        """Returns the pause after it."""
+        self._error = _describe(error)
+        self._retries += 1
+        pause = backoff(self._failures_in_a_row)
+        self._failures_in_a_row += 1
+        least = min(pause, BACKOFF_BASE_SECONDS)
+        if isinstance(error, Unavailable) and error.retry_after:
+            # Later, never earlier, and not all of us at once.
+            least = error.retry_after * random.uniform(1.0, 1.2)
+        self._not_before = time.monotonic() + least
+        if isinstance(error, NeedsUser) and self._warn is not None and not self._has_warned:
+            self._has_warned = True
+            self._warn(f"{self._error} · until then, records wait in the journal")
+        return max(pause, least)
+
+    def _gets_on(self) -> None:
+        self._failures_in_a_row, self._has_warned = 0, False
+
     def _deliver_all(self) -> None:
         courier = self._courier
         if courier is None:
             courier = self._courier = self._open()
-        while courier.deliver_next():
-            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+        while True:
+            # Before the rest: a file that takes long, or fails again and again, does not make the run look dead.
+            if time.monotonic() >= courier.heard_at + HEARTBEAT_SECONDS:
+                courier.heartbeat()
+            if not courier.deliver_next():
+                return
+            self._gets_on()
             with self._progress:
                 self._progress.notify_all()
             if self._stop_by is not None and time.monotonic() >= self._stop_by:
                 return
             time.sleep(0)
-        if time.monotonic() >= self._beat_at:
-            courier.heartbeat()
-            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
 
     def _open(self) -> Courier:
         # Imported by the sender's own thread: the import of looptap is waited for.
@@ -179,7 +215,9 @@ class Sender:
     def _is_over(self) -> bool:
         if self._stop_by is None:
             return False
-        return self._is_delivered(self._writer.position) or time.monotonic() >= self._stop_by
+        if self._is_delivered(self._writer.position):
+            return True
+        return max(time.monotonic(), self._not_before) >= self._stop_by
 
     def _close_sink(self) -> None:
         if self._courier is None:
@@ -199,4 +237,6 @@ def backoff(failures: int) -> float:
 
 def _describe(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
+    if isinstance(error, Unavailable) and lines:
+        return lines[0][:500]
     return f"{type(error).__name__}: {lines[0]}"[:500] if lines else type(error).__name__

@@ -27,7 +27,7 @@ from looptap.recorder import Recorder
 from looptap.redaction import Redactor
 from looptap.registry import Registry
 from looptap.sender import Sender
-from looptap.settings import Settings
+from looptap.settings import Settings, is_collector
 from looptap.sinks import open_sink
 
 
@@ -125,9 +125,7 @@ class Session:
             self.recorder.attach(journal)
             self._start_threads(self.run)
             if is_primary:
-                self.say(
-                    f"run {started.name} → {'off: nothing is kept' if store == 'off' else f'{_short(store)} · looptap ui'}"
-                )
+                self.say(f"run {started.name} → {_described(store)}")
             if journal.problem:
                 self.say(journal.problem)
             return self.run
@@ -187,13 +185,15 @@ class Session:
             return self.run.journal if self.run is not None else None
 
     def _start_threads(self, run: ActiveRun) -> None:
+        chosen = self.settings  # those of the next run may be others
         try:
             run.sender = Sender(
                 run.journal,
                 run.id,
-                lambda: open_sink(run.store),
-                interval=self.settings.send_interval,
-                exit_timeout=self.settings.exit_timeout,
+                lambda: open_sink(run.store, chosen),
+                interval=chosen.send_interval,
+                exit_timeout=chosen.exit_timeout,
+                warn=self.say,
             )
             run.sender.start()
             if run.is_primary:
@@ -213,7 +213,7 @@ class Session:
 
             root = settings.journal_root(self.settings)
             if root is not None:
-                adoption.deliver_abandoned(root, open_sink)
+                adoption.deliver_abandoned(root, lambda store: open_sink(store, self.settings))
 
     def _is_worker(self) -> bool:
         """True in a data-loader worker, and while a spawned child only imports its parent's main script."""
@@ -231,8 +231,14 @@ class Session:
             print(f"looptap: {line}", file=sys.stderr, flush=True)
 
 
+def _described(store: str) -> str:
+    """Where records go, and how to look at them, as one would type it from here."""
+    if store == "off":
+        return "off: nothing is kept"
+    return store if is_collector(store) else f"{_short(store)} · looptap ui"
+
+
 def _short(store: str) -> str:
-    """The store as one would type it from here."""
     try:
         relative = os.path.relpath(store)
     except (OSError, ValueError):
@@ -250,7 +256,7 @@ def _summary(run: ActiveRun, status: str, delivered: bool) -> str:
     lost = f"{dropped:,} dropped" + (f" ({reasons})" if reasons else "")
     line = f"run {run.name} {status} · {points:,} points stored, {lost}"
     if delivered:
-        return f"{line} · looptap show {run.name}"
+        return line if is_collector(run.store) else f"{line} · looptap show {run.name}"
     why = f": {state.error}" if state and state.error else ""
     return f"{line} · the rest is safe in the journal{why} · deliver it with: looptap sync"
 

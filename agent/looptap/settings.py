@@ -3,17 +3,19 @@
 A setting is looked up in this order, and the first place that has it wins: the argument of :func:`looptap.autolog`, the
 environment variable ``LOOPTAP_<NAME>``, the table ``[tool.looptap]`` of the nearest ``pyproject.toml`` (from the working
 directory upwards), the default. A value that cannot be read is reported in one line and the next place is asked: a typing
-mistake in a setting never stops a training run.
+mistake in a setting never stops a training run. What guards a secret is not taken from ``pyproject.toml``, which is shared.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,15 +61,59 @@ def _folder(value: Any) -> str:
     return str(Path(str(value)).expanduser())
 
 
-def _setting(default: Any, read: Callable[[Any], Any], help: str) -> Any:
-    return field(default=default, metadata={"read": read, "help": help})
+def is_collector(store: str) -> bool:
+    """Whether a store is the address of a collector: ``http(s)://``."""
+    return store.lower().startswith(("http://", "https://"))
+
+
+def _store(value: Any) -> str:
+    store = str(value)
+    if not is_collector(store):
+        if "://" in store:
+            raise ValueError("expected a folder, 'off' or the address of a collector, https://host:port")
+        return store
+    try:
+        address = urlsplit(store)
+        usable = bool(address.hostname) and address.port != 0
+    except ValueError:  # its message tells what stands in the place of the port
+        usable = False
+    if not usable:
+        raise ValueError("expected https://host:port")
+    if address.username is not None or address.password is not None or address.query or address.fragment:
+        raise ValueError("the address of a collector has no user, password or query; give the token as LOOPTAP_TOKEN")
+    return f"{address.scheme}://{address.netloc}{address.path}".rstrip("/")
+
+
+def _token(value: Any) -> str:
+    token = str(value).strip()
+    if not re.fullmatch(r"[A-Za-z0-9_.~+/=-]{0,4096}", token):
+        raise ValueError("it has characters that no token has")
+    return token
+
+
+def _setting(default: Any, read: Callable[[Any], Any], help: str, *, private: bool = False) -> Any:
+    """``private``: guards a secret. Not read from pyproject.toml."""
+    return field(default=default, repr=read is not _token, metadata={"read": read, "help": help, "private": private})
 
 
 @dataclass(frozen=True)
 class Settings:
     """How looptap behaves in this process. Every field is an argument of ``autolog()``."""
 
-    store: str = _setting("", str, "where records go: a folder, or 'off'; default: .looptap of the project")
+    store: str = _setting(
+        "",
+        _store,
+        "where records go: a folder, a collector (https://host:port), or 'off'; default: .looptap of the project",
+    )
+    token: str = _setting(
+        "", _token, "token for the collector; default: the local collector's own, from its file", private=True
+    )
+    insecure: bool = _setting(
+        False,
+        _bool,
+        "true sends the token over plain http to another machine, where anybody on the way can read it",
+        private=True,
+    )
     experiment: str = _setting("default", str, "the group of runs that this run belongs to")
     name: str = _setting("", str, "the name of the run; default: made up, like calm-otter-12")
     enabled: bool = _setting(True, _bool, "false makes autolog() do nothing at all")
@@ -106,11 +152,16 @@ def load(arguments: Mapping[str, Any] | None = None) -> tuple[Settings, list[str
         ):
             if key not in source:
                 continue
+            if source is project and item.metadata["private"]:
+                problems.append(f"{place}: {name} was left out: that file is shared; set {variable} instead")
+                continue
             try:
                 values[name] = item.metadata["read"](source[key])
                 break
             except (ValueError, TypeError) as error:
-                problems.append(f"{place}: {name} = {source[key]!r} was left out: {error}")
+                # An address may have a password in it.
+                told = "" if name == "token" or "://" in str(source[key]) else f" = {source[key]!r}"
+                problems.append(f"{place}: {name}{told} was left out: {error}")
     return Settings(**values), problems
 
 
@@ -121,7 +172,7 @@ def resolve_store(argument: str | os.PathLike[str] | None = None) -> str:
     repository, else in the working directory.
     """
     store = str(argument) if argument is not None else load()[0].store
-    if store == "off" or store.startswith(("http://", "https://")):
+    if store == "off" or is_collector(store):
         return store
     if store:
         return str(Path(store).expanduser().absolute())

@@ -1,4 +1,4 @@
-"""Where a sender's batches go. The embedded store and (a later issue) a collector over HTTP look the same from here."""
+"""Where a sender's batches go. The embedded store and a collector over HTTP look the same from here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,25 @@ from pathlib import Path
 from typing import Protocol
 
 from looptap.events import Artifact, Batch, File
+from looptap.settings import Settings, is_collector
+
+REQUEST_SECONDS = 20.0
+
+
+class Unavailable(OSError):
+    """The store cannot be used now; the message says why in one line. Nothing is wrong with the records: they wait.
+
+    ``retry_after``: for so many seconds it asks to be left alone, 0 when it does not say.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NeedsUser(Unavailable):
+    """Only a person can mend this: a token that is not accepted, a certificate that nobody has signed. It may be mended at any
+    time, so it is tried again like any other."""
 
 
 class Sink(Protocol):
@@ -17,8 +36,11 @@ class Sink(Protocol):
     def deliver(self, batch: Batch) -> None:
         """Returns when the batch is safe in the store (a batch that was there already counts as delivered)."""
 
-    def keep_file(self, file: File) -> Artifact:
-        """Hash and keep the file's content; an :class:`Artifact` without digest says why that was not possible."""
+    def keep_file(self, file: File) -> Artifact | None:
+        """Hash and keep the file's content; an :class:`Artifact` without digest says why that was not possible.
+
+        None: a part of it is kept; call again for the next one. So a large file holds up neither signs of life nor the exit.
+        """
 
     def close(self) -> None: ...
 
@@ -33,35 +55,42 @@ class NoSink:
         return None
 
     def keep_file(self, file: File) -> Artifact:
-        return Artifact(
-            name=file.name,
-            time_ns=file.time_ns,
-            size_bytes=file.size_bytes,
-            missing="store is off",
-            path=file.path,
-            role=file.role,
-            kind=file.kind,
-            step=file.step,
-            description=file.description,
-        )
+        return artifact_of(file, missing="store is off")
 
     def close(self) -> None:
         return None
 
 
-def open_sink(store: str) -> Sink:
-    """The sink for a store as :mod:`looptap.settings` resolved it: ``off``, or a folder.
+def artifact_of(file: File, *, digest: str | None = None, missing: str | None = None) -> Artifact:
+    """What a store is told of a file: the digest of the content that it has, or why it is missing."""
+    return Artifact(
+        name=file.name,
+        time_ns=file.time_ns,
+        size_bytes=file.size_bytes,
+        digest=digest,
+        missing=missing,
+        path=file.path,
+        role=file.role,
+        kind=file.kind,
+        step=file.step,
+        description=file.description,
+    )
 
-    Raises RuntimeError with one clear line when what it needs is not installed or not supported.
+
+def open_sink(store: str, settings: Settings | None = None, *, seconds: float = REQUEST_SECONDS) -> Sink:
+    """The sink for a store as :mod:`looptap.settings` resolved it: ``off``, a folder, or a collector. ``settings`` are those of the
+    program that asks (for the token); by default they are looked up. A request to a collector takes ``seconds`` at most.
+
+    Raises RuntimeError with one clear line when what it needs is not installed, :class:`Unavailable` when it cannot be used now.
     """
     if store == "off":
         return NoSink()
-    if store.startswith(("http://", "https://")):
-        raise RuntimeError("a collector over HTTP is not supported by this version; set store to a folder")
+    if is_collector(store):
+        from looptap.http_sink import HttpSink  # requests: for those only who use it
+
+        return HttpSink(store, settings, seconds=seconds)
     try:
-        from looptap_collector.embedded import (
-            Embedded,
-        )  # the collector is an extra, imported when first needed
+        from looptap_collector.embedded import Embedded  # the collector is an extra, imported when first needed
     except ModuleNotFoundError as error:
         raise RuntimeError(f"the embedded store needs {error.name}: pip install 'looptap[collector]'") from error
     return Embedded(Path(store))

@@ -1,4 +1,4 @@
-"""The commands that look at a store: ``runs``, ``show``, ``export``, ``ui``.
+"""The commands that look at a store: ``runs``, ``show``, ``export``, ``artifact``, ``ui``.
 
 ``looptap.cli`` registers :data:`COMMANDS` and hands over, as the context's ``obj``, a function that tells
 how many records wait in a journal on this machine (:data:`looptap_collector.query.InJournal`), or None.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from looptap_collector.artifact_cli import artifact
 from looptap_collector.backend import Backend, RunRow
 from looptap_collector.mistake import Mistake
 from looptap_collector.query import InJournal, UnknownRun, find_run, found_runs
@@ -230,4 +231,4 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
         raise Mistake(str(error)) from error
 
 
-COMMANDS: list[click.Command] = [runs, show, export, ui, store_group, *SERVER_COMMANDS]
+COMMANDS: list[click.Command] = [runs, show, export, artifact, ui, store_group, *SERVER_COMMANDS]

@@ -6,20 +6,25 @@
         looptap.db        runs, params, series, … (SQLite)
         artifacts/        files by digest
         .gitignore        the store is not part of the user's code
+
+The environment variable ``LOOPTAP_ARTIFACT_STORE`` names another place for the files: a folder, or the bucket of a cloud
+(:func:`looptap_collector.artifacts.open_artifacts`).
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
 from looptap.events import Artifact, Batch, File, RunEnded
-from looptap_collector.artifacts import LocalArtifacts, keep
+from looptap_collector.artifacts import ArtifactStore, LocalArtifacts, keep, open_artifacts
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
 
 DATABASE = "looptap.db"
 ARTIFACTS = "artifacts"
+ARTIFACT_STORE = "LOOPTAP_ARTIFACT_STORE"
 #: A series of fewer full chunks (about 40,000 points) is quick to read as it is.
 _MANY_CHUNKS = 16
 #: A program that ends waits for us, but not for long.
@@ -40,6 +45,12 @@ def open_backend(folder: Path, *, create: bool, durable: bool = False) -> Sqlite
     return SqliteBackend(database, durable=durable)
 
 
+def artifacts_of(folder: Path) -> ArtifactStore:
+    """Where the files of a store are. Raises :class:`looptap_collector.artifacts.ArtifactsUnavailable`."""
+    address = os.environ.get(ARTIFACT_STORE)
+    return open_artifacts(address) if address else LocalArtifacts(folder / ARTIFACTS)
+
+
 def _make_folder(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -53,7 +64,8 @@ class Embedded:
 
     def __init__(self, folder: Path) -> None:
         self._backend = open_backend(folder, create=True)
-        self._artifacts = LocalArtifacts(folder / ARTIFACTS)
+        self._folder = folder
+        self._artifacts: ArtifactStore | None = None
         self._pipeline = Pipeline(self._backend)
 
     def position(self, journal: str) -> int:
@@ -67,6 +79,9 @@ class Embedded:
                 self._backend.compact(run=batch.run, at_least=_MANY_CHUNKS, within_s=_COMPACTING_SECONDS)
 
     def keep_file(self, file: File) -> Artifact:
+        if self._artifacts is None:
+            # Only now: a bucket that cannot be reached is no reason to keep the points of a run waiting.
+            self._artifacts = artifacts_of(self._folder)
         return keep(file, self._artifacts)
 
     def close(self) -> None:

@@ -10,15 +10,23 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, runtime_checkable
 
 from looptap.events import Context
 from looptap_collector.backend import Backend, RunQuery, RunRow, SeriesRow
+from looptap_collector.filters.literals import quoted
 
 #: How many records of a journal, from this position on, still wait on this machine's disk.
 InJournal = Callable[[str, int], int]
 
 #: A shorter beginning of an id is too easily hit by accident.
 SHORTEST_ID_PREFIX = 4
+#: See :mod:`looptap_collector.validation`.
+_LONGEST_NAME_BYTES = 512
+#: Names that may be meant instead are looked for among the newest runs.
+_NEAR_NAMES = 200
+_MOST_MATCHES = 100
 
 #: Series that are no objective, however they are named. ``system.`` is ours, see the design.
 _NOT_A_LOSS = re.compile(
@@ -34,32 +42,51 @@ class UnknownRun(LookupError):
     """No run answers to that name, or more than one does. The message is one line and says what there is."""
 
 
+@runtime_checkable
+class FindsRuns(Protocol):
+    """A backend that answers :func:`find_run` itself, in one question: it is far away."""
+
+    def find_run(self, which: str) -> RunRow: ...
+
+
 def find_run(backend: Backend, which: str) -> RunRow:
     """The run meant by ``latest``, an id, a name (the newest of that name), or the beginning of one id.
 
     Raises :class:`UnknownRun` otherwise.
     """
-    if found := backend.run(which):
+    if isinstance(backend, FindsRuns):
+        return backend.find_run(which)
+    is_text = _can_be_stored(which)
+    if is_text and (found := backend.run(which)):
         return found
-    runs = backend.runs()
-    if not runs:
+    newest = backend.search(RunQuery(limit=_NEAR_NAMES)).rows
+    if not newest:
         raise UnknownRun("this store has no runs yet")
     if which == "latest":
-        return runs[0]
-    for row in runs:
-        if row.name == which:
-            return row
-    if len(which) >= SHORTEST_ID_PREFIX:
-        matches = [row for row in runs if row.run.startswith(which)]
+        return newest[0]
+    if is_text and (named := backend.search(RunQuery(filter=f"name = {quoted(which)}", limit=1)).rows):
+        return named[0]
+    if is_text and len(which) >= SHORTEST_ID_PREFIX:
+        holding = found_runs(backend, f"id ~ {quoted(which)}")
+        matches = list(islice((row for row in holding if row.run.startswith(which)), _MOST_MATCHES + 1))
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise UnknownRun(f"{len(matches)} runs begin with {which!r}: {_some([row.run for row in matches])}")
-    names = list(dict.fromkeys(row.name for row in runs))
+            count = len(matches) if len(matches) <= _MOST_MATCHES else f"more than {_MOST_MATCHES}"
+            raise UnknownRun(f"{count} runs begin with {which!r}: {_some([row.run for row in matches])}")
+    names = list(dict.fromkeys(row.name for row in newest))
     near = [name for name in names if which and name.startswith(which)]
     near = near or difflib.get_close_matches(which, names, n=1)
     guess = f"; did you mean {near[0]!r}?" if near else "."
     raise UnknownRun(f"there is no run {which!r}{guess} The newest are: {_some(names)}")
+
+
+def _can_be_stored(name: str) -> bool:
+    """Whether a run can have this name or id; no engine need be asked for others."""
+    try:
+        return 0 < len(name.encode()) <= _LONGEST_NAME_BYTES and "\0" not in name
+    except UnicodeEncodeError:
+        return False
 
 
 def found_runs(
@@ -81,20 +108,21 @@ def found_runs(
 
 
 def _some(names: Sequence[str], at_most: int = 5) -> str:
-    more = f", … ({len(names)} in all)" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more
+    return ", ".join(names[:at_most]) + (", …" if len(names) > at_most else "")
 
 
 def series_labels(rows: Sequence[SeriesRow]) -> list[str]:
     """A name for each series of one run, no two the same: ``loss``, ``lr{group=1}``."""
-    seen: dict[str, int] = {}
-    labels = []
+    labels: dict[str, None] = {}
     for row in rows:
-        label = series_label(row.key, row.context)
+        label = plain = series_label(row.key, row.context)
         # A key may itself look like a key with a context, so names can meet; the later one gets a number.
-        seen[label] = seen.get(label, 0) + 1
-        labels.append(label if seen[label] == 1 else f"{label}#{seen[label]}")
-    return labels
+        number = 1
+        while label in labels:
+            number += 1
+            label = f"{plain}#{number}"
+        labels[label] = None
+    return list(labels)
 
 
 def series_label(key: str, context: Context) -> str:

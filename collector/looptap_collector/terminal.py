@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from looptap.events import Artifact
 from looptap_collector.backend import Backend, History, RunRow, SeriesRow
 from looptap_collector.query import (
     Accounts,
@@ -133,7 +134,8 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
             table.add_row(Text(printable(param.key)), Text(setting(param.value)), Text(printable(param.source), "dim"))
         out.print(table)
     _show_metrics(out, backend, run)
-    _show_artifacts(out, backend, run)
+    if artifacts := backend.artifacts(run.run):
+        out.print(artifacts_table(artifacts))
     tags = backend.tags(run.run)
     if tags:
         out.print(Text("tags  " + " · ".join(f"{printable(k)}={printable(v)}" for k, v in tags.items())))
@@ -179,10 +181,8 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
             out.print(Text(line, style="cyan"), no_wrap=True)
 
 
-def _show_artifacts(out: Console, backend: Backend, run: RunRow) -> None:
-    artifacts = backend.artifacts(run.run)
-    if not artifacts:
-        return
+def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
+    """One line for each file of a run."""
     table = _table("file", "role", "step", "size", "sha256")
     table.columns[2].justify = table.columns[3].justify = "right"
     for item in artifacts:
@@ -194,7 +194,7 @@ def _show_artifacts(out: Console, backend: Backend, run: RunRow) -> None:
             Text(size(item.size_bytes)),
             Text(printable(digest)),
         )
-    out.print(table)
+    return table
 
 
 def _table(*columns: str) -> Table:

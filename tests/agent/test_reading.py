@@ -21,6 +21,7 @@ from looptap.journal.frames import encode
 from looptap.journal.writer import JournalWriter
 from looptap.reading import get_run, in_journal, search_runs
 from looptap.settings import journal_root
+from looptap_collector.artifacts import LocalArtifacts, Source
 from looptap_collector.backend import Backend
 
 
@@ -139,6 +140,30 @@ def test_table_of_some_runs(backend: Backend) -> None:
     assert str(nothing["started"].dtype) == "datetime64[ns, UTC]"
 
 
+def test_runs_by_filter_and_order(backend: Backend) -> None:
+    """A filter holds beside the other arguments; runs come in the order that was asked for, those without the value last."""
+    for number, value in enumerate([0.5, math.nan, 0.25]):
+        recording = Recording(backend, f"run-{number}", experiment="ab"[number % 2])
+        recording.points("loss", [value])
+        recording.tag("team", "nlp")
+    assert search_runs(order="metrics.loss")["name"].tolist() == ["run-2", "run-0", "run-1"]
+    assert search_runs(order=["-experiment", "name"], limit=2)["name"].tolist() == ["run-1", "run-0"]
+    assert search_runs(filter="metrics.loss = nan")["name"].tolist() == ["run-1"]
+    either = 'metrics.loss < 0.3 or tags.team = "nlp"'
+    assert search_runs(filter=either, experiment="b")["name"].tolist() == ["run-1"]
+    with pytest.raises(ValueError, match=r"did you mean 'metrics\.loss'") as caught:
+        search_runs(filter="tags.team exists and metric.loss < 1")
+    assert vars(caught.value)["position"] == 21
+
+
+def test_more_runs_than_a_page_holds(backend: Backend) -> None:
+    """A table has all runs, or as many as were asked for, however many pages that takes."""
+    for number in range(1_003):
+        Recording(backend, f"run-{number}", start_ns=START_NS + number)
+    assert search_runs()["name"].tolist() == [f"run-{number}" for number in reversed(range(1_003))]
+    assert len(search_runs(limit=1_001)) == 1_001
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     """No store, no such run and a store that cannot be read from each have their own error."""
     with pytest.raises(FileNotFoundError, match="no looptap store"):
@@ -219,3 +244,25 @@ def test_tables_are_plain_frames(backend: Backend) -> None:
     complete_run(backend)
     assert isinstance(search_runs(), pd.DataFrame)
     assert get_run().history("loss").set_index("time")["value"].resample("100ms").mean().notna().all()
+
+
+def test_download(backend: Backend, tmp_path: Path) -> None:
+    """A file of a run by name or digest: to a file, or into a folder under its own name; never over another unasked."""
+    content = b"weights"
+    model = tmp_path / "model.pt"
+    model.write_bytes(content)
+    digest = LocalArtifacts(tmp_path / "store" / "artifacts").put(
+        Source(str(model), len(content), model.stat().st_mtime_ns)
+    )
+    Recording(backend, "calm").artifact("../out/model.pt", digest=digest, size_bytes=len(content))
+    run = get_run("calm")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    assert run.download("../out/model.pt", folder) == folder / "model.pt"
+    assert run.download(digest[:8], folder / "other.pt") == folder / "other.pt"
+    assert {path.read_bytes() for path in folder.iterdir()} == {content}
+    with pytest.raises(FileExistsError):
+        run.download(digest, folder)
+    assert run.download(digest, folder, overwrite=True) == folder / "model.pt"
+    with pytest.raises(LookupError, match="no artifact 'none'"):
+        run.download("none", folder)

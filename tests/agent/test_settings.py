@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from looptap.settings import TABLE, journal_root, load, resolve_store
+from looptap.settings import TABLE, Settings, journal_root, load, resolve_store
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,61 @@ def test_journal_is_in_the_state_folder(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert journal_root() == tmp_path / ".local" / "state" / "looptap" / "journal"
     monkeypatch.setenv("LOOPTAP_JOURNAL", str(tmp_path / "mine"))
     assert journal_root() == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("given", "store"),
+    [
+        ("https://host", "https://host"),
+        ("HTTPS://Host:8766/", "https://Host:8766"),
+        ("http://[::1]:8766/looptap/", "http://[::1]:8766/looptap"),
+        ("off", "off"),
+        ("some/folder", "some/folder"),
+    ],
+)
+def test_address_of_a_collector(monkeypatch: pytest.MonkeyPatch, given: str, store: str) -> None:
+    """An address is kept without the slash at its end; everything else is a folder."""
+    monkeypatch.setenv("LOOPTAP_STORE", given)
+    assert load() == (Settings(store=store), [])
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:hunter2@host",
+        "https://hunter2@host",
+        "https://host/?token=hunter2",
+        "https://host/#hunter2",
+        "https://host:hunter2",
+        "https://:hunter2@",
+        "https://[hunter2",
+        "postgresql://me:hunter2@host/db",
+        "ftp://hunter2",
+    ],
+)
+def test_address_with_a_secret_is_left_out(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Such an address is refused in one line, which does not show it."""
+    monkeypatch.setenv("LOOPTAP_STORE", address)
+    loaded, problems = load()
+    assert loaded.store == ""
+    (problem,) = problems
+    assert problem.startswith("LOOPTAP_STORE: store was left out: ")
+    assert "hunter2" not in problem
+
+
+def test_what_guards_a_secret_is_not_shared(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token, or the leave to send it in the clear, is taken from the user's own places only, and never shown."""
+    (project / "pyproject.toml").write_text('[tool.looptap]\ntoken = "hunter2"\ninsecure = true\n')
+    loaded, problems = load()
+    assert (loaded.token, loaded.insecure) == ("", False)
+    assert [problem.partition(":")[2].partition(" was")[0] for problem in problems] == [" token", " insecure"]
+    assert "hunter2" not in "".join(problems)
+    monkeypatch.setenv("LOOPTAP_TOKEN", " hunter2\n")
+    assert load({"insecure": True})[0].token == "hunter2"
+    monkeypatch.setenv("LOOPTAP_TOKEN", "hunter2\r\nX-Other: header")
+    loaded, problems = load()
+    assert loaded.token == ""
+    assert "hunter2" not in "".join(problems)
 
 
 def test_every_setting_is_documented() -> None:

@@ -211,3 +211,39 @@ def test_help_says_how_json_tells_nan() -> None:
     """The help of --json says how NaN and infinities are written."""
     text = " ".join(looptap("show", "--help").output.split())
     assert "NaN and infinities are the strings NaN, Infinity and -Infinity; integers are exact." in text
+
+
+def test_runs_by_filter_and_order(backend: Backend) -> None:
+    """``runs`` narrows by a filter, beside --experiment, and sorts by fields; an empty result says so."""
+    complete_run(backend)
+    for number, value in enumerate([0.5, 0.25, 0.75]):
+        recording = Recording(backend, f"run-{number}", experiment="second")
+        recording.params({"lr": number})
+        recording.points("loss", [value])
+
+    def names(*arguments: str) -> list[str]:
+        return [run["name"] for run in json.loads(looptap("runs", "--json", *arguments).stdout)]
+
+    assert names("--filter", "params.lr >= 1", "--order", "metrics.loss") == ["run-1", "run-2"]
+    assert names("--order", "-metrics.loss", "--limit", "2") == ["run-2", "run-0"]
+    assert names("--order", "experiment", "--order", "-params.lr") == ["calm-otter-12", "run-2", "run-1", "run-0"]
+    either = "params.lr = 0 or metrics.loss < 0"
+    assert names("--filter", either, "--experiment", "second") == ["run-0"]
+    assert looptap("runs", "--filter", "params.lr > 9").stdout == "no runs are like that\n"
+    assert looptap("runs", "--order", "name", "--limit", "1").stdout.endswith("the first 1; more with --limit\n")
+
+
+def test_wrong_filter_is_told_with_its_place(backend: Backend) -> None:
+    """A filter or order that cannot be understood: one line, the text without escapes, a caret under the place; exit code 2."""
+    complete_run(backend)
+    result = looptap("runs", "--filter", "params.lr = 1 and \x1b[31mstatus = ")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "looptap: --filter: '\\x1b' means nothing here\n  params.lr = 1 and  [31mstatus = \n                    ^\n"
+    )
+    result = looptap("runs", "--order", "name", "--order", "-colour")
+    assert result.stderr.splitlines()[1:] == ["  -colour", "   ^"]
+    long = " or ".join(["params.lr = 1"] * 40) + " or ="
+    lines = looptap("runs", "--filter", long).stderr.splitlines()
+    assert lines[1][lines[2].index("^")] == "="
+    assert len(lines[1]) < 110

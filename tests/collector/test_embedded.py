@@ -10,7 +10,8 @@ import pytest
 from collector.batches import Journal, points, started, told
 from looptap.events import File, Rejected, RunEnded
 from looptap.sinks import Sink, open_sink
-from looptap_collector.embedded import Embedded, open_backend
+from looptap_collector.artifacts import ArtifactsUnavailable
+from looptap_collector.embedded import Embedded, artifacts_of, open_backend
 
 
 def test_a_store_is_made_where_there_is_none(tmp_path: Path) -> None:
@@ -35,6 +36,7 @@ def test_the_agent_opens_it_as_its_sink(tmp_path: Path) -> None:
     model.write_bytes(b"weights")
     found = os.stat(model)
     artifact = sink.keep_file(File(str(model), "model.pt", 1, found.st_size, found.st_mtime_ns))
+    assert artifact is not None
     assert artifact.digest is not None
     sink.deliver(journal.batch(artifact, RunEnded("finished", 2)))
     sink.close()
@@ -61,3 +63,23 @@ def test_reading_makes_no_store(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no looptap store in .*LOOPTAP_STORE"):
         open_backend(tmp_path, create=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_may_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LOOPTAP_ARTIFACT_STORE names the place of the files; one that is no good stops the files only."""
+    sink = Embedded(tmp_path / "store")
+    model = tmp_path / "model.pt"
+    model.write_bytes(b"weights")
+    found = os.stat(model)
+    file = File(str(model), "model.pt", 1, found.st_size, found.st_mtime_ns)
+    monkeypatch.setenv("LOOPTAP_ARTIFACT_STORE", "ftp://host/x")
+    with pytest.raises(ArtifactsUnavailable):
+        sink.keep_file(file)
+    sink.deliver(Journal().batch(started()))
+    monkeypatch.setenv("LOOPTAP_ARTIFACT_STORE", str(tmp_path / "elsewhere"))
+    digest = sink.keep_file(file).digest
+    sink.close()
+    assert digest is not None
+    with artifacts_of(tmp_path / "store").open(digest) as kept:
+        assert kept.read() == b"weights"
+    assert not (tmp_path / "store" / "artifacts").exists()

@@ -71,10 +71,29 @@ def test_an_empty_store_has_no_latest(backend: Backend) -> None:
         find_run(backend, "latest")
 
 
+@pytest.mark.parametrize("which", ["", "aaaa\0", "aaaa\ud800", "%", "aaa_", 'a"b', "a\\b", "x" * 10_000, "AAAA1111"])
+def test_odd_names_mean_no_run(runs: Backend, which: str) -> None:
+    """What no run can be called, or what an engine might take for a pattern, finds nothing and breaks nothing."""
+    with pytest.raises(UnknownRun):
+        find_run(runs, which)
+
+
+def test_a_run_among_many_is_found_without_reading_them_all(backend: Backend) -> None:
+    """The oldest of many runs is found by name and by the beginning of its id, though the newest 200 do not hold it."""
+    for number in range(250):
+        Recording(
+            backend, f"name-{number}", run=f"{number // 2:04d}{'ab'[number % 2]}-tail", start_ns=START_NS + number
+        )
+    assert find_run(backend, "name-0").run == "0000a-tail"
+    assert find_run(backend, "0000b").name == "name-1"
+    with pytest.raises(UnknownRun, match=r"^2 runs begin with '0000': 0000b-tail, 0000a-tail$"):
+        find_run(backend, "0000")
+
+
 def test_labels_are_unique() -> None:
     """A label is the key and its context; a key that is spelled like the label of another series gets a number."""
-    rows = [row("loss"), row("lr", group="0"), row("lr{group=0}"), row("lr", rank="1", group="0")]
-    assert series_labels(rows) == ["loss", "lr{group=0}", "lr{group=0}#2", "lr{group=0,rank=1}"]
+    rows = [row("loss"), row("lr", group="0"), row("lr{group=0}"), row("lr{group=0}#2"), row("lr", rank="1", group="0")]
+    assert series_labels(rows) == ["loss", "lr{group=0}", "lr{group=0}#2", "lr{group=0}#2#2", "lr{group=0,rank=1}"]
 
 
 @pytest.mark.parametrize(

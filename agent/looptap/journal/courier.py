@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from looptap.events import Artifact, Batch, Dropped, File, Points, Rejected, RunEnded
+from looptap.events import Artifact, Batch, Dropped, File, JournalRecord, Points, Rejected, RunEnded
 from looptap.journal.batching import Numbered, make_batch
 from looptap.journal.folder import read_cursor
 from looptap.journal.frames import decode
 from looptap.journal.reader import JournalReader
 from looptap.journal.ring import Waiting
 from looptap.journal.writer import JournalWriter
-from looptap.sinks import Sink
+from looptap.sinks import Sink, artifact_of
 
 BATCH_BYTES = 2**20
 #: Small, because decoding holds the interpreter lock: after each, other threads get their turn.
@@ -45,6 +45,8 @@ class Courier:
         self.position = sink.position(journal)
         self.stored = 0
         self.points_stored = 0
+        #: When the store last heard that the run lives (time.monotonic).
+        self.heard_at = time.monotonic()
         #: The end of the run was delivered, now or in an earlier life.
         self.ended = False
         #: What went wrong while the cursor was moved; harmless, but it keeps the disk from being freed.
@@ -56,6 +58,8 @@ class Courier:
         self._dropped: dict[str, int] = {}
         self._unsent: deque[Numbered] = deque()
         self._sending: tuple[list[Numbered], Batch] | None = None
+        #: Up to here nothing was left anywhere when nothing was found.
+        self._end = 0
         self._most_records = 2**30
         self._file_attempts = 0
         if reader is not None:
@@ -63,9 +67,13 @@ class Courier:
             reader.skip(self.position)
 
     def deliver_next(self) -> bool:
-        """Deliver one batch; False when there is nothing to deliver. What the sink raises beside ``Rejected`` comes out, and
-        the same batch is offered again by the next call."""
+        """Deliver one batch, or a part of a file; False when there is nothing to deliver. What the sink raises beside ``Rejected``
+        comes out, and the same batch is offered again by the next call."""
         if self._sending is None:
+            if not self._unsent:
+                self._end = self._fetch()
+            if self._unsent and not self._is_kept(*self._unsent[0]):
+                return True
             self._sending = self._next_batch()
         if self._sending is None:
             return False
@@ -75,24 +83,21 @@ class Courier:
         except Rejected:
             self._rejected(records, batch)
             return True
+        self.heard_at = time.monotonic()
         self._delivered(records, batch.next)
         return True
 
     def heartbeat(self) -> None:
         """Tell the store that the run is alive, and what was lost so far. Raises what the sink raises."""
         self.sink.deliver(make_batch(self._run, self._journal, self.position, self.position, (), self._dropped))
+        self.heard_at = time.monotonic()
 
     # --- private ------------------------------------------------------------------------------------------------------
 
     def _next_batch(self) -> tuple[list[Numbered], Batch] | None:
         if not self._unsent:
-            end = self._fetch()
-            if not self._unsent:
-                # Nothing is left anywhere but numbers that were dropped: let the store know that they are.
-                return ([], self._batch([], end)) if end > self.position else None
-        seq, count, record = self._unsent[0]
-        if isinstance(record, File):
-            self._unsent[0] = (seq, count, self._keep(record))
+            # Nothing is left anywhere but numbers that were dropped: let the store know that they are.
+            return ([], self._batch([], self._end)) if self._end > self.position else None
         records = list(islice(self._until_file(), self._most_records))
         return records, self._batch(records, records[-1][0] + records[-1][1])
 
@@ -140,24 +145,24 @@ class Courier:
             self._dropped.update(self._writer.dropped)
         return end
 
-    def _keep(self, file: File) -> Artifact:
+    def _is_kept(self, seq: int, count: int, record: JournalRecord) -> bool:
+        """Of the first record that is unsent: whether it can go into a batch now. A file needs its content kept before."""
+        if not isinstance(record, File):
+            return True
+        artifact = self._keep(record)
+        if artifact is None:
+            return False
+        self._unsent[0] = (seq, count, artifact)
+        return True
+
+    def _keep(self, file: File) -> Artifact | None:
         try:
             artifact = self.sink.keep_file(file)
         except Exception as error:
             self._file_attempts += 1
             if isinstance(error, OSError) or self._file_attempts < _FILE_ATTEMPTS:
                 raise
-            artifact = Artifact(
-                name=file.name,
-                time_ns=file.time_ns,
-                size_bytes=file.size_bytes,
-                path=file.path,
-                role=file.role,
-                missing=f"could not be kept: {type(error).__name__}: {error}"[:500],
-                kind=file.kind,
-                step=file.step,
-                description=file.description,
-            )
+            artifact = artifact_of(file, missing=f"could not be kept: {type(error).__name__}: {error}"[:500])
         self._file_attempts = 0
         return artifact
 

@@ -26,7 +26,7 @@ def search(connection: Connection, query: RunQuery) -> RunPage:
     terms = ordering.parse_order(query.order)
     keys = [_key(term) for term in terms]
     run = tables.run.c.run
-    source: Any = tables.run.join(tables.experiment)
+    source: Any = tables.run
     for key in keys:
         if key.entries is not None:
             source = source.outerjoin(key.entries, key.entries.c.run == run)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, update
+from sqlalchemy import URL, Connection, Engine, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -123,9 +123,11 @@ class SqlBackend:
         with self.snapshot() as connection:
             return reading.position(connection, journal)
 
-    def runs(self, *, experiment: str | None = None, limit: int | None = None) -> Sequence[RunRow]:
+    def runs(
+        self, *, experiment: str | None = None, status: str | None = None, limit: int | None = None
+    ) -> Sequence[RunRow]:
         with self.snapshot() as connection:
-            return reading.runs(connection, experiment, limit)
+            return reading.runs(connection, experiment, status, limit)
 
     def run(self, run: str) -> RunRow | None:
         with self.snapshot() as connection:
@@ -258,6 +260,11 @@ class SqlBackend:
     def _is_passing(self, error: BaseException) -> bool:
         """The same transaction may succeed when it is tried again at once. ``error`` is the driver's own."""
         return False
+
+
+def place_of(url: URL) -> str:
+    """What may be shown of an address: no user, no password, no options."""
+    return str(URL.create(url.drivername, host=url.host, port=url.port, database=url.database))
 
 
 def _cause(error: Exception) -> BaseException:

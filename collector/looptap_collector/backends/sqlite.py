@@ -38,6 +38,8 @@ class SqliteBackend(SqlBackend):
 
     def __init__(self, path: Path, *, durable: bool = False, busy_seconds: float = BUSY_SECONDS) -> None:
         self._path = path
+        self._log = path.with_name(path.name + "-wal")
+        self._files: dict[Path, tuple[int, int] | None] = {}
         self._durable = durable
         self._busy_seconds = busy_seconds
         engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool, hide_parameters=True)
@@ -69,9 +71,13 @@ class SqliteBackend(SqlBackend):
         return max(0, before - self._path.stat().st_size)
 
     def _before_change(self) -> None:
-        if _identity(self._path) != self._file:
-            # SQLite would go on writing into the file that nobody can find any more.
-            raise Unavailable(f"{self._path} was moved, replaced or deleted while in use")
+        for file, identity in list(self._files.items()):
+            if _identity(file) != identity:
+                # SQLite would go on writing into the file that nobody can find any more.
+                raise Unavailable(f"{file} was moved, replaced or deleted while in use")
+        # As long as a connection is open, the log stays the same file.
+        if self._log not in self._files and (identity := _identity(self._log)) is not None:
+            self._files[self._log] = identity
 
     def _bring_to_head(self, connection: Connection) -> None:
         super()._bring_to_head(connection)
@@ -94,7 +100,7 @@ class SqliteBackend(SqlBackend):
             with _foreign_files_refused(self._path), closing(self._connect()) as plain:
                 _until(self._busy_seconds, lambda: _check_owner(plain, self._path))
                 _until(self._busy_seconds, lambda: plain.execute("PRAGMA journal_mode=WAL").fetchone())
-                self._file = _identity(self._path)
+                self._files[self._path] = _identity(self._path)
         self._make_tables()
 
 

@@ -57,7 +57,7 @@ def parse_field(text: str, position: int = 0, whole: str = "filter") -> Field:
     if root not in ("params", "tags", "metrics"):
         if text in RUN_FIELDS:
             return Field("run", text)
-        raise FilterError(f"there is no field {_shown(text)}{_guess(text)}; known are {KNOWN}", position, whole)
+        raise FilterError(f"there is no field {_shown(text)}; {_guess(text)}known are {KNOWN}", position, whole)
     stat, context = "last", None
     if root == "metrics":
         if len(parts) > 1 and parts[-1]["bare"] in STATS:
@@ -98,7 +98,7 @@ def _guess(text: str) -> str:
         tried.insert(0, (root, ["params", "tags", "metrics"], dot + rest))
     for wrong, right, more in tried:
         for near in difflib.get_close_matches(wrong, right, n=1, cutoff=0.7):
-            return f"; did you mean {_shown(near + more)}?"
+            return f"did you mean {_shown(near + more)}? "
     return ""
 
 

@@ -40,7 +40,7 @@ _INF = float("inf")
 
 
 def condition(item: Tree) -> _Condition:
-    """To be used where ``run`` and ``experiment`` are joined."""
+    """On the rows of ``run``."""
     if isinstance(item, tree.All):
         return and_(*(condition(part) for part in item.items))
     if isinstance(item, tree.Any):
@@ -59,7 +59,9 @@ def run_column(key: str) -> ColumnElement[Any]:
         case "id":
             return run.run
         case "experiment":
-            return tables.experiment.c.name
+            # Not a join: most questions do not need the name, and can then do without the wide rows of the runs.
+            named = select(tables.experiment.c.name).where(tables.experiment.c.id == run.experiment_id)
+            return named.correlate(tables.run).scalar_subquery()
         case "started":
             return run.started_ns
         case "ended":
@@ -110,6 +112,9 @@ def _exists(field: Field) -> _Condition:
 
 def _compare(item: Compare) -> _Condition:
     field = item.field
+    if field == Field("run", "experiment"):
+        experiment = tables.experiment.c
+        return tables.run.c.experiment_id.in_(select(experiment.id).where(_text_or_time(experiment.name, item)))
     if field.source == "run":
         column = run_column(field.key)
         compared = _text_or_time(column, item)

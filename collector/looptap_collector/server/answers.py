@@ -13,9 +13,9 @@ from looptap_collector.record import to_json
 MSGPACK = "application/x-msgpack"
 
 
-def json_answer(content: Any) -> Response:
+def json_answer(content: Any, *, status: int = 200) -> Response:
     """NaN and infinities are the strings ``NaN``, ``Infinity`` and ``-Infinity``; integers are exact."""
-    return Response(to_json(content), media_type="application/json")
+    return Response(to_json(content), status, media_type="application/json")
 
 
 def msgpack_answer(content: Any) -> Response:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import uvicorn
 
-from looptap_collector.artifacts import LocalArtifacts
-from looptap_collector.embedded import ARTIFACTS, open_backend
+from looptap_collector.artifacts import ArtifactsUnavailable
+from looptap_collector.embedded import artifacts_of, open_backend
 from looptap_collector.query import InJournal
 from looptap_collector.server.binding import CannotServe, listen
 from looptap_collector.web.app import create_app, plotly_script
@@ -41,12 +41,16 @@ def serve(
     """Serve the store in ``folder`` (which may not exist yet) and return after Ctrl-C. Raises
     :class:`CannotServe`."""
     plotly_script()
+    try:
+        artifacts = artifacts_of(folder)
+    except ArtifactsUnavailable as error:
+        raise CannotServe(str(error)) from error
     with listen_here(host, port) as listener:
         app = create_app(
             lambda: open_backend(folder, create=False),
             store_name=str(folder),
             in_journal=in_journal,
-            open_artifact=LocalArtifacts(folder / ARTIFACTS).open,
+            open_artifact=artifacts.open,
         )
         shown = "[::1]" if host == "::1" else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"

@@ -7,11 +7,17 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from collector.artifacts.contract import ArtifactsContract, Reopen, Spoil, digest_of, put
 from collector.artifacts.servers import Cloud
+from collector.batches import Journal, started
+from looptap.events import File
+from looptap.reading import get_run
+from looptap_collector.artifact_cli import artifact as artifact_commands
 from looptap_collector.artifacts import ArtifactStore, open_artifacts
 from looptap_collector.artifacts.remote import RemoteArtifacts
+from looptap_collector.embedded import Embedded
 
 
 class RemoteContract(ArtifactsContract):
@@ -150,3 +156,23 @@ class TestGoogle(RemoteContract):
     @pytest.fixture
     def cloud(self, google: Cloud) -> Cloud:
         return google
+
+
+def test_a_store_folder_with_its_files_in_a_bucket(
+    moto: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With LOOPTAP_ARTIFACT_STORE a run's files go to the bucket, and come back by command and by Python alike."""
+    moto.enter(monkeypatch)
+    monkeypatch.setenv("LOOPTAP_ARTIFACT_STORE", f"s3://{moto.new_bucket()}/files")
+    model = tmp_path / "model.pt"
+    model.write_bytes(b"weights")
+    found = model.stat()
+    sink = Embedded(tmp_path / "store")
+    artifact = sink.keep_file(File(str(model), "model.pt", 1, found.st_size, found.st_mtime_ns))
+    sink.deliver(Journal().batch(started(), artifact))
+    sink.close()
+    assert not (tmp_path / "store" / "artifacts").exists()
+    result = CliRunner().invoke(artifact_commands, ["get", "latest", "model.pt", "-o", str(tmp_path / "by-command")])
+    assert result.exit_code == 0, result.output
+    assert get_run().download("model.pt", tmp_path / "by-python").read_bytes() == b"weights"
+    assert (tmp_path / "by-command").read_bytes() == b"weights"

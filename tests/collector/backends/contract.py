@@ -26,6 +26,30 @@ from looptap_collector.backend import Arrival, Backend, Conflict, NotYours, Outc
 
 Reopen: TypeAlias = Callable[[], Backend]
 STRANGE = [float("nan"), float("inf"), float("-inf"), -0.0, 0.0, 5e-324, 1.7976931348623157e308]
+SIMILAR = [
+    "a",
+    "A",
+    "a ",
+    "a  ",
+    " a",
+    "á",
+    "a\u0301",
+    "à",
+    "ß",
+    "ss",
+    "ﬁ",
+    "fi",
+    "\u00a0",
+    "ﾊ",
+    "ハ",
+    "\ufffd",
+    "🦦",
+    "𝕒",
+    "a\tb",
+    "a\\",
+    "a_",
+    "%",
+]
 
 
 class BackendContract:
@@ -163,6 +187,73 @@ class BackendContract:
         assert backend.tags("r'1") == {nasty: nasty}
         assert told(backend.history("r'1", nasty, {nasty: nasty})) == {"steps": [1], "values": [2.0]}
         assert backend.position(nasty) == journal.next
+
+    def test_names_that_differ_in_little(self, backend: Backend) -> None:
+        """Case, accents, blanks at the end and ways to write a character count, in every name there is."""
+        for name in SIMILAR:
+            journal = Journal(f"journal {name}", f"run {name}")
+            record = started(journal.run, experiment=name)
+            series = [
+                points(name, [1], [1.0]),
+                points("x", [1], [1.0], {"c": name}),
+                points("x", [1], [1.0], {name: "c"}),
+            ]
+            write(backend, journal.batch(record, Param(name, name, "user", 1), Tag(name, name, 1), series=series))
+        for name in SIMILAR:
+            run = f"run {name}"
+            assert [row.run for row in backend.runs(experiment=name)] == [run]
+            assert [(row.key, row.value) for row in backend.params(run)] == [(name, name)]
+            assert backend.tags(run) == {name: name}
+            assert len(backend.series([run])) == 3
+            for key, context in ((name, {}), ("x", {"c": name}), ("x", {name: "c"})):
+                assert told(backend.history(run, key, context)) == {"steps": [1], "values": [1.0]}
+            assert backend.position(f"journal {name}") == 6
+
+    def test_all_engines_list_in_one_order(self, backend: Backend) -> None:
+        """By code points, as Python does: capitals first, and beyond the first 65,536 characters too."""
+        journal = Journal()
+        records = [record for name in SIMILAR for record in (Param(name, 1, "user", 1), Tag(name, name, 1))]
+        write(backend, journal.batch(started(), *records, series=[points(name, [1], [1.0]) for name in SIMILAR]))
+        write(backend, journal.batch(*(Param(name, 2, "user", 1) for name in SIMILAR)))
+        expected = sorted(SIMILAR)
+        assert [row.key for row in backend.params("r1")] == expected
+        assert [row.key for row in backend.params("r1", revisions=True)][::2] == expected
+        assert list(backend.tags("r1")) == expected
+        assert [row.key for row in backend.series(["r1"])] == expected
+
+    def test_the_longest_of_everything(self, backend: Backend) -> None:
+        """What validation lets through fits: long names in characters of four bytes, long contexts that differ at their end
+        only, large documents, and chunks that do not compress."""
+        name, long = "🦦" * 128, "🦦" * 16_000
+        identity = started(name=name, experiment=name, command=("x" * 60_000, long) * 4, script="\0" * 1_000)
+        environment = Environment(time_ns=1, packages={str(number): long for number in range(15)})
+        value = {"text": long, "list": list(range(5_000))}
+        contexts = [{"c" * 512: "d" * 512, "e" * 512: "f" * 490 + end} for end in ("1", "2")]
+        noise = np.random.default_rng(0)
+        words = [np.frombuffer(noise.bytes(8 * 65_536), "<i8") for _ in range(3)]
+        incompressible = SeriesPoints("noise", {}, *(column.tobytes() for column in words))
+        write(
+            backend,
+            Journal("j" * 255).batch(
+                identity,
+                environment,
+                Param(name, value, "user", 1),
+                Tag(name, long, 1),
+                Note(name, long, 1),
+                Artifact(long, 1, 2**63 - 1, missing=long, path=long, description=long, media_type="m" * 255),
+                RunEnded("failed", 1, error=long),
+                series=[incompressible, *(points(name, [1], [1.0], context) for context in contexts)],
+            ),
+        )
+        run = backend.run("r1")
+        assert run is not None
+        assert (run.identity, run.environment, run.error) == (identity, environment, long)
+        assert backend.params("r1")[0].value == value
+        assert backend.tags("r1") == {name: long}
+        assert backend.artifacts("r1")[0].description == long
+        assert [row.context for row in backend.series(["r1"]) if row.key == name] == contexts
+        order = np.argsort(words[0], kind="stable")
+        assert same_bits(backend.history("r1", "noise", {}).values, words[2][order].view(np.float64))
 
     # Points
 

@@ -48,8 +48,8 @@ def paged(backend: Backend, limit: int, text: str | None, *order: str) -> list[s
 
 
 class SearchContract:
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.data(), st.lists(filters, min_size=1, max_size=30))
+    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data(), st.lists(filters, min_size=1, max_size=20))
     def test_same_runs_as_in_plain_python(self, backend: Backend, data: st.DataObject, asked: list[str]) -> None:
         """Random filters over random runs find what their evaluation in Python finds: odd texts, values of every kind, NaN,
         several series of a key."""

@@ -1,17 +1,43 @@
-"""The contract on a real MariaDB server, and what is MySQL's own: names that differ in little, and broken connections."""
+"""The contract on a real MariaDB server, and what is MySQL's own: broken connections, a replica that only reads, statements
+that are bounded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
+import pymysql
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
+from collector.backends.interruptions import InterruptionContract
 from collector.backends.long_series import LongSeriesContract
 from collector.backends.search_contract import SearchContract
-from looptap_collector.backend import Backend, TokenStore
+from collector.batches import Journal, points, started, told, write
+from looptap.events import RunEnded
+from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
+from looptap_collector.backends import mysql
 from looptap_collector.backends.mysql import MysqlBackend
+from looptap_collector.backends.schema import UnusableStore
+
+
+def open_one(address: str) -> MysqlBackend:
+    return MysqlBackend(make_url(address))
+
+
+def sql(address: str, *statements: str) -> list[tuple[object, ...]]:
+    """The rows of the last statement."""
+    url = make_url(address)
+    assert url.port is not None
+    with pymysql.connect(
+        host="127.0.0.1", port=url.port, user="root", database=url.database, autocommit=True
+    ) as connection:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall())
 
 
 @pytest.fixture
@@ -19,7 +45,7 @@ def reopen(mariadb_address: str) -> Iterator[Reopen]:
     opened: list[MysqlBackend] = []
 
     def open_another() -> Backend:
-        opened.append(MysqlBackend(make_url(mariadb_address)))
+        opened.append(open_one(mariadb_address))
         return opened[-1]
 
     yield open_another
@@ -34,7 +60,7 @@ def backend(reopen: Reopen) -> Backend:
 
 @pytest.fixture
 def tokens(mariadb_address: str) -> Iterator[TokenStore]:
-    opened = MysqlBackend(make_url(mariadb_address))
+    opened = open_one(mariadb_address)
     yield opened
     opened.close()
 
@@ -53,3 +79,123 @@ class TestTokens(TokenContract):
 
 class TestLongSeries(LongSeriesContract):
     pass
+
+
+@pytest.fixture
+def kill_connections(mariadb_address: str) -> Callable[[], None]:
+    others = "SELECT id FROM information_schema.processlist WHERE db = database() AND id != connection_id()"
+
+    def kill() -> None:
+        for (number,) in sql(mariadb_address, others):
+            with suppress(pymysql.err.OperationalError):  # gone by itself
+                sql(mariadb_address, f"KILL {number}")
+
+    return kill
+
+
+@pytest.fixture(params=["KILL CONNECTION_ID()", "1213", "1020"], ids=["killed", "deadlock", "changed since last read"])
+def failing(backend: Backend, mariadb_address: str, request: pytest.FixtureRequest) -> Callable[[int], None]:
+    failure = request.param
+    if failure.isdigit():
+        failure = f"SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = {failure}"
+    sql(
+        mariadb_address,
+        # What is counted in this engine is not rolled back.
+        "CREATE TABLE hits (n INT, most INT) ENGINE = MyISAM",
+        "INSERT INTO hits VALUES (0, 0)",
+        f"""
+        CREATE TRIGGER fail AFTER INSERT ON chunk FOR EACH ROW BEGIN
+            UPDATE hits SET n = n + 1;
+            IF (SELECT n <= most FROM hits) THEN {failure}; END IF;
+        END
+        """,
+    )
+    return lambda most: void(sql(mariadb_address, f"UPDATE hits SET n = 0, most = {most}"))
+
+
+def void(_: object) -> None:
+    return None
+
+
+class TestInterruptions(InterruptionContract):
+    pass
+
+
+def test_nobody_waits_for_a_writer_that_hangs(mariadb_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that another transaction holds is told "not now" after a while, other runs are written, and once it is free
+    the same batch goes in."""
+    monkeypatch.setattr(mysql, "LOCK_SECONDS", 1)
+    backend = open_one(mariadb_address)
+    journal = Journal()
+    write(backend, journal.batch(started()))
+    end = journal.batch(RunEnded("finished", 1))
+    with backend._engine.begin() as hanging:
+        hanging.execute(text("SELECT * FROM run WHERE run = 'r1' FOR UPDATE")).all()
+        assert write(backend, Journal("j2", "r2").batch(started("r2"))) is Outcome.STORED
+        with pytest.raises(Unavailable, match="Lock wait timeout"):
+            write(backend, end)
+        assert backend.runs()
+    assert write(backend, end) is Outcome.STORED
+    backend.close()
+
+
+def test_a_replica_is_read_and_not_written(mariadb_address: str) -> None:
+    """On a server that only reads, what is there can be looked at; a write is told "not now" and goes in after the
+    server has become the primary."""
+    url = make_url(mariadb_address)
+    # Those who administer the server may always write.
+    sql(mariadb_address, "CREATE OR REPLACE USER plain", f"GRANT ALL ON {url.database}.* TO plain")
+    address = mariadb_address.replace("root@", "plain@")
+    journal = Journal()
+    backend = open_one(address)
+    write(backend, journal.batch(started(), series=[points("x", [1], [1.0])]))
+    end = journal.batch(RunEnded("finished", 1))
+    sql(mariadb_address, "SET GLOBAL read_only = 1")
+    try:
+        with pytest.raises(Unavailable, match="read-only"):
+            write(backend, end)
+        replica = open_one(address)
+        assert told(replica.history("r1", "x", {})) == {"steps": [1], "values": [1.0]}
+        replica.close()
+    finally:
+        sql(mariadb_address, "SET GLOBAL read_only = 0")
+    assert write(backend, end) is Outcome.STORED
+    backend.close()
+
+
+def test_a_server_that_takes_only_short_statements_is_refused(mariadb_address: str) -> None:
+    """A chunk would not fit; better told when the store is opened than by the first long batch."""
+    ((before,),) = sql(mariadb_address, "SELECT @@GLOBAL.max_allowed_packet")
+    sql(mariadb_address, "SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        with pytest.raises(UnusableStore, match="1048576 bytes; set max_allowed_packet to 4194304 or more"):
+            open_one(mariadb_address)
+    finally:
+        sql(mariadb_address, f"SET GLOBAL max_allowed_packet = {before}")
+
+
+def test_many_make_the_tables_at_once(mariadb_address: str) -> None:
+    """Collectors that start together find one store, whoever made it."""
+    with ThreadPoolExecutor(6) as pool:
+        opened = list(pool.map(open_one, [mariadb_address] * 6))
+    for number, backend in enumerate(opened):
+        write(backend, Journal(f"j{number}").batch(started()))
+        backend.close()
+
+
+def test_foreign_tables_are_left_alone(mariadb_address: str) -> None:
+    """A database of another program is refused in one line, and no table is added to it."""
+    sql(mariadb_address, "CREATE TABLE run (name text)")
+    with pytest.raises(UnusableStore, match=r"^mysql://127\.0\.0\.1:\d+/test_\d+ is not a looptap store$"):
+        open_one(mariadb_address)
+    assert sql(mariadb_address, "SHOW TABLES") == [("run",)]
+
+
+def test_text_is_compared_by_code_points(backend: Backend, mariadb_address: str) -> None:
+    """Every column of text has the collation that folds nothing and pads nothing."""
+    collations = sql(
+        mariadb_address,
+        "SELECT DISTINCT collation_name FROM information_schema.columns WHERE table_schema = database() "
+        "AND collation_name IS NOT NULL AND table_name NOT IN ('alembic_version', 'run_metrics')",
+    )
+    assert collations == [("utf8mb4_nopad_bin",)]

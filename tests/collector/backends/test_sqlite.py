@@ -358,6 +358,18 @@ def test_store_that_was_removed_takes_nothing(path: Path, replace: bool) -> None
     backend.close()
 
 
+def test_store_whose_log_was_removed_takes_nothing(path: Path) -> None:
+    """The newest batches are in the log beside the file until it is merged; without it they would not be found."""
+    backend = SqliteBackend(path)
+    journal = Journal()
+    write(backend, journal.batch(started()))
+    write(backend, journal.batch(Tag("a", "b", 1)))
+    path.with_name("looptap.db-wal").unlink()
+    with pytest.raises(Unavailable, match=r"looptap\.db-wal was moved, replaced or deleted"):
+        write(backend, journal.batch(RunEnded("finished", 1)))
+    backend.close()
+
+
 # Files that are not ours
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -51,7 +52,13 @@ def test_every_route_method_and_token(collector: Collector) -> None:
     revoked = collector.token("gone", "admin")
     collector.store.revoke_token(next(row.id for row in collector.store.tokens() if row.name == "gone"), time.time_ns())
     time.sleep(1.2)  # tokens are read anew each second
-    callers = {None: None, **collector.tokens, "expired": expired, "revoked": revoked, "wrong": "lt_" + "x" * 49}
+    callers: dict[Any, str | None] = {
+        None: None,
+        **collector.tokens,
+        "expired": expired,
+        "revoked": revoked,
+        "wrong": "lt_" + "x" * 49,
+    }
     paths = {path for _, path in EXPECTED} | {"/v1/nothing", "/docs", "/"}
     with httpx.Client(base_url=collector.address, trust_env=False) as client:
         for path in sorted(paths):

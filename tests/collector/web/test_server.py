@@ -15,7 +15,7 @@ import pytest
 
 from collector.recorded import complete_run, new_store
 from looptap_collector.server.binding import CannotServe
-from looptap_collector.web.server import listen_here
+from looptap_collector.web.server import listen_here, serve
 
 PROGRAM = "from looptap_collector.cli import ui; ui()"
 
@@ -50,3 +50,10 @@ def test_only_this_machine(host: str) -> None:
     """Without a login, nothing but loopback is listened on."""
     with pytest.raises(CannotServe, match="no login yet"):
         listen_here(host, 0)
+
+
+def test_an_artifact_store_that_is_away_is_told(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that could show no file is not served; the line says why."""
+    monkeypatch.setenv("LOOPTAP_ARTIFACT_STORE", "ftp://host/x")
+    with pytest.raises(CannotServe, match="artifacts cannot be kept at ftp://"):
+        serve(store, browser=False)

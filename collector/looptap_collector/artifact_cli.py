@@ -1,0 +1,114 @@
+"""``looptap artifact``: list the files of a run, and get one of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from looptap_collector.backend import Backend, RunRow
+
+_STORE = click.option("--store", metavar="FOLDER", help="The store. Default: the one autolog() would use here.")
+#: A download that is over at once shows no bar.
+_BAR_FROM_BYTES = 16 * 2**20
+
+
+@click.group()
+def artifact() -> None:
+    """The files that runs wrote and read: list them, get one."""
+
+
+@artifact.command("list")
+@click.argument("run", default="latest")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_STORE
+def list_artifacts(run: str, as_json: bool, store: str | None) -> None:
+    """List the files of a RUN: an id, the beginning of one, a name, or 'latest' (the default)."""
+    from looptap_collector import terminal
+    from looptap_collector.record import artifact_fields, to_json
+
+    with _run(store, run) as (backend, row):
+        found = backend.artifacts(row.run)
+    if as_json:
+        click.echo(to_json([artifact_fields(item) for item in found], indent=2))
+    elif found:
+        terminal.console().print(terminal.artifacts_table(found))
+    else:
+        click.echo(terminal.printable(f"{row.name} has no artifacts"))
+
+
+@artifact.command("get")
+@click.argument("run")
+@click.argument("which", metavar="NAME_OR_DIGEST")
+@click.option("-o", "--output", metavar="PATH", help="A file or a folder. Default: a file of that name here.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@_STORE
+def get(run: str, which: str, output: str | None, force: bool, store: str | None) -> None:
+    """Get the content of one file of a RUN, by its name (the newest) or its SHA-256 (8 digits or more).
+
+    The file appears when all of it is there and verified.
+    """
+    from looptap_collector.artifacts import DamagedArtifact
+    from looptap_collector.artifacts.downloads import UnknownArtifact, choose, file_name, save
+    from looptap_collector.cli import store_folder
+    from looptap_collector.embedded import artifacts_of
+    from looptap_collector.mistake import Mistake
+
+    with _run(store, run) as (backend, row):
+        try:
+            found = choose(backend.artifacts(row.run), which)
+        except UnknownArtifact as error:
+            raise Mistake(f"{error}. See them all: looptap artifact list {row.name}") from error
+    assert found.digest is not None
+    target = Path(output or ".")
+    if target.is_dir():
+        target = target / file_name(found.name)
+    try:
+        content = artifacts_of(store_folder(store))
+        with _bar(found.size_bytes) as progress:
+            save(content, found.digest, target, overwrite=force, progress=progress)
+    except FileExistsError as error:
+        raise Mistake(f"{target} is there already; replace it with --force or name another with -o") from error
+    except KeyError as error:
+        raise Mistake(f"the content of {found.name!r} is no longer in the store") from error
+    except DamagedArtifact as error:
+        raise Mistake(f"nothing was written: {error}") from error
+    except OSError as error:
+        reason = f"cannot write {error.filename}: {error.strerror}" if error.filename else str(error)
+        raise Mistake(reason) from error
+    from looptap_collector.terminal import printable, size
+
+    click.echo(printable(f"{found.name} ({size(target.stat().st_size)}) → {target}"))
+
+
+@contextmanager
+def _run(store: str | None, which: str) -> Iterator[tuple[Backend, RunRow]]:
+    # Inside, as the commands of cli.py and these are one program in two files, and cli.py lists them all.
+    from looptap_collector.cli import opened
+    from looptap_collector.mistake import Mistake
+    from looptap_collector.query import UnknownRun, find_run
+
+    with opened(store) as backend:
+        try:
+            row = find_run(backend, which)
+        except UnknownRun as error:
+            raise Mistake(f"{error}. See them all: looptap runs") from error
+        yield backend, row
+
+
+@contextmanager
+def _bar(size_bytes: int) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on the error stream for what takes a while, when somebody is looking."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    if size_bytes < _BAR_FROM_BYTES or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=size_bytes)
+        yield lambda received, total: progress.update(task, completed=received, total=total)
