@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
 from looptap.events import Context
-from looptap_collector.backend import Backend, RunQuery, RunRow, SeriesRow
+from looptap_collector.backend import Backend, Delivery, RunQuery, RunRow, SeriesRow
 from looptap_collector.filters.literals import quoted
 
 #: How many records of a journal, from this position on, still wait on this machine's disk.
@@ -54,8 +54,11 @@ def find_run(backend: Backend, which: str) -> RunRow:
 
     Raises :class:`UnknownRun` otherwise.
     """
-    if isinstance(backend, FindsRuns):
-        return backend.find_run(which)
+    return backend.find_run(which) if isinstance(backend, FindsRuns) else look_for_run(backend, which)
+
+
+def look_for_run(backend: Backend, which: str) -> RunRow:
+    """:func:`find_run` by the other questions of a backend."""
     is_text = _can_be_stored(which)
     if is_text and (found := backend.run(which)):
         return found
@@ -178,14 +181,19 @@ class Accounts:
 
 
 def accounts(backend: Backend, run: str, in_journal: InJournal | None = None) -> Accounts:
-    """Added up over all journals of the run. Without ``in_journal`` nothing is known to wait on disk.
+    """Of a run, see :func:`added_up`."""
+    return added_up(backend.delivery(run), in_journal)
+
+
+def added_up(entries: Iterable[Delivery], in_journal: InJournal | None = None) -> Accounts:
+    """Added up over all journals of a run. Without ``in_journal`` nothing is known to wait on disk.
 
     A record that the ledger has passed but that is neither stored nor counted as dropped could not be read
     back from its journal; it is counted as ``unreadable``.
     """
     stored = waiting = 0
     dropped: dict[str, int] = {}
-    for entry in backend.delivery(run):
+    for entry in entries:
         stored += entry.stored
         lost = dict(entry.dropped)
         gap = entry.next - entry.stored - sum(lost.values())

@@ -1,7 +1,9 @@
 """The whole record of one run as plain data, ready for JSON.
 
-JSON has no NaN and no infinities, so those are the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
-Integers are exact, however large. Times are ISO 8601 in UTC, with the exact nanoseconds beside them.
+JSON has no NaN and no infinities, so those are the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``; MessagePack
+(:mod:`looptap_collector.exact`) has them. Integers are exact, however large. Times are ISO 8601 in UTC, with the exact
+nanoseconds beside them. Nothing that a backend knows of a run is left out, so the record can be made into
+:mod:`looptap_collector.backend`'s rows again (:mod:`looptap_collector.remote` does that).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from looptap.events import Artifact, Environment
 from looptap_collector.backend import Backend, ParamRow, RunRow, SeriesRow
-from looptap_collector.query import InJournal, accounts, duration_seconds, main_loss, series_labels
+from looptap_collector.query import InJournal, added_up, duration_seconds, main_loss, series_labels
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -26,7 +28,8 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
     Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``environment``, ``notes``, ``delivery``.
     """
     series = backend.series([run.run])
-    account = accounts(backend, run.run, in_journal)
+    entries = backend.delivery(run.run)
+    account = added_up(entries, in_journal)
     return {
         "run": run_fields(run),
         "params": _params(backend.params(run.run, revisions=True)),
@@ -34,13 +37,17 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
         "metrics": {label: series_fields(row) for label, row in zip(series_labels(series), series, strict=True)},
         "artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(run.run)],
         "environment": environment_fields(run),
-        "notes": [{"topic": note.topic, "message": note.message, "time": iso(note.time_ns)} for note in run.notes],
+        "notes": _notes(run),
         "delivery": {
             "emitted": account.emitted,
             "stored": account.stored,
             "in_journal": account.in_journal,
             "dropped": account.dropped,
             "points_stored": sum(row.count for row in series),
+            "journals": [
+                {"journal": entry.journal, "next": entry.next, "stored": entry.stored, "dropped": dict(entry.dropped)}
+                for entry in entries
+            ],
         },
     }
 
@@ -71,9 +78,10 @@ def listed(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
     return lines
 
 
-def run_table(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
+def run_table(backend: Backend, rows: Sequence[RunRow], *, details: bool = False) -> list[dict[str, Any]]:
     """Several runs with what a table shows of each: what :func:`run_record` says under ``run``, and ``params`` (newest values),
-    ``metrics`` (summaries) and ``tags``. Four questions to the store, however many runs there are."""
+    ``metrics`` (summaries) and ``tags``; with ``details`` also ``environment`` and ``notes``. Four questions to the store,
+    however many runs there are."""
     ids = [row.run for row in rows]
     params, tags = backend.current_params(ids), backend.current_tags(ids)
     series: dict[str, list[SeriesRow]] = {run: [] for run in ids}
@@ -89,6 +97,7 @@ def run_table(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
             },
             "tags": tags[row.run],
         }
+        | ({"environment": environment_fields(row), "notes": _notes(row)} if details else {})
         for row in rows
     ]
 
@@ -115,6 +124,7 @@ def run_fields(run: RunRow) -> dict[str, Any]:
         "host": identity.host,
         "user": identity.user,
         "pid": identity.pid,
+        "python": identity.python,
     }
 
 
@@ -130,6 +140,7 @@ def series_fields(row: SeriesRow) -> dict[str, Any]:
         "first_step": row.first_step,
         "last_step": row.last_step,
         "last_time": iso(row.last_time_ns),
+        "last_time_ns": row.last_time_ns,
     }
 
 
@@ -145,15 +156,19 @@ def artifact_fields(artifact: Artifact) -> dict[str, Any]:
         "media_type": artifact.media_type,
         "step": artifact.step,
         "time": iso(artifact.time_ns),
+        "time_ns": artifact.time_ns,
         "description": artifact.description,
     }
 
 
 def environment_fields(run: RunRow) -> dict[str, Any]:
-    """``git``, ``packages`` and ``variables`` are empty until the agent has gathered them, a moment after
-    the start."""
+    """``git``, ``packages`` and ``variables`` are empty, and the time is None, until the agent has gathered them, a moment
+    after the start."""
     found = run.environment or Environment(time_ns=run.started_ns)
+    time_ns = run.environment.time_ns if run.environment else None
     return {
+        "time": iso(time_ns),
+        "time_ns": time_ns,
         "python": run.identity.python,
         "platform": found.platform,
         "git": {
@@ -174,13 +189,21 @@ def _params(rows: Sequence[ParamRow]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for key, revisions in sorted(by_key.items()):
         revisions.sort(key=lambda row: row.revision)
-        newest = revisions[-1]
-        found[key] = {"value": newest.value, "source": newest.source}
+        found[key] = _revision(revisions[-1])
         if len(revisions) > 1:
-            found[key]["revisions"] = [
-                {"value": row.value, "source": row.source, "time": iso(row.time_ns)} for row in revisions
-            ]
+            found[key]["revisions"] = [_revision(row) for row in revisions]
     return found
+
+
+def _revision(row: ParamRow) -> dict[str, Any]:
+    return {"value": row.value, "source": row.source, "time": iso(row.time_ns), "time_ns": row.time_ns}
+
+
+def _notes(run: RunRow) -> list[dict[str, Any]]:
+    return [
+        {"topic": note.topic, "message": note.message, "time": iso(note.time_ns), "time_ns": note.time_ns}
+        for note in run.notes
+    ]
 
 
 def iso(time_ns: int | None) -> str | None:

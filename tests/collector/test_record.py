@@ -43,8 +43,10 @@ def test_a_complete_record(backend: Backend) -> None:
         "host": "box",
         "user": "ada",
         "pid": 4711,
+        "python": "3.12.4",
     }
-    assert record["params"]["lr"] == {"value": 0.001, "source": "argparse"}
+    moment = {"time": "2026-01-02T03:04:05.000000Z", "time_ns": START_NS}
+    assert record["params"]["lr"] == {"value": 0.001, "source": "argparse", **moment}
     assert record["params"]["betas"]["value"] == [0.9, 0.999]
     assert record["tags"] == {"team": "vision"}
     assert list(record["metrics"]) == ["loss", "lr{group=0}", "lr{group=1}"]
@@ -59,6 +61,7 @@ def test_a_complete_record(backend: Backend) -> None:
         "first_step": 0,
         "last_step": 499,
         "last_time": "2026-01-02T03:04:05.499000Z",
+        "last_time_ns": START_NS + 499_000_000,
     }
     assert record["artifacts"][0]["name"] == "model.pt"
     assert record["artifacts"][0]["digest"] == "ab" * 32
@@ -66,7 +69,10 @@ def test_a_complete_record(backend: Backend) -> None:
     assert record["environment"]["git"]["branch"] == "main"
     assert record["environment"]["git"]["dirty"] is True
     assert record["environment"]["packages"] == {"torch": "2.13.0", "numpy": "2.3.1"}
-    assert record["notes"][0]["topic"] == "torch"
+    assert record["environment"]["time_ns"] == record["artifacts"][0]["time_ns"] == START_NS
+    assert record["notes"] == [
+        {"topic": "torch", "message": "torch.compile hides the forward pass from us", **moment},
+    ]
     stored = recording.next
     assert record["delivery"] == {
         "emitted": stored,
@@ -74,6 +80,7 @@ def test_a_complete_record(backend: Backend) -> None:
         "in_journal": 0,
         "dropped": {},
         "points_stored": 1500,
+        "journals": [{"journal": recording.journal, "next": stored, "stored": stored, "dropped": {}}],
     }
 
 

@@ -66,7 +66,8 @@ def create_app(
         title="looptap collector", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life
     )
     app.state.service = Service(backend, intake, measures, keyring is not None, artifacts, uploads)
-    for router in (receiving, files, runs, histories, lineage, live, health):
+    # Lineage before runs, where /v1/runs/{run} takes all that follows: a name may have slashes.
+    for router in (receiving, files, lineage, runs, histories, live, health):
         # Not include_router: it may hide the routes behind an object of its own, and each must show its mark.
         app.router.routes.extend(router.routes)
     speak_with_one_voice(app)

@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from looptap_collector.artifacts import Stored
 from looptap_collector.artifacts.uploads import Busy, DigestMismatch, TooLarge, WrongStart
 from looptap_collector.server.access import Scope, needs
-from looptap_collector.server.answers import example, json_answer
+from looptap_collector.server.answers import answer, example
 from looptap_collector.server.errors import Refusal, busy
 from looptap_collector.server.service import Service, caller_of, in_thread, service_of
 
@@ -69,7 +69,7 @@ async def content(request: Request, digest: Digest) -> Response:
 async def standing(request: Request, digest: Digest) -> Response:
     """Where an upload that was cut goes on at this collector."""
     service = service_of(request)
-    return json_answer({"received": await _asked(service.uploads.received, digest, _owner(request, service))})
+    return answer(request, {"received": await _asked(service.uploads.received, digest, _owner(request, service))})
 
 
 @files.put(
@@ -94,7 +94,7 @@ async def upload(request: Request, digest: Digest) -> Response:
     service = service_of(request)
     start, total = _piece(request)
     if await _asked(_known, service, digest):
-        return json_answer({"received": total, "complete": True}, status=201)
+        return answer(request, {"received": total, "complete": True}, status=201)
     if service.uploading >= MOST_UPLOADS:
         raise busy(f"{MOST_UPLOADS} uploads are under way already", retry_after=2)
     service.uploading += 1
@@ -126,7 +126,7 @@ async def _take(request: Request, service: Service, digest: str, start: int, tot
         raise busy(str(error), retry_after=30) from error
     if complete:
         service.measures.artifacts.inc()
-    return json_answer({"received": received, "complete": complete}, status=201 if complete else 202)
+    return answer(request, {"received": received, "complete": complete}, status=201 if complete else 202)
 
 
 def _known(service: Service, digest: str) -> Stored | None:

@@ -95,7 +95,10 @@ class Gate:
         if not caller.may(needed):
             wanted = " or ".join(sorted(each.value for each in needed))
             raise Refusal(
-                403, "forbidden", f"this token has the scope {caller.scope.value}; {wanted} is needed", hint=_ANOTHER
+                403,
+                "forbidden",
+                f"this token has the scope {caller.scope.value}; {wanted} is needed",
+                hint=f"{_ANOTHER}{min(each.value for each in needed)}",
             )
         return caller
 
@@ -134,12 +137,12 @@ class Gate:
             found = self._keyring.caller(token.strip())
             if isinstance(found, Caller):
                 return found
-        raise Refusal(401, "unauthenticated", f"this token is {found}", hint=_ANOTHER)
+        raise Refusal(401, "unauthenticated", f"this token is {found}", hint=f"{_ANOTHER}SCOPE")
 
 
 _ONLY_ONCE = frozenset({b"host", b"authorization", b"origin", b"content-type", b"content-encoding", b"content-range"})
 _HOW = "send the header Authorization: Bearer TOKEN; agents read LOOPTAP_TOKEN or the file of the local token"
-_ANOTHER = "make one on the collector's machine: looptap token create NAME --scope ingest"
+_ANOTHER = "make one on the collector's machine: looptap token create NAME --scope "
 
 
 class _Guessers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from looptap_collector.backend import History, SeriesRow
 from looptap_collector.query import series_label
 from looptap_collector.server.access import Scope, needs
-from looptap_collector.server.answers import example, json_answer, msgpack_answer, wants_msgpack
+from looptap_collector.server.answers import answer, example, wants_msgpack
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.runs import found
 from looptap_collector.server.service import in_thread, service_of
@@ -56,12 +57,17 @@ async def several(
     ] = None,
     first_step: Annotated[int | None, _Step] = None,
     last_step: Annotated[int | None, _Step] = None,
+    context: Annotated[
+        str | None,
+        Query(max_length=8_192, description='Only series of exactly this context: `{"group": "1"}`, or `{}` for none.'),
+    ] = None,
 ) -> Response:
     """Points of several metrics of several runs, in order of step.
 
     With `points`, each series is thinned: its first and last point stay, and of each stretch the smallest, the largest, and
     one each of NaN, +Inf and -Inf where it has them. A metric that a run does not have is left out. With
-    `Accept: application/x-msgpack` the columns are little-endian arrays of 8 bytes an item.
+    `Accept: application/x-msgpack` the columns are little-endian arrays of 8 bytes an item. Without `points`, one answer has
+    a million points at most, unless they are all of one step.
     """
     backend = service_of(request).backend
     bounds = (
@@ -73,35 +79,60 @@ async def several(
         )
     )
 
+    wanted, wanted_context = set(key), _context(context)
+
+    def is_wanted(row: SeriesRow) -> bool:
+        if wanted_context is not None:
+            return row.key in wanted and row.context == wanted_context
+        return row.key in wanted or series_label(row.key, row.context) in wanted
+
     def ask() -> list[tuple[SeriesRow, History]]:
-        wanted = set(key)
         ids = [found(backend, which).run for which in run]
-        rows = [row for row in backend.series(ids) if row.key in wanted or series_label(row.key, row.context) in wanted]
+        rows = [row for row in backend.series(ids) if is_wanted(row)]
         if len(rows) > MOST_SERIES:
             raise Refusal(
                 422, "too_many", f"these are {len(rows)} series; one answer has {MOST_SERIES} at most", field="key"
             )
-        if points is None and bounds is None and sum(row.count for row in rows) > MOST_POINTS:
-            raise Refusal(
-                422,
-                "too_many",
-                f"these are more than {MOST_POINTS} points",
-                field="points",
-                hint="give points=… for a chart, or first_step and last_step for a part",
-            )
-        if points is None:
-            return [(row, backend.history(row.run, row.key, row.context, steps=bounds)) for row in rows]
-        return [(row, backend.chart(row.run, row.key, row.context, points=points, steps=bounds)) for row in rows]
+        if points is not None:
+            return [(row, backend.chart(row.run, row.key, row.context, points=points, steps=bounds)) for row in rows]
+        if bounds is None and sum(row.count for row in rows) > MOST_POINTS:
+            raise _too_many()
+        answered, total = [], 0
+        for row in rows:
+            history = backend.history(row.run, row.key, row.context, steps=bounds)
+            answered.append((row, history))
+            total += len(history.steps)
+            # What is all of one step has no smaller part to ask for.
+            if total > MOST_POINTS and any(len(one.steps) and one.steps[0] < one.steps[-1] for _, one in answered):
+                raise _too_many()
+        return answered
 
-    answer = await in_thread(ask)
+    series = await in_thread(ask)
     write = _columns if wants_msgpack(request) else _lists
     content = {
         "histories": [
             {"run": row.run, "key": row.key, "context": dict(row.context), "count": row.count, **write(history)}
-            for row, history in answer
+            for row, history in series
         ]
     }
-    return msgpack_answer(content) if write is _columns else json_answer(content)
+    return answer(request, content)
+
+
+def _context(text: str | None) -> dict[str, str] | None:
+    try:
+        return None if text is None else msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.MsgspecError as error:
+        raise Refusal(422, "invalid", f"context: {error}", field="context") from error
+
+
+def _too_many() -> Refusal:
+    return Refusal(
+        422,
+        "too_many",
+        f"these are more than {MOST_POINTS} points",
+        field="points",
+        hint="give points=… for a chart, or first_step and last_step for a (smaller) part",
+    )
 
 
 def _lists(history: History) -> dict[str, Any]:

@@ -5,33 +5,36 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
+from pydantic import StringConstraints
 from starlette.responses import Response
 
 from looptap_collector.backend import Backend, Edge
 from looptap_collector.lineage import graph
 from looptap_collector.record import artifact_fields
 from looptap_collector.server.access import Scope, needs
-from looptap_collector.server.answers import example, json_answer
+from looptap_collector.server.answers import answer, example
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.runs import Which, found
 from looptap_collector.server.service import in_thread, service_of
 
 lineage = APIRouter(tags=["artifacts"])
-Digest = Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="SHA-256 in hex.")]
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+#: Runs and files that one question may name.
+MOST_NAMES = 64
 _ARTIFACT = {"name": "model.pt", "role": "output", "kind": "model", "size_bytes": 1024, "digest": "9f86…"}
 
 
-@lineage.get("/v1/runs/{run}/artifacts", responses=example({"artifacts": [_ARTIFACT]}))
+@lineage.get("/v1/runs/{run:path}/artifacts", responses=example({"artifacts": [_ARTIFACT]}))
 @needs(Scope.READ)
 async def of_run(request: Request, run: Which) -> Response:
     """The files of a run, in the order in which it wrote or read them. `digest` is null where the content could not be
     had, and `missing` then says why."""
     backend = service_of(request).backend
     artifacts = await in_thread(lambda: backend.artifacts(found(backend, run).run))
-    return json_answer({"artifacts": [artifact_fields(artifact) for artifact in artifacts]})
+    return answer(request, {"artifacts": [artifact_fields(artifact) for artifact in artifacts]})
 
 
-@lineage.get("/v1/models", responses=example({"models": [{"run": "0f3c…", **_ARTIFACT}], "next": None}))
+@lineage.get("/v1/models", responses=example({"models": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "next": None}))
 @needs(Scope.READ)
 async def models(
     request: Request,
@@ -39,10 +42,10 @@ async def models(
     before: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     """Model files, newest first; `next` is the `before` of the next page."""
-    return await _edges(request, "models", kind="model", role=None, limit=limit, before=before)
+    return await _edges(request, "models", kind="model", limit=limit, before=before)
 
 
-@lineage.get("/v1/datasets", responses=example({"datasets": [{"run": "0f3c…", **_ARTIFACT}], "next": None}))
+@lineage.get("/v1/datasets", responses=example({"datasets": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "next": None}))
 @needs(Scope.READ)
 async def datasets(
     request: Request,
@@ -50,20 +53,38 @@ async def datasets(
     before: Annotated[int | None, Query(ge=1)] = None,
 ) -> Response:
     """Files that runs read, newest first; `next` is the `before` of the next page."""
-    return await _edges(request, "datasets", kind=None, role="input", limit=limit, before=before)
+    return await _edges(request, "datasets", role="input", limit=limit, before=before)
+
+
+@lineage.get("/v1/edges", responses=example({"edges": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "next": None}))
+@needs(Scope.READ)
+async def edges(
+    request: Request,
+    run: Annotated[
+        list[str] | None, Query(max_length=MOST_NAMES, description="Only of these runs, by their ids.")
+    ] = None,
+    artifact: Annotated[list[Digest] | None, Query(max_length=MOST_NAMES, description="Only these files.")] = None,
+    role: Annotated[str | None, Query(max_length=64, description="`input` or `output`.")] = None,
+    kind: Annotated[str | None, Query(max_length=64, description="`model`, …")] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    before: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """Files that runs wrote or read, the latest to arrive first; `next` is the `before` of the next page."""
+    narrowed = {"runs": run, "digests": artifact, "role": role, "kind": kind}
+    return await _edges(request, "edges", limit=limit, before=before, **narrowed)
 
 
 @lineage.get(
     "/v1/lineage",
     responses=example(
-        {"runs": ["0f3c…"], "artifacts": ["9f86…"], "edges": [{"run": "0f3c…", **_ARTIFACT}], "complete": True}
+        {"runs": ["0f3c…"], "artifacts": ["9f86…"], "edges": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "complete": True}
     ),
 )
 @needs(Scope.READ)
 async def connected(
     request: Request,
     run: Annotated[str | None, Query(max_length=512, description="Begin at this run …")] = None,
-    artifact: Digest | None = None,
+    artifact: Annotated[Digest | None, Query(description="… or at this file: its SHA-256 in hex.")] = None,
     direction: Annotated[
         Literal["up", "down", "both"], Query(description="`up`: what it was made of; `down`: what was made of it.")
     ] = "both",
@@ -84,17 +105,15 @@ async def connected(
             "complete": drawn.complete,
         }
 
-    return json_answer(await in_thread(ask))
+    return answer(request, await in_thread(ask))
 
 
-async def _edges(
-    request: Request, name: str, *, kind: str | None, role: str | None, limit: int, before: int | None
-) -> Response:
+async def _edges(request: Request, name: str, *, limit: int, **more: Any) -> Response:
     backend: Backend = service_of(request).backend
-    edges = await in_thread(lambda: backend.edges(kind=kind, role=role, before=before, limit=limit))
+    edges = await in_thread(lambda: backend.edges(limit=limit, **more))
     following = edges[-1].id if len(edges) == limit else None
-    return json_answer({name: [_fields(edge) for edge in edges], "next": following})
+    return answer(request, {name: [_fields(edge) for edge in edges], "next": following})
 
 
 def _fields(edge: Edge) -> dict[str, Any]:
-    return {"run": edge.run, **artifact_fields(edge.artifact)}
+    return {"id": edge.id, "run": edge.run, **artifact_fields(edge.artifact)}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from looptap_collector.exact import MEDIA_TYPE
 from looptap_collector.server.access import Caller, Scope, needs
+from looptap_collector.server.answers import answer
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.intake import BODY_BYTES
 from looptap_collector.server.service import Service, caller_of, in_thread, service_of
 
 receiving = APIRouter(tags=["agents"])
-MEDIA_TYPE = "application/x-msgpack"
 #: A request without a length reserves room for so much, and may not send more.
 _UNKNOWN_BYTES = 1 << 20
 _ANSWERS = {outcome: b'{"outcome":"%s"}' % outcome.encode() for outcome in ("stored", "duplicate")}
@@ -64,11 +64,11 @@ async def batches(request: Request) -> Response:
     "/v1/journals/{journal:path}",
     responses={200: {"content": {"application/json": {"example": {"next": 4711}}}}},
 )
-@needs(Scope.INGEST)
-async def journal(request: Request, journal: str = Path(max_length=255)) -> dict[str, Any]:
+@needs(Scope.INGEST, Scope.READ)
+async def journal(request: Request, journal: str = Path(max_length=255)) -> Response:
     """Where a journal goes on: one past the last number stored of it, 0 for one never seen."""
     service = service_of(request)
-    return {"next": await in_thread(service.backend.position, journal)}
+    return answer(request, {"next": await in_thread(service.backend.position, journal)})
 
 
 def owner_of(caller: Caller, service: Service) -> str | None:

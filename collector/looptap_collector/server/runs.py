@@ -12,7 +12,7 @@ from looptap_collector.filters import FilterError
 from looptap_collector.query import UnknownRun, find_run
 from looptap_collector.record import iso, run_record, run_table
 from looptap_collector.server.access import Scope, needs
-from looptap_collector.server.answers import example, json_answer
+from looptap_collector.server.answers import answer, example
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.service import in_thread, service_of
 
@@ -33,15 +33,27 @@ _RUN = {
 
 @runs.get(
     "/v1/experiments",
-    responses=example({"experiments": [{"name": "baseline", "runs": 3, "newest": "2027-01-15T08:00:00.000000Z"}]}),
+    responses=example(
+        {
+            "experiments": [
+                {
+                    "name": "baseline",
+                    "runs": 3,
+                    "newest": "2027-01-15T08:00:00.000000Z",
+                    "newest_ns": 1800000000000000000,
+                }
+            ]
+        }
+    ),
 )
 @needs(Scope.READ)
 async def experiments(request: Request) -> Response:
     """All experiments by name, with the number of their runs and the start of the newest."""
     rows = await in_thread(service_of(request).backend.experiments)
-    return json_answer(
-        {"experiments": [{"name": row.name, "runs": row.runs, "newest": iso(row.newest_ns)} for row in rows]}
-    )
+    listed = [
+        {"name": row.name, "runs": row.runs, "newest": iso(row.newest_ns), "newest_ns": row.newest_ns} for row in rows
+    ]
+    return answer(request, {"experiments": listed})
 
 
 @runs.get("/v1/runs", responses=example({"runs": [_RUN], "next": "g6Jv…"}))
@@ -66,6 +78,7 @@ async def table(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     cursor: Annotated[str | None, Query(max_length=8_192, description="`next` of the page before.")] = None,
+    details: Annotated[bool, Query(description="Also the environment and the notes of each run.")] = False,
 ) -> Response:
     """Runs with their params, the summary of every metric, and tags; by page. `next` is null on the last one."""
     query = RunQuery(filter=filter, order=tuple(order or ()), limit=limit, cursor=cursor)
@@ -73,10 +86,10 @@ async def table(
 
     def ask() -> dict[str, Any]:
         page = backend.search(query)
-        return {"runs": run_table(backend, page.rows), "next": page.next}
+        return {"runs": run_table(backend, page.rows, details=details), "next": page.next}
 
     try:
-        return json_answer(await in_thread(ask))
+        return answer(request, await in_thread(ask))
     except FilterError as error:
         raise Refusal(
             422,
@@ -89,22 +102,23 @@ async def table(
 
 
 @runs.get(
-    "/v1/runs/{run}", responses=example({"run": _RUN, "params": {}, "metrics": {}, "artifacts": [], "delivery": {}})
+    "/v1/runs/{run:path}",
+    responses=example({"run": _RUN, "params": {}, "metrics": {}, "artifacts": [], "delivery": {}}),
 )
 @needs(Scope.READ)
 async def record(request: Request, run: Which) -> Response:
     """The whole record of one run, without its points."""
     backend = service_of(request).backend
-    return json_answer(await in_thread(lambda: run_record(backend, found(backend, run))))
+    return answer(request, await in_thread(lambda: run_record(backend, found(backend, run))))
 
 
-@runs.delete("/v1/runs/{run}", responses=example({"deleted": "0f3c…"}))
+@runs.delete("/v1/runs/{run:path}", responses=example({"deleted": "0f3c…"}))
 @needs(Scope.ADMIN)
 async def delete(request: Request, run: Annotated[str, Path(max_length=64, description="An id, whole.")]) -> Response:
     """Remove a run and all that hangs off it. Its files stay until `looptap store gc` finds that no other run needs them."""
     if not await in_thread(service_of(request).backend.delete_run, run):
         raise Refusal(404, "not_found", "there is no run with this id")
-    return json_answer({"deleted": run})
+    return answer(request, {"deleted": run})
 
 
 def found(backend: Backend, which: str) -> RunRow:
