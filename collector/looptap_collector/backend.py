@@ -211,7 +211,9 @@ class Backend(Protocol):
     def position(self, journal: str) -> int:
         """One past the last sequence number stored of this journal; 0 for one never seen."""
 
-    def runs(self, *, experiment: str | None = None, limit: int | None = None) -> Sequence[RunRow]:
+    def runs(
+        self, *, experiment: str | None = None, status: str | None = None, limit: int | None = None
+    ) -> Sequence[RunRow]:
         """Newest first."""
 
     def run(self, run: str) -> RunRow | None:

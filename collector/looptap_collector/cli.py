@@ -21,6 +21,7 @@ from looptap_collector.backend import Backend, RunRow, Unavailable
 from looptap_collector.mistake import Mistake
 from looptap_collector.query import InJournal, UnknownRun, find_run, found_runs
 from looptap_collector.server.cli import COMMANDS as SERVER_COMMANDS
+from looptap_collector.store_cli import store as store_group
 
 if TYPE_CHECKING:
     from looptap_collector.filters import FilterError
@@ -241,4 +242,4 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
         raise Mistake(str(error)) from error
 
 
-COMMANDS: list[click.Command] = [runs, show, export, artifact, ui, *SERVER_COMMANDS]
+COMMANDS: list[click.Command] = [runs, show, export, artifact, ui, store_group, *SERVER_COMMANDS]

@@ -22,9 +22,9 @@ def mark_lost(backend: Backend, waiting: Container[str], now_ns: int | None = No
     """
     limit = (time.time_ns() if now_ns is None else now_ns) - SILENT_SECONDS * 10**9
     lost = []
-    for row in backend.runs():
+    for row in backend.runs(status="running"):
         last = max(row.started_ns, row.heartbeat_ns or 0)
-        if row.status == "running" and last < limit and row.run not in waiting:
+        if last < limit and row.run not in waiting:
             backend.set_status(row.run, "lost", ended_ns=last, error="no sign of life for a minute")
             lost.append(row.name)
     return lost

@@ -14,8 +14,10 @@ from looptap_collector.backends.sql import SqlBackend, place_of
 
 #: The largest chunk takes 1.6 MB, and twice as much where every byte must be escaped.
 LEAST_PACKET_BYTES = 4 << 20
-#: duplicate key, row of a run that was deleted, lock wait, deadlock, MariaDB's "record has changed since last read"
-_COLLISIONS = {1062, 1452, 1205, 1213, 1020}
+#: So long a writer waits for another one that hangs inside a transaction.
+LOCK_SECONDS = 10
+#: duplicate key, row of a run that was deleted, deadlock, MariaDB's "record has changed since last read"
+_COLLISIONS = {1062, 1452, 1213, 1020}
 #: server shutting down, connection killed, cannot connect, gone away, lost
 _BROKEN = {1053, 1927, 2003, 2006, 2013, 2055, 0}
 
@@ -49,7 +51,7 @@ class MysqlBackend(SqlBackend):
         super().__init__(engine, place_of(url))
         # All that one question reads is of one moment, in several statements too.
         self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
-        event.listen(engine, "connect", _set_limits)
+        event.listen(engine, "connect", _prepare)
         try:
             self._check_packets()
             self._make_tables()
@@ -78,7 +80,8 @@ class MysqlBackend(SqlBackend):
         return number in _COLLISIONS or number in _BROKEN
 
 
-def _set_limits(connection: Any, _: object) -> None:
-    """Nobody waits for ever for a collector that hangs inside a transaction."""
+def _prepare(connection: Any, _: object) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SET innodb_lock_wait_timeout = 10")
+        cursor.execute(f"SET innodb_lock_wait_timeout = {LOCK_SECONDS}")
+        # No other engine has transactions, whatever the server makes tables in by itself.
+        cursor.execute("SET default_storage_engine = InnoDB")

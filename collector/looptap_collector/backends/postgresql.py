@@ -16,6 +16,8 @@ from looptap_collector.backends.sql import SqlBackend, place_of
 
 #: Of the advisory lock that a collector holds while it makes or upgrades the tables.
 _SCHEMA_LOCK = 0x6C6F6F70
+#: So long a writer waits for another one that hangs inside a transaction; the server ends that one after a minute.
+LOCK_SECONDS = 10
 #: serialization failure, deadlock; a row that another collector made at the same moment; a row of a run that was deleted
 _COLLISIONS = {"40001", "40P01", "23505", "23503"}
 _SHUTDOWNS = {"57P01", "57P02", "57P03"}
@@ -50,7 +52,7 @@ class PostgresqlBackend(SqlBackend):
         super().__init__(engine, place_of(url))
         # All that one question reads is of one moment, in several statements too.
         self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
-        event.listen(engine, "connect", _set_limits)
+        event.listen(engine, "connect", _prepare)
         try:
             self._make_tables()
         except BaseException:
@@ -68,8 +70,7 @@ class PostgresqlBackend(SqlBackend):
         return state in _COLLISIONS or state in _SHUTDOWNS or state.startswith("08")
 
 
-def _set_limits(connection: Any, _: object) -> None:
-    """A collector that hangs inside a transaction must not keep the others waiting for ever."""
+def _prepare(connection: Any, _: object) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'")
+        cursor.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'; SET idle_in_transaction_session_timeout = '60s'")
     connection.commit()

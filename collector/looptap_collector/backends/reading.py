@@ -33,10 +33,12 @@ def deliveries(connection: Connection, run: str) -> list[Delivery]:
     ]
 
 
-def runs(connection: Connection, experiment: str | None, limit: int | None) -> list[RunRow]:
+def runs(connection: Connection, experiment: str | None, status: str | None, limit: int | None) -> list[RunRow]:
     chosen = _runs().order_by(tables.run.c.started_ns.desc(), tables.run.c.run.desc()).limit(limit)
     if experiment is not None:
         chosen = chosen.where(tables.experiment.c.name == experiment)
+    if status is not None:
+        chosen = chosen.where(tables.run.c.status == status)
     rows = connection.execute(chosen).all()
     notes = _notes(connection, [row.run for row in rows])
     return [_run_row(row, notes) for row in rows]

@@ -123,9 +123,11 @@ class SqlBackend:
         with self.snapshot() as connection:
             return reading.position(connection, journal)
 
-    def runs(self, *, experiment: str | None = None, limit: int | None = None) -> Sequence[RunRow]:
+    def runs(
+        self, *, experiment: str | None = None, status: str | None = None, limit: int | None = None
+    ) -> Sequence[RunRow]:
         with self.snapshot() as connection:
-            return reading.runs(connection, experiment, limit)
+            return reading.runs(connection, experiment, status, limit)
 
     def run(self, run: str) -> RunRow | None:
         with self.snapshot() as connection:

@@ -7,7 +7,7 @@ are written with the rows, so that either both are there or neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -82,13 +82,7 @@ def _changing(run: RunState) -> dict[str, Any]:
 
 def _begin(connection: Connection, runs: Sequence[RunState]) -> None:
     starts = {run.run: run.started for run in runs if run.started is not None}
-    experiments = sorted({started.experiment for started in starts.values()})
-    # Most are there already, and an id that is not used up costs nothing.
-    known = _experiment_ids(connection, experiments)
-    missing = [{"name": name} for name in experiments if name not in known]
-    if missing:
-        insert_missing(connection, tables.experiment, missing)
-        known = _experiment_ids(connection, experiments)
+    known = experiment_ids(connection, {started.experiment for started in starts.values()})
     rows = []
     for run in runs:
         started = starts[run.run]
@@ -107,7 +101,19 @@ def _begin(connection: Connection, runs: Sequence[RunState]) -> None:
     connection.execute(_INSERT_RUN, rows)
 
 
-def _experiment_ids(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+def experiment_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """By name; those that are missing are made."""
+    experiments = sorted(set(names))
+    # Most are there already, and an id that is not used up costs nothing.
+    known = _known_experiments(connection, experiments)
+    missing = [{"name": name} for name in experiments if name not in known]
+    if missing:
+        insert_missing(connection, tables.experiment, missing)
+        known = _known_experiments(connection, experiments)
+    return known
+
+
+def _known_experiments(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     ids: dict[str, int] = {}
     for some in slices(names):
         ids.update((name, number) for name, number in connection.execute(_EXPERIMENTS, {"names": some}))

@@ -100,8 +100,10 @@ class RemoteBackend:
             self._aside.lay(listed.id, listed.parts())
         return found[0].row() if found else None
 
-    def runs(self, *, experiment: str | None = None, limit: int | None = None) -> Sequence[RunRow]:
-        return list(found_runs(self, narrowed(None, experiment=experiment), limit=limit))
+    def runs(
+        self, *, experiment: str | None = None, status: str | None = None, limit: int | None = None
+    ) -> Sequence[RunRow]:
+        return list(found_runs(self, narrowed(None, experiment=experiment, status=status), limit=limit))
 
     def search(self, query: RunQuery) -> RunPage:
         asked = msgspec.structs.asdict(query) | {"details": True}

@@ -11,12 +11,12 @@ from looptap_collector import exact
 from looptap_collector.record import to_json
 
 
-def answer(request: Request, content: Any) -> Response:
+def answer(request: Request, content: Any, *, status: int = 200) -> Response:
     """As the ``Accept`` header wants it. In JSON, NaN and infinities are the strings ``NaN``, ``Infinity`` and ``-Infinity``;
     integers are exact in both."""
     if wants_msgpack(request):
-        return Response(exact.encode(content), media_type=exact.MEDIA_TYPE)
-    return Response(to_json(content), media_type="application/json")
+        return Response(exact.encode(content), status, media_type=exact.MEDIA_TYPE)
+    return Response(to_json(content), status, media_type="application/json")
 
 
 def wants_msgpack(request: Request) -> bool:

@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from looptap_collector.artifacts import ArtifactStore
+from looptap_collector.artifacts.uploads import Uploads
 from looptap_collector.backend import Backend
 from looptap_collector.liveness import mark_lost
 from looptap_collector.pipeline import Pipeline
 from looptap_collector.server.access import AccessTable
 from looptap_collector.server.errors import speak_with_one_voice
+from looptap_collector.server.files import files
 from looptap_collector.server.gate import LOOPBACK_HOSTS, Gate
 from looptap_collector.server.health import health
 from looptap_collector.server.histories import histories
@@ -26,14 +29,24 @@ from looptap_collector.server.tokens import REFRESH_SECONDS, Keyring
 from looptap_collector.server.upkeep import Chore, Upkeep
 
 _LIVENESS_SECONDS = 20.0
+_SWEEP_SECONDS = 3_600.0
 
 
-def create_app(backend: Backend, *, keyring: Keyring | None, hosts: Iterable[str] = (), writers: int = 1) -> FastAPI:
+def create_app(
+    backend: Backend,
+    artifacts: ArtifactStore,
+    uploads: Uploads,
+    *,
+    keyring: Keyring | None,
+    hosts: Iterable[str] = (),
+    writers: int = 1,
+) -> FastAPI:
     """A collector over one store, which it closes when it ends. ``keyring`` None asks nobody for a token. ``hosts``: names
     beside those of loopback that it answers to. ``writers``: commits at the same time."""
     measures = Measures()
     intake = Intake(Pipeline(backend), measures, writers=writers)
     chores = [Chore("marking silent runs", _LIVENESS_SECONDS, lambda: mark_lost(backend, ()))]
+    chores.append(Chore("forgetting old uploads", _SWEEP_SECONDS, uploads.sweep))
     if keyring is not None:
         chores.append(Chore("refreshing tokens", REFRESH_SECONDS, keyring.refresh))
 
@@ -52,9 +65,9 @@ def create_app(backend: Backend, *, keyring: Keyring | None, hosts: Iterable[str
     app = FastAPI(
         title="looptap collector", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life
     )
-    app.state.service = Service(backend, intake, measures, has_login=keyring is not None)
+    app.state.service = Service(backend, intake, measures, keyring is not None, artifacts, uploads)
     # Lineage before runs, where /v1/runs/{run} takes all that follows: a name may have slashes.
-    for router in (receiving, lineage, runs, histories, live, health):
+    for router in (receiving, files, lineage, runs, histories, live, health):
         # Not include_router: it may hide the routes behind an object of its own, and each must show its mark.
         app.router.routes.extend(router.routes)
     speak_with_one_voice(app)

@@ -31,7 +31,12 @@ _store = click.option(
 @click.option(
     "--allow-host", "hosts", multiple=True, metavar="NAME", help="A name by which others ask for it; repeatable."
 )
-@click.option("--artifacts", metavar="FOLDER|URL", help="Where files go: a folder, s3://…, az://… or gs://…")
+@click.option(
+    "--artifacts",
+    metavar="FOLDER|URL",
+    envvar="LOOPTAP_ARTIFACT_STORE",
+    help="Where files go: a folder, s3://…, az://… or gs://…",
+)
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate (chain) in PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key in PEM.")
 @click.option("--behind-proxy", is_flag=True, help="A proxy in front of it speaks TLS and tells whom it speaks for.")

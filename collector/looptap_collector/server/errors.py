@@ -32,6 +32,7 @@ class Refusal(Exception):
         hint: str | None = None,
         retry_after: int | None = None,
         more: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -41,9 +42,12 @@ class Refusal(Exception):
         self.hint = hint
         self.retry_after = retry_after
         self.more = more or {}
+        self.headers = headers or {}
 
     def response(self) -> Response:
-        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        headers = dict(self.headers)
+        if self.retry_after is not None:
+            headers["retry-after"] = str(self.retry_after)
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
         return Response(self.body(), self.status, headers, "application/json")

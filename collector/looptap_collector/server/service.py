@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from fastapi import Request
 
+from looptap_collector.artifacts import ArtifactStore
+from looptap_collector.artifacts.uploads import Uploads
 from looptap_collector.backend import Backend, Unavailable
 from looptap_collector.server.access import Caller
 from looptap_collector.server.errors import Refusal
@@ -26,8 +28,11 @@ class Service:
     intake: Intake
     measures: Measures
     has_login: bool
-    #: Live streams that are open.
+    artifacts: ArtifactStore
+    uploads: Uploads
+    #: Live streams that are open, and requests that bring a file.
     streams: int = 0
+    uploading: int = 0
 
 
 def service_of(request: Request) -> Service:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,11 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from looptap_collector.artifacts import ArtifactsUnavailable, open_artifacts
+from looptap_collector.artifacts.uploads import Uploads
+from looptap_collector.backend import Unavailable
+from looptap_collector.backends.schema import UnusableStore
+from looptap_collector.embedded import ARTIFACTS
 from looptap_collector.server.app import create_app
 from looptap_collector.server.binding import CannotServe, address_of, is_loopback, listen
 from looptap_collector.server.protocol import bounded
@@ -76,7 +82,11 @@ class _Server(uvicorn.Server):
 
 
 def _open(options: ServerOptions, say: Callable[[str], None]) -> FastAPI:
-    backend = open_store(options.store, create=True, durable=True)
+    try:
+        artifacts = open_artifacts(_artifacts_address(options))
+        backend = open_store(options.store, create=True, durable=True)
+    except (ArtifactsUnavailable, Unavailable, UnusableStore, ValueError, RuntimeError) as error:
+        raise CannotServe(str(error)) from error
     try:
         keyring = None
         if not options.no_auth:
@@ -86,10 +96,30 @@ def _open(options: ServerOptions, say: Callable[[str], None]) -> FastAPI:
                 raise CannotServe(str(error)) from error
             keyring = Keyring(backend)
             keyring.refresh()
-        return create_app(backend, keyring=keyring, hosts=_hosts(options), writers=options.writers)
+        uploads = Uploads(_spool(options), artifacts)
+        return create_app(backend, artifacts, uploads, keyring=keyring, hosts=_hosts(options), writers=options.writers)
     except BaseException:
         backend.close()
         raise
+
+
+def _artifacts_address(options: ServerOptions) -> str | Path:
+    if options.artifacts is not None:
+        return options.artifacts
+    if "://" in options.store:
+        raise CannotServe(
+            "where the store is a database, say where files go: --artifacts FOLDER or s3://, az://, gs://…"
+        )
+    return Path(options.store) / ARTIFACTS
+
+
+def _spool(options: ServerOptions) -> Path:
+    """Where unfinished uploads wait: beside the store, or in the state folder of the user."""
+    if "://" not in options.store:
+        return Path(options.store) / "uploads"
+    state = os.environ.get("XDG_STATE_HOME")
+    home = Path(state) if state and os.path.isabs(state) else Path.home() / ".local" / "state"
+    return home / "looptap" / "uploads"
 
 
 def config(app: FastAPI, options: ServerOptions) -> uvicorn.Config:

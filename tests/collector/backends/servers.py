@@ -141,6 +141,6 @@ def mariadb() -> Iterator[str]:
             "mysql",
             folder,
             lambda: pymysql.connect(host="127.0.0.1", port=port, user="root").close(),
-            signal.SIGTERM,
+            signal.SIGKILL,  # nobody needs what is in it
         ):
             yield f"mysql://root@127.0.0.1:{port}/"

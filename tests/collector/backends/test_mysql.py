@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pymysql
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
 from collector.backends.interruptions import InterruptionContract
@@ -18,6 +18,7 @@ from collector.backends.search_contract import SearchContract
 from collector.batches import Journal, points, started, told, write
 from looptap.events import RunEnded
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
+from looptap_collector.backends import mysql
 from looptap_collector.backends.mysql import MysqlBackend
 from looptap_collector.backends.schema import UnusableStore
 
@@ -118,6 +119,24 @@ def void(_: object) -> None:
 
 class TestInterruptions(InterruptionContract):
     pass
+
+
+def test_nobody_waits_for_a_writer_that_hangs(mariadb_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that another transaction holds is told "not now" after a while, other runs are written, and once it is free
+    the same batch goes in."""
+    monkeypatch.setattr(mysql, "LOCK_SECONDS", 1)
+    backend = open_one(mariadb_address)
+    journal = Journal()
+    write(backend, journal.batch(started()))
+    end = journal.batch(RunEnded("finished", 1))
+    with backend._engine.begin() as hanging:
+        hanging.execute(text("SELECT * FROM run WHERE run = 'r1' FOR UPDATE")).all()
+        assert write(backend, Journal("j2", "r2").batch(started("r2"))) is Outcome.STORED
+        with pytest.raises(Unavailable, match="Lock wait timeout"):
+            write(backend, end)
+        assert backend.runs()
+    assert write(backend, end) is Outcome.STORED
+    backend.close()
 
 
 def test_a_replica_is_read_and_not_written(mariadb_address: str) -> None:

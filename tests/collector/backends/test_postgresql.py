@@ -17,6 +17,7 @@ from collector.backends.search_contract import SearchContract
 from collector.batches import Journal, points, started, told, write
 from looptap.events import RunEnded
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
+from looptap_collector.backends import postgresql
 from looptap_collector.backends.postgresql import PostgresqlBackend
 from looptap_collector.backends.schema import UnusableStore
 
@@ -107,6 +108,24 @@ def failing(backend: Backend, postgresql_address: str, request: pytest.FixtureRe
 
 class TestInterruptions(InterruptionContract):
     pass
+
+
+def test_nobody_waits_for_a_writer_that_hangs(postgresql_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that another transaction holds is told "not now" after a while, other runs are written, and once it is free
+    the same batch goes in."""
+    monkeypatch.setattr(postgresql, "LOCK_SECONDS", 1)
+    backend = open_one(postgresql_address)
+    journal = Journal()
+    write(backend, journal.batch(started()))
+    end = journal.batch(RunEnded("finished", 1))
+    with psycopg.connect(postgresql_address) as hanging:
+        hanging.execute("SELECT * FROM run WHERE run = 'r1' FOR UPDATE")
+        assert write(backend, Journal("j2", "r2").batch(started("r2"))) is Outcome.STORED
+        with pytest.raises(Unavailable, match="lock timeout"):
+            write(backend, end)
+        assert backend.runs()
+    assert write(backend, end) is Outcome.STORED
+    backend.close()
 
 
 def test_a_standby_is_read_and_not_written(postgresql_address: str) -> None:

@@ -16,6 +16,7 @@ from collector.batches import Journal, points, started, write
 from collector.recorded import HOSTILE, START_NS, Recording, complete_run
 from collector.server.collectors import Collector
 from looptap.events import Artifact, Note, Param, RunEnded, Tag
+from looptap.exchange import Answer, Exchange
 from looptap_collector.backend import Backend, RunQuery, SeriesRow
 from looptap_collector.filters import FilterError
 from looptap_collector.query import UnknownRun, find_run
@@ -25,7 +26,7 @@ from looptap_collector.remote import RemoteBackend
 ODD_FLOATS = [math.nan, math.inf, -math.inf, -0.0, 0.0, 5e-324, 1.7976931348623157e308, 0.1, 1.0]
 #: NaN with a sign and a payload, which a copy through text would lose.
 ODD_NAN = struct.unpack("<d", struct.pack("<Q", 0xFFF8_0000_0000_BEEF))[0]
-VALUES = [
+VALUES: list[Any] = [
     None,
     True,
     1,
@@ -113,6 +114,7 @@ def test_runs(local: Backend, remote: RemoteBackend) -> None:
     same(remote.runs(), local.runs())
     same(remote.runs(limit=3), local.runs(limit=3))
     same(remote.runs(limit=0), local.runs(limit=0))
+    same(remote.runs(status="failed", limit=2), local.runs(status="failed", limit=2))
     same(remote.experiments(), local.experiments())
     for name in [*NAMES, "nothing"]:
         same(remote.runs(experiment=name), local.runs(experiment=name))
@@ -201,21 +203,20 @@ def test_a_series_that_is_not_there(
     local: Backend, remote: RemoteBackend, run: str, key: str, context: dict[str, str]
 ) -> None:
     """A KeyError, with the same words."""
-    for ask in (
-        lambda backend: backend.history(run, key, context),
-        lambda backend: backend.chart(run, key, context, points=7),
-    ):
-        with pytest.raises(KeyError) as here:
-            ask(local)
-        with pytest.raises(KeyError) as there:
-            ask(remote)
-        assert str(here.value) == str(there.value)
+
+    def words(backend: Backend, **more: Any) -> str:
+        with pytest.raises(KeyError) as caught:
+            (backend.chart if more else backend.history)(run, key, context, **more)
+        return str(caught.value)
+
+    assert words(remote) == words(local)
+    assert words(remote, points=7) == words(local, points=7)
 
 
 def test_edges(local: Backend, remote: RemoteBackend) -> None:
     """Files of runs by every condition, and more of them than one question may name."""
     many = [f"{number:064x}" for number in range(200)]
-    for narrowed_by in (
+    questions: tuple[dict[str, Any], ...] = (
         {},
         {"limit": 3},
         {"runs": ["id-1", "id-2"]},
@@ -223,8 +224,9 @@ def test_edges(local: Backend, remote: RemoteBackend) -> None:
         {"runs": [f"id-{number}" for number in range(150)], "digests": many, "limit": 5},
         {"digests": ["ab" * 32], "kind": "model"},
         {"role": "input", "before": 9},
-    ):
-        same(remote.edges(**narrowed_by), local.edges(**narrowed_by))  # type: ignore[arg-type]
+    )
+    for narrowed_by in questions:
+        same(remote.edges(**narrowed_by), local.edges(**narrowed_by))
 
 
 def test_find_run(local: Backend, remote: RemoteBackend) -> None:
@@ -262,18 +264,18 @@ def test_who_asks_again_is_told_what_is_new(local: Backend, remote: RemoteBacken
 def test_few_questions(local: Backend, remote: RemoteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run is found and looked at with one question, a table of runs made with one a page."""
     asked: list[str] = []
-    exchange = remote._questions._exchange
-    ask = exchange.ask
-    monkeypatch.setattr(
-        exchange, "ask", lambda method, path, *rest, **more: asked.append(path) or ask(method, path, *rest, **more)
-    )
+    ask = Exchange.ask
+
+    def noting(exchange: Exchange, method: str, path: str, *rest: Any, **more: Any) -> Answer:
+        asked.append(path.partition("?")[0])
+        return ask(exchange, method, path, *rest, **more)
+
+    monkeypatch.setattr(Exchange, "ask", noting)
     run_record(remote, find_run(remote, "odd"))
-    assert [path.partition("?")[0] for path in asked] == ["/v1/runs/odd"]
-    asked.clear()
-    rows = remote.search(RunQuery()).rows
-    ids = [row.run for row in rows]
+    assert asked == ["/v1/runs/odd"]
+    ids = [row.run for row in remote.search(RunQuery()).rows]
     remote.series(ids), remote.current_params(ids), remote.current_tags(ids)
-    assert [path.partition("?")[0] for path in asked] == ["/v1/runs"]
+    assert asked == ["/v1/runs/odd", "/v1/runs"]
 
 
 def test_it_is_only_read(remote: RemoteBackend) -> None:

@@ -20,6 +20,8 @@ import uvicorn
 import zstandard
 
 from looptap.events import Batch
+from looptap_collector.artifacts import open_artifacts
+from looptap_collector.artifacts.uploads import Uploads
 from looptap_collector.server.access import Scope
 from looptap_collector.server.app import create_app
 from looptap_collector.server.binding import listen
@@ -78,7 +80,9 @@ def collecting(folder: Path, **more: Any) -> Iterator[Collector]:
         store.add_token(row_of(token, scope.value[0], scope))
     keyring = Keyring(store)
     keyring.refresh()
-    app = create_app(open_store(options.store, create=True), keyring=keyring)
+    artifacts = open_artifacts(folder / "artifacts")
+    uploads = Uploads(folder / "uploads", artifacts)
+    app = create_app(open_store(options.store, create=True), artifacts, uploads, keyring=keyring)
     with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(config(app, options))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

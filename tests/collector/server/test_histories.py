@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import httpx
 import msgspec
@@ -76,7 +77,7 @@ def test_a_range_of_steps(client: httpx.Client) -> None:
 
 def test_several_runs_and_keys_in_one_call(client: httpx.Client) -> None:
     """Every combination that exists comes, each context on its own; what a run does not have is left out."""
-    params = {"run": ["r1", "r2"], "key": ["loss", "lr", "nothing"], "points": 20}
+    params: dict[str, Any] = {"run": ["r1", "r2"], "key": ["loss", "lr", "nothing"], "points": 20}
     found = client.get("/v1/histories", params=params).json()["histories"]
     assert [(item["run"], item["key"], item["context"]) for item in found] == [
         (run, key, context)

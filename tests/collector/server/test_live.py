@@ -65,7 +65,8 @@ def test_a_client_that_leaves_frees_its_stream(collector: Collector) -> None:
     with httpx.Client(base_url=collector.address, trust_env=False) as client:
         headers = {"authorization": f"Bearer {collector.tokens['read']}"}
         with client.stream("GET", "/v1/live", params={"run": "r1"}, headers=headers) as stream:
-            next(events(stream.iter_lines()))
+            told = events(stream.iter_lines())
+            next(told)
             assert collector.app.state.service.streams == 1
     deadline = time.monotonic() + 20
     while collector.app.state.service.streams:

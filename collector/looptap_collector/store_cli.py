@@ -1,0 +1,289 @@
+"""``looptap store …``: commands that look after a store, a folder or a database.
+
+They work on the store itself, also while agents and collectors write to it, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from looptap_collector.mistake import Mistake
+
+if TYPE_CHECKING:
+    from looptap_collector.artifacts import ArtifactStore
+    from looptap_collector.backends.copying import Copied
+    from looptap_collector.backends.sql import SqlBackend
+
+_store = click.argument("store", required=False, metavar="[FOLDER|URL]")
+_artifacts = click.option(
+    "--artifacts", metavar="FOLDER|URL", help="Where its files are. Default: in the folder of the store."
+)
+
+
+@click.group()
+def store() -> None:
+    """Look after a store: a folder (default: the one autolog() would use), postgresql://… or mysql://…"""
+
+
+@store.command()
+@_store
+def migrate(store: str | None) -> None:
+    """Bring the tables to the form of this version. Every command does so by itself; this one does nothing else."""
+    from looptap_collector.backends.schema import HEAD
+
+    with _opened(store) as backend:
+        if backend.found_at == HEAD:
+            click.echo(f"{backend.place}: nothing to do, its tables are at {HEAD}")
+        elif backend.found_at is None:
+            click.echo(f"{backend.place}: tables made, at {HEAD}")
+        else:
+            click.echo(f"{backend.place}: upgraded from {backend.found_at} to {HEAD}")
+
+
+@store.command()
+@_store
+@_artifacts
+@click.option("--content", is_flag=True, help="Read all files, too, and compare them with their digests.")
+@click.pass_context
+def check(context: click.Context, store: str | None, artifacts: str | None, content: bool) -> None:
+    """Read everything and tell what does not fit together: one line each, with how to mend it. Nothing is changed.
+
+    The exit code is 1 when there is a problem.
+    """
+    from looptap_collector.backends.checking import check as problems
+
+    address = _address(store)
+    count = 0
+    with _opened(address) as backend, _progress("checking") as progress:
+        for problem in problems(backend, _files(address, artifacts), content=content, progress=progress):
+            count += 1
+            _tell(f"{problem.where}: {problem.what} → {problem.mend}")
+    if count:
+        click.echo(f"{count} problems", err=True)
+        context.exit(1)
+    click.echo("everything fits together")
+
+
+@store.command()
+@_store
+@click.option("--run", "run", metavar="ID", help="Only this run. The file is not made smaller then.")
+def compact(store: str | None, run: str | None) -> None:
+    """Make long chunks of short ones, so that long series are quick to draw and take less space.
+
+    Agents may write meanwhile, a little at a time; but while a SQLite file is made smaller at the end they have to wait.
+    """
+    from looptap_collector.backend import Unavailable
+
+    with _opened(store) as backend:
+        done = backend.compact(run=run)
+        click.echo(
+            f"{done.merged:,} chunks became {done.made:,} long ones in {done.series:,} series, "
+            f"{done.outlines:,} outlines were made"
+        )
+        if done.damaged:
+            click.echo(f"{done.damaged} chunks cannot be read and stay as they are: looptap store check", err=True)
+        if run is None:
+            try:
+                freed = backend.shrink()
+            except Unavailable as error:
+                click.echo(f"looptap: the file stays as large as it is: {error}. Try again later", err=True)
+                return
+            if freed:
+                click.echo(f"the file is {freed:,} bytes smaller")
+
+
+@store.command()
+@_store
+@_artifacts
+@click.option("--yes", is_flag=True, help="Delete them. Without it, only tell.")
+@click.option(
+    "--older-than",
+    "hours",
+    type=click.FloatRange(min=0),
+    default=24.0,
+    show_default=True,
+    metavar="HOURS",
+    help="Files come before the runs that refer to them: younger ones always stay.",
+)
+def gc(store: str | None, artifacts: str | None, yes: bool, hours: float) -> None:
+    """Tell which files no run refers to (of runs that were deleted, say), and delete them with --yes."""
+    from looptap_collector.artifacts.retention import collect, plan
+
+    address = _address(store)
+    files = _files(address, artifacts)
+    if files is None:
+        raise Mistake("the files of a database are elsewhere: tell where with --artifacts")
+    with _opened(address) as backend:
+        planned = plan(backend.referenced(), files, hours * 3600)
+        if not yes:
+            for digest, size in sorted(planned.digests.items()):
+                click.echo(f"{digest} {size:>15,} bytes")
+            click.echo(
+                f"{len(planned.digests):,} files of {planned.size_bytes:,} bytes are of no run, {planned.kept:,} stay"
+                + ("; delete them with --yes" if planned.digests else "")
+            )
+            return
+        done = collect(planned, files, lambda digest: _is_referenced(backend, digest))
+        click.echo(f"{done.deleted:,} files of {done.size_bytes:,} bytes deleted, {planned.kept + done.spared:,} stay")
+
+
+@store.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("--merge", is_flag=True, help="DST may have other runs, which stay.")
+@click.option("--no-files", is_flag=True, help="Leave the content of artifacts where it is.")
+@click.option("--artifacts", "source_artifacts", metavar="FOLDER|URL", help="Where the files of SRC are.")
+@click.option("--to-artifacts", "target_artifacts", metavar="FOLDER|URL", help="Where the files of DST go.")
+@click.pass_context
+def copy(
+    context: click.Context,
+    source: str,
+    target: str,
+    merge: bool,
+    no_files: bool,
+    source_artifacts: str | None,
+    target_artifacts: str | None,
+) -> None:
+    """Copy all runs with everything that they have from one store to another one, and prove by checksums that both are equal.
+
+    What is there already is left alone, so a copy that was cut off goes on when it is called again. Tokens are not copied:
+    make new ones for the new collector. Files are copied when it is known where they are and go (folders know).
+    """
+    from looptap_collector.backends.copying import CannotCopy, copy_run, runs_to_copy
+
+    source, target = _address(source), _address(target)
+    problems = 0
+    with _opened(source) as from_store, _opened(target, create=True) as to_store:
+        if from_store.place == to_store.place:
+            raise Mistake(f"{source} and {target} are the same store")
+        try:
+            runs = runs_to_copy(from_store, to_store, merge=merge)
+        except CannotCopy as error:
+            raise Mistake(str(error)) from error
+        with _progress("copying") as progress:
+            for number, run in enumerate(runs):
+                progress(number, len(runs))
+                done = copy_run(from_store, to_store, run)
+                if done is not None:
+                    problems += not done.is_equal
+                    _tell(_line(done))
+            progress(len(runs), len(runs))
+        if not no_files:
+            problems += _copy_files(from_store, _files(source, source_artifacts), _files(target, target_artifacts))
+    if problems:
+        click.echo(f"{problems} problems: {target} is not equal to {source}", err=True)
+        context.exit(1)
+    click.echo(f"{len(runs):,} runs are equal in both")
+
+
+def _line(done: Copied) -> str:
+    if done.problem is not None:
+        return f"{done.run} {done.name}: {done.problem}"
+    assert done.source is not None
+    assert done.target is not None
+    how = {"the same": "was there", "less": "brought up to date", "nothing": "copied"}[done.was]
+    if done.is_equal:
+        return f"{done.source.sha256} {done.run} {done.name}: {done.source.points:,} points, {how}, equal"
+    return f"{done.run} {done.name}: NOT EQUAL, {done.source.sha256} became {done.target.sha256}"
+
+
+def _copy_files(backend: SqlBackend, source: ArtifactStore | None, target: ArtifactStore | None) -> int:
+    """How many could not be copied."""
+    from looptap_collector.artifacts import DamagedArtifact
+
+    if source is None or target is None:
+        click.echo(
+            "files stay where they are: tell where they are and go with --artifacts and --to-artifacts", err=True
+        )
+        return 0
+    copied = there = problems = 0
+    for digest in backend.referenced():
+        if target.exists(digest):
+            there += 1
+            continue
+        try:
+            with source.open(digest) as content, tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / digest
+                with path.open("wb") as file:
+                    while block := content.read(1 << 20):
+                        file.write(block)
+                target.add(path, digest)
+            copied += 1
+        except (KeyError, DamagedArtifact) as error:
+            problems += 1
+            _tell(f"file {digest}: {error.args[0]}")
+    click.echo(f"{copied:,} files copied, {there:,} were there")
+    return problems
+
+
+def _is_referenced(backend: SqlBackend, digest: str) -> bool:
+    return bool(backend.edges(digests=[digest], limit=1))
+
+
+@contextmanager
+def _opened(store: str | None, *, create: bool = False) -> Iterator[SqlBackend]:
+    from looptap_collector.backend import Unavailable
+    from looptap_collector.backends.schema import UnusableStore
+
+    try:
+        from looptap_collector.stores import open_store
+    except ModuleNotFoundError as error:
+        raise Mistake(f"a store needs {error.name}: pip install 'looptap[collector]'") from error
+    try:
+        backend = open_store(_address(store), create=create)
+    except (ValueError, FileNotFoundError, RuntimeError, UnusableStore, OSError) as error:
+        raise Mistake(str(error)) from error
+    try:
+        yield backend
+    except Unavailable as error:
+        raise Mistake(f"{error}; what was done so far stays done, call it again") from error
+    finally:
+        backend.close()
+
+
+def _address(store: str | None) -> str:
+    from looptap.settings import resolve_store
+
+    address = store if store is not None and "://" in store else resolve_store(store)
+    if address == "off" or address.startswith(("http://", "https://")):
+        raise Mistake(f"{address} is not a store of its own: give a folder or the URL of a database")
+    return address
+
+
+def _files(address: str, artifacts: str | None) -> ArtifactStore | None:
+    """None where nobody knows."""
+    from looptap_collector.artifacts import ArtifactsUnavailable, open_artifacts
+    from looptap_collector.embedded import ARTIFACTS
+
+    if artifacts is None:
+        if "://" in address:
+            return None
+        artifacts = str(Path(address) / ARTIFACTS)
+    try:
+        return open_artifacts(artifacts)
+    except ArtifactsUnavailable as error:
+        raise Mistake(str(error)) from error
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Any]:
+    """A bar on a terminal, nothing elsewhere. Gives a function that takes how many are done and of how many."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+def _tell(line: str) -> None:
+    from looptap_collector.terminal import printable
+
+    click.echo(printable(line))
