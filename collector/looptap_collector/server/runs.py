@@ -97,7 +97,7 @@ async def table(
             error.message,
             field=error.field,
             hint="the language is described in docs/filters.md",
-            more={"position": error.position},
+            more={"position": error.position, "text": error.text},
         ) from error
 
 
