@@ -1,17 +1,22 @@
-"""A store to read from, by its address: a folder of this machine, or a collector over HTTP."""
+"""Stores by their address: one to read from (a folder of this machine, or a collector over HTTP), and the own store of a
+collector (a folder or a database)."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from looptap_collector.artifacts.store import Contents
 from looptap_collector.backend import Backend
+from looptap_collector.mistake import Mistake
 
 if TYPE_CHECKING:
     from looptap.exchange import Exchange
     from looptap.settings import Settings
 
+#: Which store ``looptap server``, ``looptap token`` and ``looptap store`` work on, where a database is no store for agents.
+OWN_STORE = "LOOPTAP_COLLECTOR_STORE"
 #: An answer has a million points at most, or a thousand runs with all their metrics.
 _ANSWER_BYTES = 256 << 20
 _REQUEST_SECONDS = 120.0
@@ -21,6 +26,20 @@ _CONNECTIONS = 40
 
 def is_collector(address: str) -> bool:
     return address.lower().startswith(("http://", "https://"))
+
+
+def own_store(given: str | None) -> str:
+    """The address of the store that a collector itself works on: what was given, the environment's, or the folder that
+    ``autolog()`` would use here. Raises :class:`Mistake` for one that is somewhere else."""
+    from looptap.settings import resolve_store
+
+    wanted = given or os.environ.get(OWN_STORE)
+    address = wanted if wanted is not None and "://" in wanted else resolve_store(wanted)
+    if address == "off" or is_collector(address):
+        raise Mistake(
+            f"{address} is not a store of its own: give a folder or the URL of a database with --store or {OWN_STORE}"
+        )
+    return address
 
 
 def open_to_read(address: str, settings: Settings | None = None) -> Backend:
