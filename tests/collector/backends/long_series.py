@@ -181,6 +181,25 @@ class LongSeriesContract:
             assert told(backend.history("r1", "x", {}, steps=nothing)) == {"steps": [], "values": []}
             assert told(backend.chart("r1", "x", {}, points=7, steps=nothing)) == {"steps": [], "values": []}
 
+    def test_a_chart_knows_nothing_beyond_its_bounds(self, backend: Backend) -> None:
+        """Bounds inside of a long chunk and at its very ends: a spike on one side hides none on the other."""
+        journal = Journal()
+        write(backend, journal.batch(started()))
+        steps = np.arange(300_000)
+        values = np.zeros(len(steps))
+        values[[30_000, 270_009]] = 9.0
+        values[[30_001, 270_007]] = 5.0
+        values[[29_999, 270_010]] = float("nan")
+        for start in range(0, 300_000, 60_000):
+            piece = slice(start, start + 60_000)
+            write(backend, journal.batch(series=[points("x", steps[piece], values[piece])]))
+        backend.compact()
+        whole = backend.history("r1", "x", {})
+        for bounds in ((30_001, 270_008), (30_000, 270_009), (29_999, 270_010), (59_999, 240_000), (60_000, 239_999)):
+            expected = between(whole, bounds)
+            assert_same(backend.history("r1", "x", {}, steps=bounds), expected)
+            assert_thinned(backend.chart("r1", "x", {}, points=9, steps=bounds), expected, 9)
+
     def test_what_no_chart_can_be_made_of(self, backend: Backend) -> None:
         """A series that is not there, and fewer points than must be kept."""
         write(backend, Journal().batch(started(), series=[points("x", [1], [1.0])]))
