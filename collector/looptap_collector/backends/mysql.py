@@ -1,6 +1,6 @@
 """A store in a MySQL (8.0 or later) or MariaDB (10.6 or later) database, for several collectors at once.
 
-Writers lock the rows of runs as in :mod:`looptap_collector.backends.postgresql`.
+Writers lock the rows of runs as in :mod:`looptap_collector.backends.postgresql` (decision 0013).
 """
 
 from __future__ import annotations
