@@ -111,7 +111,7 @@ def test_out_of_memory(watchful: Collector, programs: Programs) -> None:
     the next command delivers every point that it had recorded and says that it was killed."""
     environment = programs.environment(LOOPTAP_STORE=watchful.address, LOOPTAP_TOKEN=watchful.tokens["ingest"])
     with memory_limit(300 * 2**20) as members:
-        inside = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(members), sys.executable, programs.script(HUNGRY)]
+        inside = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(members), sys.executable, str(programs.script(HUNGRY))]
         done = subprocess.run(inside, env=environment, cwd=programs.folder, stdout=subprocess.PIPE, text=True)
     assert done.returncode == -signal.SIGKILL
     recorded = int(done.stdout.split()[-1]) + 1
