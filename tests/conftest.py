@@ -9,6 +9,9 @@ import pytest
 
 from programs import Programs
 
+# Contracts are no test files by name; a failure there shows the values all the same.
+pytest.register_assert_rewrite("collector.backends")
+
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """One question to a collector, and its answer.
 
 What answers may be anything: the collector, a proxy before it, the login page of a hotel, somebody else's server. So no redirect
-is followed, no cookie kept, nothing decompressed, and no answer read beyond 64 KiB or for longer than a request may take
-altogether. Whatever goes wrong is one line that says what and where, without the token.
+is followed, no cookie kept, nothing decompressed, and no answer read beyond 64 KiB (unless more was asked for) or for longer
+than a request may take altogether. Whatever goes wrong is one line that says what and where, without the token.
 """
 
 from __future__ import annotations
@@ -76,9 +76,18 @@ class Answer(NamedTuple):
 
 
 class Exchange:
-    """With one collector, by one thread at a time. ``seconds``: most that a request takes, but for the look-up of the name."""
+    """With one collector, from any thread. ``seconds``: most that a request takes, but for the look-up of the name.
+    ``answer_bytes``: most that the body of an answer takes. ``connections`` are kept; further ones are closed after use."""
 
-    def __init__(self, address: str, settings: Settings | None = None, *, seconds: float = REQUEST_SECONDS) -> None:
+    def __init__(
+        self,
+        address: str,
+        settings: Settings | None = None,
+        *,
+        seconds: float = REQUEST_SECONDS,
+        answer_bytes: int = ANSWER_BYTES,
+        connections: int = 1,
+    ) -> None:
         """Raises :class:`NeedsUser` when the address is none that we use, or there is a token that must not be sent to it."""
         try:
             self._address = places.TABLE["store"].metadata["read"](address)
@@ -86,13 +95,14 @@ class Exchange:
             raise NeedsUser(f"the store's address cannot be used: {error}") from None
         self._settings = settings
         self._seconds = seconds
+        self._answer_bytes = answer_bytes
         self._token = self._find_token()
         self._session = requests.Session()
         found = self._session.merge_environment_settings(self._address, {}, True, None, None)
         self._verify: str | bool = found["verify"] or True
         # A proxy is another machine, where the local token must not go.
         self._proxies = {} if is_loopback(self._address) else found["proxies"]
-        self._adapter = BoundedAdapter(pool_connections=1, pool_maxsize=1)
+        self._adapter = BoundedAdapter(pool_connections=1, pool_maxsize=connections)
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
         """Raises :class:`Unavailable` in one line when no whole answer came."""
@@ -149,24 +159,26 @@ class Exchange:
 
     def _exchange(self, request: requests.PreparedRequest) -> Answer:
         # Past requests.Session, which reads a redirect's whole body, keeps cookies, and takes passwords from ~/.netrc.
-        with allowed(self._seconds, _HEAD_BYTES + ANSWER_BYTES):
+        with allowed(self._seconds, _HEAD_BYTES + self._answer_bytes):
             response = self._adapter.send(
                 request, stream=True, timeout=self._seconds, verify=self._verify, proxies=self._proxies
             )
             raw, headers = response.raw, response.headers
             try:
-                body = b""
+                body = bytearray()
                 # To the very end: only there urllib3 tells that something is missing.
                 while block := raw.read(ANSWER_BYTES, decode_content=False):
                     body += block
-                    if len(body) > ANSWER_BYTES:
+                    if len(body) > self._answer_bytes:
                         raise TooMuch("the answer is too large")
             except BaseException:
                 raw.close()
                 raise
             raw.release_conn()
         media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return Answer(response.status_code, self._printable(media_type), body, _seconds(headers.get("Retry-After", "")))
+        return Answer(
+            response.status_code, self._printable(media_type), bytes(body), _seconds(headers.get("Retry-After", ""))
+        )
 
     def _described(self, error: BaseException) -> Unavailable:
         cause = _innermost(error)

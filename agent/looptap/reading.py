@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from looptap.journal.folder import Unusable, find_journals, read_meta
 from looptap.journal.reader import unread
 from looptap.session import SESSION
-from looptap.settings import journal_root, resolve_store
+from looptap.settings import Settings, journal_root, resolve_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,14 +129,14 @@ class Run:
         file and ``overwrite`` is false, OSError when the file cannot be written or the artifact store cannot be reached.
         """
         from looptap_collector.artifacts.downloads import choose, file_name, save
-        from looptap_collector.embedded import artifacts_of
+        from looptap_collector.opening import contents_to_read
 
         found = choose(self.artifacts, name_or_digest)
         target = Path(to).absolute()
         if target.is_dir():
             target = target / file_name(found.name)
         assert found.digest is not None
-        save(artifacts_of(Path(self.store)), found.digest, target, overwrite=overwrite)
+        save(contents_to_read(self.store, _settings()), found.digest, target, overwrite=overwrite)
         return target
 
     def _series(self, key: str, context: Mapping[str, str] | None) -> MetricSummary:
@@ -164,16 +164,16 @@ class Run:
 def get_run(run: str = "latest", store: str | os.PathLike[str] | None = None) -> Run:
     """One run by id, the beginning of an id, name (the newest of that name), or ``latest``.
 
-    ``store`` is the folder that :func:`looptap.autolog` would take. Raises LookupError when there is no
-    such run, FileNotFoundError when there is no store, ModuleNotFoundError when the collector is not
-    installed.
+    ``store`` is what :func:`looptap.autolog` would take: a folder, or the address of a collector. Raises LookupError when
+    there is no such run, FileNotFoundError when there is no store, OSError in one line when a collector cannot be asked or
+    does not let us in, ModuleNotFoundError when the collector is not installed.
     """
     _flush()
-    folder = _folder(store)
-    with _opened(folder) as backend:
+    address = _address(store)
+    with _opened(address) as backend:
         from looptap_collector.query import find_run
 
-        return _read(backend, find_run(backend, run), folder)
+        return _read(backend, find_run(backend, run), address)
 
 
 def search_runs(
@@ -198,7 +198,7 @@ def search_runs(
     """
     pandas = _pandas()
     _flush()
-    with _opened(_folder(store)) as backend:
+    with _opened(_address(store)) as backend:
         from looptap_collector.filters import narrowed
         from looptap_collector.query import duration_seconds, found_runs, series_labels
 
@@ -207,15 +207,16 @@ def search_runs(
         series: dict[str, list[SeriesRow]] = {row.run: [] for row in rows}
         for item in backend.series(list(series)):
             series[item.run].append(item)
+        all_params, all_tags = backend.current_params(list(series)), backend.current_tags(list(series))
         table = []
         params: dict[str, None] = {}
         metrics: dict[str, None] = {}
         tags: dict[str, None] = {}
         for row in rows:
-            own_params = {f"params.{param.key}": param.value for param in backend.params(row.run)}
+            own_params = {f"params.{key}": value for key, value in all_params[row.run].items()}
             labels = series_labels(series[row.run])
             own_metrics = {f"metrics.{label}": item.last for label, item in zip(labels, series[row.run], strict=True)}
-            own_tags = {f"tags.{key}": value for key, value in backend.tags(row.run).items()}
+            own_tags = {f"tags.{key}": value for key, value in all_tags[row.run].items()}
             params |= dict.fromkeys(own_params)
             metrics |= dict.fromkeys(own_metrics)
             tags |= dict.fromkeys(own_tags)
@@ -279,7 +280,7 @@ def in_journal(journal: str, position: int) -> int:
         return 0
 
 
-def _read(backend: Backend, row: RunRow, folder: str) -> Run:
+def _read(backend: Backend, row: RunRow, address: str) -> Run:
     from looptap_collector.query import accounts
     from looptap_collector.record import environment_fields
 
@@ -319,7 +320,7 @@ def _read(backend: Backend, row: RunRow, folder: str) -> Run:
             account.dropped,
             sum(item.count for item in series),
         ),
-        store=folder,
+        store=address,
     )
 
 
@@ -355,24 +356,30 @@ def _flush() -> None:
         SESSION.flush()
 
 
-def _folder(store: str | os.PathLike[str] | None) -> str:
+def _address(store: str | os.PathLike[str] | None) -> str:
     if store is None and SESSION.run is not None:
         return SESSION.run.store
-    folder = resolve_store(store)
-    if folder == "off" or folder.startswith(("http://", "https://")):
-        raise ValueError(f"cannot read from the store {folder!r}: give the folder of a store")
-    return folder
+    address = resolve_store(store)
+    if address == "off":
+        raise ValueError("cannot read from the store 'off': give a folder, or the address of a collector")
+    return address
+
+
+def _settings() -> Settings | None:
+    """Those of the run under way, which may have been given a token; None: those of the environment."""
+    return SESSION.settings if SESSION.run is not None else None
 
 
 @contextmanager
-def _opened(folder: str) -> Iterator[Backend]:
+def _opened(address: str) -> Iterator[Backend]:
     try:
-        from looptap_collector.embedded import open_backend
+        from looptap_collector.opening import open_to_read
+
+        backend = open_to_read(address, _settings())
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"reading runs needs {error.name}: pip install 'looptap[collector]'", name=error.name
         ) from error
-    backend = open_backend(Path(folder), create=False)
     try:
         yield backend
     finally:

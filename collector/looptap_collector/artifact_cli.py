@@ -11,7 +11,11 @@ import click
 
 from looptap_collector.backend import Backend, RunRow
 
-_STORE = click.option("--store", metavar="FOLDER", help="The store. Default: the one autolog() would use here.")
+_STORE = click.option(
+    "--store",
+    metavar="STORE",
+    help="A folder, or a collector: https://host:port. Default: the one autolog() would use here.",
+)
 #: A download that is over at once shows no bar.
 _BAR_FROM_BYTES = 16 * 2**20
 
@@ -53,9 +57,9 @@ def get(run: str, which: str, output: str | None, force: bool, store: str | None
     """
     from looptap_collector.artifacts import DamagedArtifact
     from looptap_collector.artifacts.downloads import UnknownArtifact, choose, file_name, save
-    from looptap_collector.cli import store_folder
-    from looptap_collector.embedded import artifacts_of
+    from looptap_collector.cli import store_address
     from looptap_collector.mistake import Mistake
+    from looptap_collector.opening import contents_to_read
 
     with _run(store, run) as (backend, row):
         try:
@@ -67,7 +71,7 @@ def get(run: str, which: str, output: str | None, force: bool, store: str | None
     if target.is_dir():
         target = target / file_name(found.name)
     try:
-        content = artifacts_of(store_folder(store))
+        content = contents_to_read(store_address(store))
         with _bar(found.size_bytes) as progress:
             save(content, found.digest, target, overwrite=force, progress=progress)
     except FileExistsError as error:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from looptap_collector.artifact_cli import artifact
-from looptap_collector.backend import Backend, RunRow
+from looptap_collector.backend import Backend, RunRow, Unavailable
 from looptap_collector.mistake import Mistake
 from looptap_collector.query import InJournal, UnknownRun, find_run, found_runs
 from looptap_collector.server.cli import COMMANDS as SERVER_COMMANDS
@@ -48,53 +48,64 @@ class WrongQuestion(Mistake):
 
 
 def _store_option(command: _Command) -> _Command:
-    return click.option("--store", metavar="FOLDER", help="The store. Default: the one autolog() would use here.")(
-        command
-    )
+    return click.option(
+        "--store",
+        metavar="STORE",
+        help="A folder, or a collector: https://host:port. Default: the one autolog() would use here.",
+    )(command)
 
 
 @contextmanager
 def opened(store: str | None) -> Iterator[Backend]:
     """The backend of the store that ``--store`` or the settings name, closed afterwards. Runs that have fallen silent are
-    marked first."""
-    from looptap.reading import runs_with_journals
-    from looptap_collector.liveness import mark_lost
-
-    folder = store_folder(store)
-    backend = _open(folder)
+    marked first; a collector does that itself."""
+    address = store_address(store)
+    backend = _open(address)
     try:
         # A store that can only be read is still worth reading.
         with suppress(Exception):
-            mark_lost(backend, runs_with_journals())
+            _mark_lost(address, backend)
         yield backend
+    except Unavailable as error:
+        raise Mistake(str(error)) from error
     finally:
         backend.close()
 
 
-def store_folder(store: str | None) -> Path:
+def store_address(store: str | None) -> str:
+    """A folder, or a collector's address."""
     from looptap.settings import resolve_store
 
     resolved = resolve_store(store)
     if resolved == "off":
-        raise Mistake("the store is 'off', so there is nothing to read; name a folder with --store")
-    if resolved.startswith(("http://", "https://")):
-        raise Mistake(f"reading from a collector at {resolved} is not supported yet; name a folder with --store")
-    return Path(resolved)
+        raise Mistake("the store is 'off', so there is nothing to read; name a folder or a collector with --store")
+    return resolved
 
 
-def _open(folder: Path) -> Backend:
+def _mark_lost(address: str, backend: Backend) -> None:
+    from looptap.reading import runs_with_journals
+    from looptap_collector.liveness import mark_lost
+    from looptap_collector.opening import is_collector
+
+    if not is_collector(address):
+        mark_lost(backend, runs_with_journals())
+
+
+def _open(address: str) -> Backend:
     try:
-        from looptap_collector.embedded import open_backend
+        from looptap_collector.opening import is_collector, open_to_read
+
+        return open_to_read(address)
     except ModuleNotFoundError as error:
         raise Mistake(f"reading a store needs {error.name}: pip install 'looptap[collector]'") from error
-    try:
-        return open_backend(folder, create=False)
     except FileNotFoundError as error:
         raise Mistake(
-            f"there is no store at {folder}; record a run first (looptap run train.py) or name another with --store"
+            f"there is no store at {address}; record a run first (looptap run train.py) or name another with --store"
         ) from error
     except Exception as error:
-        raise Mistake(f"the store at {folder} cannot be opened: {type(error).__name__}: {error}") from error
+        if is_collector(address):
+            raise Mistake(str(error)) from error
+        raise Mistake(f"the store at {address} cannot be opened: {type(error).__name__}: {error}") from error
 
 
 def _found(backend: Backend, which: str) -> RunRow:
@@ -203,7 +214,7 @@ def export(run: str, file_format: str, output: str | None, store: str | None) ->
             count = export_run(backend, found, file_format, path)
         except ModuleNotFoundError as error:
             raise Mistake(str(error)) from error
-        except BrokenPipeError:
+        except (BrokenPipeError, Unavailable):
             raise
         except OSError as error:
             raise Mistake(f"cannot write {error.filename or output}: {error.strerror or error}") from error
@@ -218,7 +229,7 @@ def export(run: str, file_format: str, output: str | None, store: str | None) ->
 @click.pass_obj
 def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, store: str | None) -> None:
     """Serve the store as a web page, until Ctrl-C."""
-    folder = store_folder(store)
+    address = store_address(store)
     try:
         from looptap_collector.server.binding import CannotServe
         from looptap_collector.web.server import serve
@@ -226,7 +237,7 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
         raise Mistake(f"the page needs {error.name}: pip install 'looptap[collector]'") from error
 
     try:
-        serve(folder, in_journal, host=host, port=port, browser=not no_browser)
+        serve(address, in_journal, host=host, port=port, browser=not no_browser)
     except CannotServe as error:
         raise Mistake(str(error)) from error
 

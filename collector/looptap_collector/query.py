@@ -59,7 +59,7 @@ def find_run(backend: Backend, which: str) -> RunRow:
 
 def look_for_run(backend: Backend, which: str) -> RunRow:
     """:func:`find_run` by the other questions of a backend."""
-    is_text = _can_be_stored(which)
+    is_text = can_be_stored(which)
     if is_text and (found := backend.run(which)):
         return found
     newest = backend.search(RunQuery(limit=_NEAR_NAMES)).rows
@@ -84,7 +84,7 @@ def look_for_run(backend: Backend, which: str) -> RunRow:
     raise UnknownRun(f"there is no run {which!r}{guess} The newest are: {_some(names)}")
 
 
-def _can_be_stored(name: str) -> bool:
+def can_be_stored(name: str) -> bool:
     """Whether a run can have this name or id; no engine need be asked for others."""
     try:
         return 0 < len(name.encode()) <= _LONGEST_NAME_BYTES and "\0" not in name

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from looptap_collector.mistake import Mistake
+from looptap_collector.opening import own_store
 
 if TYPE_CHECKING:
     from looptap_collector.artifacts import ArtifactStore
@@ -58,7 +59,7 @@ def check(context: click.Context, store: str | None, artifacts: str | None, cont
     """
     from looptap_collector.backends.checking import check as problems
 
-    address = _address(store)
+    address = own_store(store)
     files = _files(address, artifacts)
     count = 0
     with _opened(address) as backend, _progress("checking") as progress:
@@ -118,7 +119,7 @@ def gc(store: str | None, artifacts: str | None, yes: bool, hours: float) -> Non
     """Tell which files no run refers to (of runs that were deleted, say), and delete them with --yes."""
     from looptap_collector.artifacts.retention import collect, plan
 
-    address = _address(store)
+    address = own_store(store)
     files = _files(address, artifacts)
     if files is None:
         raise Mistake("the files of a database are elsewhere: tell where with --artifacts")
@@ -160,7 +161,7 @@ def copy(
     """
     from looptap_collector.backends.copying import CannotCopy, copy_run, runs_to_copy
 
-    source, target = _address(source), _address(target)
+    source, target = own_store(source), own_store(target)
     problems = 0
     with _opened(source) as from_store, _opened(target, create=True) as to_store:
         if from_store.place == to_store.place:
@@ -240,7 +241,7 @@ def _opened(store: str | None, *, create: bool = False) -> Iterator[SqlBackend]:
         raise Mistake(f"a store needs {error.name}: pip install 'looptap[collector]'") from error
     try:
         # What is made here is to survive a power cut, as a file that somebody copied.
-        backend = open_store(_address(store), create=create, durable=create)
+        backend = open_store(own_store(store), create=create, durable=create)
     except (ValueError, FileNotFoundError, RuntimeError, UnusableStore, OSError) as error:
         raise Mistake(str(error)) from error
     try:
@@ -249,15 +250,6 @@ def _opened(store: str | None, *, create: bool = False) -> Iterator[SqlBackend]:
         raise Mistake(f"{error}; what was done so far stays done, call it again") from error
     finally:
         backend.close()
-
-
-def _address(store: str | None) -> str:
-    from looptap.settings import resolve_store
-
-    address = store if store is not None and "://" in store else resolve_store(store)
-    if address == "off" or address.startswith(("http://", "https://")):
-        raise Mistake(f"{address} is not a store of its own: give a folder or the URL of a database")
-    return address
 
 
 def _files(address: str, artifacts: str | None) -> ArtifactStore | None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -17,9 +18,10 @@ from agent.journal.scenes import Store, assert_conserved, folder_of, meta, new_w
 from looptap.adoption import KILLED, Adopted, deliver_abandoned
 from looptap.events import Batch, Note, RunEnded
 from looptap.journal.folder import META, JournalMeta, find_journals, segments
-from looptap.journal.frames import encode
+from looptap.journal.frames import FRAME_HEAD, FRAME_MAGIC, encode
 from looptap.journal.reader import unread
 from looptap.journal.writer import JournalWriter
+from looptap.sinks import Unavailable
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.embedded import Embedded
 
@@ -255,3 +257,67 @@ def test_full_disk_keeps_the_end_for_later(tmp_path: Path) -> None:
     store = Store()
     assert adopt(tmp_path, store).kept == {}
     assert_conserved(12, store, folder.name)
+
+
+def test_planted_journals_are_not_touched(tmp_path: Path) -> None:
+    """Case 43 of the hostile inputs: a journal that is a link, that others can write into, or that belongs to somebody else is
+    neither delivered nor removed, and its store is not even asked."""
+    asked: list[str] = []
+    linked, writable, foreign = (abandoned(tmp_path / "root", 1, run=f"run-{number}") for number in range(3))
+    elsewhere = tmp_path / "elsewhere"
+    linked.rename(elsewhere)
+    linked.symlink_to(elsewhere)
+    writable.chmod(0o777)
+    if os.geteuid() == 0:
+        os.chown(foreign, 12345, 12345)
+    else:
+        foreign.chmod(0o722)
+
+    def opened(address: str) -> Store:
+        asked.append(address)
+        return Store()
+
+    summary = deliver_abandoned(tmp_path / "root", opened)
+    assert set(summary.kept) == {writable, foreign}
+    assert asked == []
+    assert segments(elsewhere)
+    assert segments(writable)
+    assert segments(foreign)
+
+
+def test_planted_length_takes_no_memory(tmp_path: Path) -> None:
+    """Case 43: a frame that claims to be of 4 GB is damage like any other; what stands around it is delivered."""
+    folder = abandoned(tmp_path, 10)
+    newest = folder / segments(folder)[-1].name
+    with newest.open("ab") as file:
+        file.write(FRAME_HEAD.pack(FRAME_MAGIC, 2**32 - 1, 0) + b"x" * 100)
+    store = Store()
+    tracemalloc.start()
+    try:
+        assert adopt(tmp_path, store).kept == {}
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert store.steps() == list(range(10))
+
+
+def test_store_that_is_away_is_asked_once(tmp_path: Path) -> None:
+    """Of several journals for a store that cannot be used now, only the first asks; those for another store are delivered."""
+    journals = [
+        abandoned(tmp_path, 1, run="run-1"),
+        abandoned(tmp_path, 1, run="run-2"),
+    ]
+    other = new_writer(tmp_path, run="run-3", store="/other")
+    other.close()
+    asked: list[str] = []
+
+    def opened(address: str) -> Store:
+        asked.append(address)
+        if address == "off":
+            raise Unavailable("not now")
+        return Store()
+
+    summary = deliver_abandoned(tmp_path, opened)
+    assert summary.kept == dict.fromkeys(journals, "not now")
+    assert sorted(asked) == ["/other", "off"]
+    assert not folder_of(other).exists()

@@ -170,8 +170,8 @@ def test_export_to_a_pipe(backend: Backend) -> None:
         (["show", "--store", "nowhere"], "there is no store at "),
         (["runs", "--store", "off"], "the store is 'off'"),
         (
-            ["runs", "--store", "http://collector:8765"],
-            "reading from a collector at http://collector:8765 is not supported",
+            ["runs", "--store", "http://someone:secret@collector"],
+            "the store's address cannot be used: the address of a collector has no user, password or query",
         ),
         (["export", "--format", "csv", "-o", "nowhere/x.csv"], "cannot write nowhere/x.csv: No such file or directory"),
         (["ui", "--host", "0.0.0.0"], "--host 0.0.0.0: the page has no login yet"),

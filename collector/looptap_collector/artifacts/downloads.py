@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from looptap_collector.artifacts.sources import write_all
-from looptap_collector.artifacts.store import ArtifactStore, DamagedArtifact
+from looptap_collector.artifacts.store import Contents, DamagedArtifact
 
 #: A shorter beginning of a digest is too easily hit by accident.
 SHORTEST_DIGEST_PREFIX = 8
@@ -66,7 +66,7 @@ def file_name(name: str) -> str:
 
 
 def save(
-    store: ArtifactStore,
+    store: Contents,
     digest: str,
     target: Path,
     *,

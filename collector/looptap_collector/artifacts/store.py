@@ -30,17 +30,8 @@ class Stored(NamedTuple):
     modified_ns: int
 
 
-class ArtifactStore(Protocol):
-    """Safe to call from several threads and processes. Content is there whole or not at all. Text that is no SHA-256 in
-    hex raises KeyError everywhere; a store that cannot be reached raises an OSError, which is worth another try."""
-
-    def put(self, source: Source) -> str:
-        """Keep the file's content and return its digest. Raises :class:`Unobtainable` when the file is not, or does not
-        stay, what ``source`` says; any other error is the store's own."""
-
-    def add(self, path: Path, digest: str) -> None:
-        """Keep a file that the caller has verified and gives away: it may be gone afterwards. Content that is there
-        already begins to age anew. Raises :class:`DamagedArtifact` where the file is seen to be something else."""
+class Contents(Protocol):
+    """What one reads of a store: the half that a collector gives to those who are far away."""
 
     def open(self, digest: str) -> BinaryIO:
         """The content, checked as a whole against its digest before the first byte is handed out. Raises KeyError or
@@ -52,6 +43,19 @@ class ArtifactStore(Protocol):
 
     def size(self, digest: str) -> int:
         """In bytes. Raises KeyError when the content is not there."""
+
+
+class ArtifactStore(Contents, Protocol):
+    """Safe to call from several threads and processes. Content is there whole or not at all. Text that is no SHA-256 in
+    hex raises KeyError everywhere; a store that cannot be reached raises an OSError, which is worth another try."""
+
+    def put(self, source: Source) -> str:
+        """Keep the file's content and return its digest. Raises :class:`Unobtainable` when the file is not, or does not
+        stay, what ``source`` says; any other error is the store's own."""
+
+    def add(self, path: Path, digest: str) -> None:
+        """Keep a file that the caller has verified and gives away: it may be gone afterwards. Content that is there
+        already begins to age anew. Raises :class:`DamagedArtifact` where the file is seen to be something else."""
 
     def stored(self, digest: str) -> Stored:
         """One artifact as :meth:`digests` lists it. Raises KeyError when the content is not there."""

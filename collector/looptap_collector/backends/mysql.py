@@ -1,6 +1,6 @@
 """A store in a MySQL (8.0 or later) or MariaDB (10.6 or later) database, for several collectors at once.
 
-Writers lock the rows of runs as in :mod:`looptap_collector.backends.postgresql`.
+Writers lock the rows of runs as in :mod:`looptap_collector.backends.postgresql` (decision 0013).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, event, text
 
+from looptap_collector.backend import Unavailable
 from looptap_collector.backends.schema import UnusableStore
 from looptap_collector.backends.sql import SqlBackend, place_of
 
@@ -16,6 +17,8 @@ from looptap_collector.backends.sql import SqlBackend, place_of
 LEAST_PACKET_BYTES = 4 << 20
 #: So long a writer waits for another one that hangs inside a transaction.
 LOCK_SECONDS = 10
+#: Names of locks are the same for all databases of a server, and short.
+_SCHEMA_LOCK = "CONCAT('looptap ', MD5(DATABASE()))"
 #: duplicate key, row of a run that was deleted, deadlock, MariaDB's "record has changed since last read"
 _COLLISIONS = {1062, 1452, 1213, 1020}
 #: server shutting down, connection killed, cannot connect, gone away, lost
@@ -69,11 +72,12 @@ class MysqlBackend(SqlBackend):
 
     def _bring_to_head(self, connection: Connection) -> None:
         # Not released by a commit, which every statement that makes a table brings about.
-        connection.execute(text("SELECT GET_LOCK('looptap schema', 60)"))
+        if connection.execute(text(f"SELECT GET_LOCK({_SCHEMA_LOCK}, 60)")).scalar_one() != 1:
+            raise Unavailable(f"{self.place}: another collector is making the tables")
         try:
             super()._bring_to_head(connection)
         finally:
-            connection.execute(text("SELECT RELEASE_LOCK('looptap schema')"))
+            connection.execute(text(f"SELECT RELEASE_LOCK({_SCHEMA_LOCK})"))
 
     def _is_passing(self, error: BaseException) -> bool:
         number = error.args[0] if error.args else None

@@ -1,9 +1,8 @@
-"""A store in a PostgreSQL database, or in anything that speaks its protocol and SQL (Citus, Timescale, Aurora): for
-several collectors at once.
+"""A store in a PostgreSQL database (12 or later), for several collectors at once.
 
 A transaction first locks the rows of the runs that it writes to, in order of their ids; so two collectors write to one
 run one after the other, and to different runs at once. Where two collide after all, or the connection breaks, the whole
-transaction is tried again; the ledger tells if the first try had come through.
+transaction is tried again; the ledger tells if the first try had come through. See decision 0013.
 """
 
 from __future__ import annotations

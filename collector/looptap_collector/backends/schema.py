@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select, text
 
 from looptap_collector.backends import tables
 
 #: Revisions of the schema, oldest first; each is a file of ``migrations/versions``.
 REVISIONS = ("0001", "0002", "0003")
 HEAD = REVISIONS[-1]
+_UNFINISHED = "unfinished"
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 # The table in which Alembic notes the revision, in Alembic's own form.
@@ -37,12 +38,18 @@ def bring_to_head(connection: Connection, place: str) -> None:
 
     Raises :class:`UnusableStore` when a newer looptap made them or when they are somebody else's.
     """
-    if not inspect(connection).get_table_names():
-        tables.metadata.create_all(connection)
-        _version.create(connection)
-        connection.execute(_version.insert().values(version_num=HEAD))
-        return
     found = revision(connection)
+    if found == _UNFINISHED:
+        # MySQL keeps no tables back until the end of a transaction; nothing was ever stored in these.
+        connection.execute(text("DROP VIEW IF EXISTS run_metrics"))
+        tables.metadata.drop_all(connection)
+        _version.drop(connection)
+    if not inspect(connection).get_table_names():
+        _version.create(connection)
+        connection.execute(_version.insert().values(version_num=_UNFINISHED))
+        tables.metadata.create_all(connection)
+        connection.execute(_version.update().values(version_num=HEAD))
+        return
     if found is None:
         raise UnusableStore(f"{place} is not a looptap store")
     if found == HEAD:  # another process was faster

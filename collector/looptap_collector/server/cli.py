@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from looptap_collector.mistake import Mistake
+from looptap_collector.opening import own_store
 
 if TYPE_CHECKING:
     from looptap_collector.backend import TokenStore
@@ -20,7 +21,7 @@ _DAY_NS = 86_400 * 10**9
 _store = click.option(
     "--store",
     metavar="FOLDER|URL",
-    help="The store: a folder, postgresql://… or mysql://… Default: as autolog() would.",
+    help="The store: a folder, postgresql://… or mysql://… Default: LOOPTAP_COLLECTOR_STORE, or as autolog() would.",
 )
 
 
@@ -64,7 +65,7 @@ def server(
     except ModuleNotFoundError as error:
         raise Mistake(f"the server needs {error.name}: pip install 'looptap[server]'") from error
     options = ServerOptions(
-        store=_address(store),
+        store=own_store(store),
         artifacts=artifacts,
         host=host,
         port=port,
@@ -143,20 +144,11 @@ def revoke(id: str, store: str | None) -> None:
 def _tokens(store: str | None) -> Iterator[TokenStore]:
     from looptap_collector.stores import open_store
 
-    backend = open_store(_address(store), create=True)
+    backend = open_store(own_store(store), create=True)
     try:
         yield backend
     finally:
         backend.close()
-
-
-def _address(store: str | None) -> str:
-    from looptap.settings import resolve_store
-
-    address = store if store is not None and "://" in store else resolve_store(store)
-    if address == "off" or address.startswith(("http://", "https://")):
-        raise Mistake(f"{address} is not a store of its own: give a folder or the URL of a database with --store")
-    return address
 
 
 def _day(time_ns: int | None) -> str:

@@ -97,7 +97,7 @@ async def table(
             error.message,
             field=error.field,
             hint="the language is described in docs/filters.md",
-            more={"position": error.position},
+            more={"position": error.position, "text": error.text},
         ) from error
 
 
@@ -112,7 +112,7 @@ async def record(request: Request, run: Which) -> Response:
     return answer(request, await in_thread(lambda: run_record(backend, found(backend, run))))
 
 
-@runs.delete("/v1/runs/{run:path}", responses=example({"deleted": "0f3c…"}))
+@runs.delete("/v1/runs/{run}", responses=example({"deleted": "0f3c…"}))
 @needs(Scope.ADMIN)
 async def delete(request: Request, run: Annotated[str, Path(max_length=64, description="An id, whole.")]) -> Response:
     """Remove a run and all that hangs off it. Its files stay until `looptap store gc` finds that no other run needs them."""

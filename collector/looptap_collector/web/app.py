@@ -23,11 +23,11 @@ from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
 from looptap_collector.artifacts import DamagedArtifact
-from looptap_collector.backend import Backend, History, RunRow
+from looptap_collector.backend import Backend, History, RunRow, Unavailable
 from looptap_collector.query import InJournal, UnknownRun, find_run, is_loss, series_labels
 from looptap_collector.record import run_list, run_record, to_json
 from looptap_collector.web.shield import Shield
@@ -95,12 +95,17 @@ def create_app(
     app = FastAPI(title="looptap", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.shown = Shown(LazyStore(open_backend), store_name, in_journal, open_artifact)
     app.add_middleware(Shield)
+    app.add_exception_handler(Unavailable, _unavailable)
     app.include_router(pages)
     app.mount("/static", StaticFiles(directory=STATIC))
     return app
 
 
 pages = APIRouter()
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 503)
 
 
 def _shown(request: Request) -> Shown:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import socket
 import webbrowser
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import closing
 
 import uvicorn
 
-from looptap_collector.artifacts import ArtifactsUnavailable
-from looptap_collector.embedded import artifacts_of, open_backend
+from looptap_collector.opening import contents_to_read, is_collector, open_to_read
 from looptap_collector.query import InJournal
 from looptap_collector.server.binding import CannotServe, listen
 from looptap_collector.web.app import create_app, plotly_script
@@ -30,7 +29,7 @@ def listen_here(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    folder: Path,
+    store: str,
     in_journal: InJournal | None = None,
     *,
     host: str = "127.0.0.1",
@@ -38,23 +37,27 @@ def serve(
     browser: bool = True,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve the store in ``folder`` (which may not exist yet) and return after Ctrl-C. Raises
+    """Serve a store and return after Ctrl-C: a folder (which may not exist yet), or a collector's address. Raises
     :class:`CannotServe`."""
     plotly_script()
     try:
-        artifacts = artifacts_of(folder)
-    except ArtifactsUnavailable as error:
+        contents = contents_to_read(store)
+        if is_collector(store):
+            # Whoever is not let in should hear it here, not from an empty page.
+            with closing(open_to_read(store)) as backend:
+                backend.experiments()
+    except OSError as error:
         raise CannotServe(str(error)) from error
     with listen_here(host, port) as listener:
         app = create_app(
-            lambda: open_backend(folder, create=False),
-            store_name=str(folder),
+            lambda: open_to_read(store),
+            store_name=store,
             in_journal=in_journal,
-            open_artifact=artifacts.open,
+            open_artifact=contents.open,
         )
         shown = "[::1]" if host == "::1" else host
         address = f"http://{shown}:{listener.getsockname()[1]}/"
-        say(f"looptap: {folder} at {address} · Ctrl-C to stop")
+        say(f"looptap: {store} at {address} · Ctrl-C to stop")
         if browser:
             webbrowser.open(address)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))

@@ -1,7 +1,8 @@
 """What every backend on a database server must survive (case 34 of the fault matrix), as a suite beside ``BackendContract``.
 
 The fixture ``kill_connections`` ends every connection to the database of the test; ``failing`` lets the next so many
-inserts of chunks fail on the server in a way that the engine itself knows.
+inserts of chunks fail on the server in a way that the engine itself knows; ``through`` opens the store of the test by
+another port.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 from collector.backends.contract import Reopen
+from collector.backends.relay import relay
 from collector.batches import Journal, points, started, told, write
-from looptap.events import Artifact, Batch, Param
+from looptap.events import Artifact, Batch, Param, Rejected
 from looptap_collector.backend import Arrival, Backend, Outcome, Unavailable
 
 
@@ -91,6 +93,34 @@ class InterruptionContract:
         assert (backend.position("j1"), backend.position("j2")) == (1, 0)
         failing(0)
         assert backend.write([Arrival(batch) for batch in batches]) == [Outcome.STORED] * 2
+
+    def test_what_the_server_cannot_hold(self, backend: Backend) -> None:
+        """A value that does not fit its column (validation lets none through) is refused for good, alone: the other batches of
+        the call are stored."""
+        good, long = Journal(), Journal("j2", "r" * 99)
+        batches = [good.batch(started()), long.batch(started(long.run)), good.batch(Param("p", 1, "user", 1))]
+        answers = backend.write([Arrival(batch) for batch in batches])
+        assert [type(answer) for answer in answers] == [Outcome, Rejected, Outcome]
+        assert "cannot hold this" in str(answers[1])
+        assert "\n" not in str(answers[1])
+        assert [run.run for run in backend.runs()] == ["r1"]
+        assert len(backend.params("r1")) == 1
+
+    def test_a_commit_that_is_never_answered(self, through: Callable[[int], Backend], server_port: int) -> None:
+        """The connection breaks after the server has committed and before it said so: the next try finds the batch there."""
+        with relay(server_port) as between:
+            backend = through(between.port)
+            journal = Journal()
+            write(backend, journal.batch(started()))
+            batch = journal.batch(Param("p", 1, "user", 1), series=[points("x", range(100), [0.5] * 100)])
+            between.commits_to_swallow = 1
+            assert write(backend, batch) is Outcome.DUPLICATE
+            between.commits_to_swallow = 1
+            assert write(backend, Journal("j2", "r2").batch(started("r2"))) is Outcome.DUPLICATE
+            assert told(backend.history("r1", "x", {}))["steps"] == list(range(100))
+            assert len(backend.params("r1", revisions=True)) == 1
+            assert (backend.position("j1"), backend.position("j2")) == (journal.next, 1)
+            backend.close()
 
 
 def until_stored(backend: Backend, batch: Batch) -> Outcome:

@@ -9,16 +9,16 @@ from contextlib import suppress
 
 import pymysql
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 
 from collector.backends.contract import BackendContract, Reopen, TokenContract
 from collector.backends.interruptions import InterruptionContract
 from collector.backends.long_series import LongSeriesContract
 from collector.backends.search_contract import SearchContract
 from collector.batches import Journal, points, started, told, write
-from looptap.events import RunEnded
+from looptap.events import Note, RunEnded
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
-from looptap_collector.backends import mysql
+from looptap_collector.backends import mysql, schema, tables
 from looptap_collector.backends.mysql import MysqlBackend
 from looptap_collector.backends.schema import UnusableStore
 
@@ -117,6 +117,16 @@ def void(_: object) -> None:
     return None
 
 
+@pytest.fixture
+def server_port(mariadb_server: str) -> int:
+    return make_url(mariadb_server).port or 0
+
+
+@pytest.fixture
+def through(mariadb_address: str, server_port: int) -> Callable[[int], Backend]:
+    return lambda port: open_one(mariadb_address.replace(str(server_port), str(port)))
+
+
 class TestInterruptions(InterruptionContract):
     pass
 
@@ -181,6 +191,28 @@ def test_many_make_the_tables_at_once(mariadb_address: str) -> None:
     for number, backend in enumerate(opened):
         write(backend, Journal(f"j{number}").batch(started()))
         backend.close()
+
+
+def test_tables_that_were_left_unfinished_are_made_anew(mariadb_address: str) -> None:
+    """MySQL has no transaction around the making of tables: whoever comes after a collector that died at it begins again."""
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    event.listen(tables.note, "after_create", die)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            open_one(mariadb_address)
+    finally:
+        event.remove(tables.note, "after_create", die)
+    left = {name for (name,) in sql(mariadb_address, "SHOW TABLES")}
+    assert "note" in left
+    assert "run_metrics" not in left
+    backend = open_one(mariadb_address)
+    write(backend, Journal().batch(started(), Note("a", "b", 1), series=[points("x", [1], [1.0])]))
+    backend.close()
+    assert sql(mariadb_address, "SELECT last FROM run_metrics") == [(1.0,)]
+    assert sql(mariadb_address, "SELECT version_num FROM alembic_version") == [(schema.HEAD,)]
 
 
 def test_foreign_tables_are_left_alone(mariadb_address: str) -> None:

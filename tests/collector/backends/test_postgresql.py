@@ -106,6 +106,16 @@ def failing(backend: Backend, postgresql_address: str, request: pytest.FixtureRe
     return lambda most: sql(postgresql_address, "ALTER SEQUENCE hits RESTART", f"UPDATE most SET n = {most}")
 
 
+@pytest.fixture
+def server_port(postgresql_server: str) -> int:
+    return make_url(postgresql_server).port or 0
+
+
+@pytest.fixture
+def through(postgresql_address: str, server_port: int) -> Callable[[int], Backend]:
+    return lambda port: open_one(postgresql_address.replace(str(server_port), str(port)))
+
+
 class TestInterruptions(InterruptionContract):
     pass
 

@@ -118,3 +118,17 @@ def test_an_answer_has_a_size(client: httpx.Client, collector: Collector) -> Non
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "too_many")
     (found,) = client.get("/v1/histories", params={"run": "long", "key": "x", "points": 50}).json()["histories"]
     assert (found["count"], found["steps"][-1]) == (1_100_000, 1_099_999)
+    part: dict[str, str | int] = {"run": "long", "key": "x", "first_step": 1, "last_step": 1_050_000}
+    assert client.get("/v1/histories", params=part).json()["error"]["code"] == "too_many"
+
+
+def test_a_series_by_its_exact_context(client: httpx.Client) -> None:
+    """``context`` chooses one series where a key has several; ``{}`` is the one without; what is no context is refused."""
+    for context, found in (('{"group": "1"}', [{"group": "1"}]), ("{}", []), ('{"group": "1", "rank": "0"}', [])):
+        answer = client.get("/v1/histories", params={"run": "r1", "key": "lr", "context": context})
+        assert [one["context"] for one in answer.json()["histories"]] == found
+    (one,) = client.get("/v1/histories", params={"run": "r1", "key": "loss", "context": "{}"}).json()["histories"]
+    assert one["count"] == 3_000
+    for wrong in ("", "[]", '{"group": 1}', "{"):
+        answer = client.get("/v1/histories", params={"run": "r1", "key": "lr", "context": wrong})
+        assert (answer.status_code, answer.json()["error"]["field"]) == (422, "context")

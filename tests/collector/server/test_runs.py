@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import httpx
 import pytest
 
-from collector.batches import START_NS, Journal, points, started
+from collector.batches import START_NS, Journal, points, started, write
 from collector.server.collectors import Collector
 from looptap.events import Artifact, Param, RunEnded, Tag
+from looptap_collector import exact
+
+ODD = [math.nan, "NaN", math.inf, -0.0, 0, False, 1.0, 1, True, 2**64, -(2**63) - 1, 10**1000, [2**70, {"a": math.nan}]]
 
 
 def record_runs(collector: Collector, count: int = 7) -> None:
@@ -154,3 +160,37 @@ def test_a_deleted_run_is_gone(collector: Collector, client: httpx.Client) -> No
     assert collector.store.series(["r3"]) == []
     assert collector.store.position("j3") == 0
     assert admin.delete("/v1/runs/r3").status_code == 404
+
+
+def test_messagepack_tells_a_float_from_its_name(collector: Collector) -> None:
+    """With ``Accept: application/x-msgpack`` an answer has the same fields, and NaN is a number where it was one."""
+    batch = Journal().batch(started(name="a/b"), *(Param(f"p{n}", value, "user", 1) for n, value in enumerate(ODD)))
+    write(collector.store, batch)
+    client = collector.client("read")
+    for address in ("/v1/runs/r1", "/v1/runs/a%2Fb", "/v1/runs/a/b"):
+        answer = client.get(address, headers={"accept": "application/x-msgpack"})
+        assert answer.headers["content-type"] == "application/x-msgpack"
+        record = exact.decode(answer.content, dict[str, Any])
+        assert repr([record["params"][f"p{n}"]["value"] for n in range(len(ODD))]) == repr(ODD)
+        assert record.keys() == client.get(address).json().keys()
+    told = [client.get("/v1/runs/r1").json()["params"][f"p{n}"]["value"] for n in range(3)]
+    assert told == ["NaN", "NaN", "Infinity"]
+
+
+def test_details_of_a_table(client: httpx.Client) -> None:
+    """Environment and notes of each run come when they are asked for."""
+    plain, detailed = (client.get("/v1/runs", params=more).json()["runs"][0] for more in ({}, {"details": True}))
+    assert detailed.keys() - plain.keys() == {"environment", "notes"}
+
+
+def test_files_by_run_digest_and_kind(client: httpx.Client) -> None:
+    """``/v1/edges`` tells who wrote or read which file, the latest first, page by page."""
+    first = client.get("/v1/edges", params={"limit": 2, "kind": "model"}).json()
+    assert [edge["run"] for edge in first["edges"]] == ["r6", "r5"]
+    after = client.get("/v1/edges", params={"before": first["next"], "limit": 1}).json()
+    assert [edge["run"] for edge in after["edges"]] == ["r4"]
+    of_two = client.get("/v1/edges", params={"run": ["r1", "r2"], "artifact": [f"{2:064x}", f"{3:064x}"]}).json()
+    assert [edge["run"] for edge in of_two["edges"]] == ["r2"]
+    assert of_two["next"] is None
+    for wrong in ({"artifact": "x"}, {"run": ["r"] * 65}, {"limit": 0}, {"before": 0}):
+        assert client.get("/v1/edges", params=wrong).status_code == 422

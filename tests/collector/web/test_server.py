@@ -56,4 +56,4 @@ def test_an_artifact_store_that_is_away_is_told(store: Path, monkeypatch: pytest
     """A page that could show no file is not served; the line says why."""
     monkeypatch.setenv("LOOPTAP_ARTIFACT_STORE", "ftp://host/x")
     with pytest.raises(CannotServe, match="artifacts cannot be kept at ftp://"):
-        serve(store, browser=False)
+        serve(str(store), browser=False)
