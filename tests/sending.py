@@ -4,7 +4,7 @@ What an agent records follows from its number, so a store can be compared with i
 
     load = Load(1, points=10_000)
     told = Sending("http://127.0.0.1:8766", token, folder, load).result()
-    assert verify(store, [load]) == Verdict(points=20_000)
+    assert verify(store, {load: told}) == Verdict(points=20_000)
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import resource
+import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -41,7 +42,7 @@ _BLOCK = 500
 
 class Load(msgspec.Struct, frozen=True):
     """``points`` of each series, spread over ``seconds``; delivered each ``interval`` seconds. ``notes`` of 60 kB go with them.
-    ``patience``: seconds for what is left at the end."""
+    ``until_told``: fewer, if it is told to end before. ``patience``: seconds for what is left at the end."""
 
     number: int
     points: int
@@ -49,6 +50,7 @@ class Load(msgspec.Struct, frozen=True):
     interval: float = 0.1
     request_seconds: float = 5.0
     notes: int = 0
+    until_told: bool = False
     patience: float = 120.0
 
     @property
@@ -57,9 +59,11 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What an agent says at its end. ``grown_kib``: how much memory it took beyond what it had before the first record."""
+    """What an agent says at its end. ``points`` of each series were recorded. ``grown_kib``: how much memory it took beyond what
+    it had before the first record."""
 
     journal: str
+    points: int
     emitted: int
     stored: int
     retries: int
@@ -96,7 +100,7 @@ class Sending:
         command = [sys.executable, __file__, address, str(folder), msgspec.json.encode(load).decode()]
         environment = {**os.environ, "LOOPTAP_TOKEN": token}
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
 
     def close(self) -> None:
@@ -106,28 +110,29 @@ class Sending:
             self.process.communicate()
 
     def result(self) -> Told:
+        """Tells it to end."""
         printed, complaints = self.process.communicate()
         assert self.process.returncode == 0, complaints.decode()
         return msgspec.json.decode(printed, type=Told)
 
 
-def verify(store: Backend, loads: Iterable[Load]) -> Verdict:
+def verify(store: Backend, loads: Mapping[Load, Told]) -> Verdict:
     """Every value of every agent, compared to the bit with what the store gives."""
     verdict = Verdict()
-    for load in loads:
-        expected = values(load)
-        times_ns = START_NS + np.arange(load.points) * 1_000_000
+    for load, told in loads.items():
+        expected = values(load)[: told.points]
+        times_ns = START_NS + np.arange(told.points) * 1_000_000
         for column, key in enumerate(KEYS):
-            verdict.points += load.points
+            verdict.points += told.points
             try:
                 found = store.history(load.run, key, {})
             except KeyError:
-                verdict.lost += load.points
+                verdict.lost += told.points
                 continue
             steps, first = np.unique(found.steps, return_index=True)
-            known = (steps >= 0) & (steps < load.points)
+            known = (steps >= 0) & (steps < told.points)
             verdict.duplicated += len(found.steps) - len(steps)
-            verdict.lost += load.points - int(known.sum())
+            verdict.lost += told.points - int(known.sum())
             steps, first = steps[known], first[known]
             same = found.values[first].view(np.int64) == np.ascontiguousarray(expected[steps, column]).view(np.int64)
             verdict.altered += int((~known).sum() + (~(same & (found.times_ns[first] == times_ns[steps]))).sum())
@@ -151,7 +156,7 @@ def send(address: str, folder: Path, load: Load) -> Told:
     rows = values(load)
     notes = np.random.default_rng(load.number)
     before = _peak_kib()
-    began = time.monotonic()
+    began, recorded = time.monotonic(), 0
     sender.start()
     for first in range(0, load.points, _BLOCK):
         for step, row in enumerate(rows[first : first + _BLOCK].tolist(), first):
@@ -159,12 +164,16 @@ def send(address: str, folder: Path, load: Load) -> Told:
         done = min(1.0, (first + _BLOCK) / load.points)
         for number in range(int(first / load.points * load.notes), int(done * load.notes)):
             recorder.note(f"note {number}", notes.bytes(30_000).hex())
+        recorded = min(load.points, first + _BLOCK)
+        if load.until_told and select.select([sys.stdin], [], [], 0)[0]:
+            break
         time.sleep(max(0.0, began + load.seconds * done - time.monotonic()))
     writer.append(encode(RunEnded("finished", time.time_ns())))
     delivered = sender.stop(load.patience)
     state = sender.state()
     return Told(
         writer.journal,
+        recorded,
         writer.position,
         state.stored,
         state.retries,

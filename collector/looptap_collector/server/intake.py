@@ -108,6 +108,7 @@ class Intake:
                     plain = inflate(item.body, item.encoding, PLAIN_BYTES)
                     size += len(plain)
                     arrivals.append(Arrival(_batch(plain), item.owner))
+                    del plain  # the batch has all of it again
                     group.append(item)
                 except Refusal as refusal:
                     self._measures.rejected.labels(refusal.code).inc()
