@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from collector.backends.contract import BackendContract, Reopen
-from collector.backends.search_contract import SearchContract
 from collector.recorded import complete_run
 from looptap_collector.backend import Backend, Compaction, RunQuery
 from looptap_collector.backends.sqlite import SqliteBackend
+from looptap_collector.testing.backend import BackendContract, Reopen
 
 
 class Derived(SqliteBackend):
@@ -47,10 +46,6 @@ def backend(reopen: Reopen) -> Backend:
 
 
 class TestContract(BackendContract):
-    pass
-
-
-class TestSearch(SearchContract):
     pass
 
 
