@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from collector.batches import Journal, points, started, write
 from collector.recorded import Recording, complete_run
 from looptap.events import Artifact
 from looptap_collector.backend import Backend
 from looptap_collector.backends import schema
 from looptap_collector.backends.sqlite import APPLICATION_ID
 from looptap_collector.embedded import ARTIFACTS, DATABASE
+from looptap_collector.testing.batches import Journal, points, started, write
 from programs import Programs
 
 CONTENT = b"weights"

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import make_url
 
 from collector.backends.servers import free_port
-from collector.batches import Journal, points, started, told, write
 from looptap_collector.backend import Unavailable
 from looptap_collector.backends.sql import SqlBackend
 from looptap_collector.stores import open_store
+from looptap_collector.testing.batches import Journal, points, started, told, write
 
 SECRET = "s3cret-p4ss"
 

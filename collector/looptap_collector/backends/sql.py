@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from looptap.events import Artifact, Context
 from looptap_collector.backend import (
     Arrival,
+    Backend,
     Compaction,
     Delivery,
     Edge,
@@ -45,8 +46,8 @@ T = TypeVar("T")
 _FIRST_PAUSE = 0.02
 
 
-class SqlBackend:
-    """See :class:`looptap_collector.backend.Backend` and :class:`looptap_collector.backend.TokenStore`.
+class SqlBackend(Backend):
+    """A :class:`~looptap_collector.backend.Backend` and a :class:`~looptap_collector.backend.TokenStore`.
 
     Not to be used across a fork: open another one in the child.
     """

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from collector.batches import Journal, points, started, write
 from collector.recorded import complete_run
 from looptap.events import Artifact, Note, Param, RunEnded, Tag
 from looptap_collector.backend import Backend, TokenRow
@@ -26,6 +25,7 @@ from looptap_collector.backends.checksums import run_checksum
 from looptap_collector.backends.copying import CannotCopy, Copied, copy_run, runs_to_copy
 from looptap_collector.backends.sql import SqlBackend
 from looptap_collector.stores import open_store
+from looptap_collector.testing.batches import Journal, points, started, write
 
 TESTS = Path(__file__).parents[2]
 

@@ -18,14 +18,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from collector.backends.contract import BackendContract, Reopen, TokenContract
-from collector.backends.long_series import LongSeriesContract
-from collector.backends.search_contract import SearchContract
-from collector.batches import START_NS, Journal, points, started, write
 from looptap.events import Artifact, Note, Param, Rejected, RunEnded, Tag
 from looptap_collector.backend import Arrival, Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.backends.schema import UnusableStore
 from looptap_collector.backends.sqlite import SqliteBackend
+from looptap_collector.testing.backend import BackendContract, CompactionContract, Reopen, TokenContract
+from looptap_collector.testing.batches import START_NS, Journal, points, started, write
 
 TESTS = Path(__file__).parents[2]
 
@@ -64,15 +62,11 @@ class TestContract(BackendContract):
     pass
 
 
-class TestSearch(SearchContract):
-    pass
-
-
 class TestTokens(TokenContract):
     pass
 
 
-class TestLongSeries(LongSeriesContract):
+class TestCompaction(CompactionContract):
     pass
 
 
@@ -221,8 +215,7 @@ def test_only_the_owner_may_read(path: Path, backend: Backend) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from collector.backends.long_series import LongSeriesContract
-from collector.batches import START_NS, Journal, points, started, write
+from looptap_collector.testing.batches import START_NS, Journal, points, started, write
 from looptap.events import Param
 from looptap_collector.backends.sqlite import SqliteBackend
 
@@ -298,8 +291,7 @@ FILLER = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from collector.backends.long_series import LongSeriesContract
-from collector.batches import START_NS, Journal, points, started, write
+from looptap_collector.testing.batches import START_NS, Journal, points, started, write
 from looptap_collector.backend import Unavailable
 from looptap_collector.backends.sqlite import SqliteBackend
 

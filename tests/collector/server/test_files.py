@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from collector.batches import Journal, started
 from collector.server.collectors import Collector
 from looptap.events import Artifact
+from looptap_collector.testing.batches import Journal, started
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -17,9 +17,9 @@ import psutil
 import pytest
 import zstandard
 
-from collector.batches import Journal, points, started
 from collector.server.collectors import MEDIA_TYPE, Collector, server_process
 from looptap.events import Artifact, Batch, Param, SeriesPoints, Tag
+from looptap_collector.testing.batches import Journal, points, started
 
 HEAD = {"run": "r1", "journal": "j1", "first": 0, "next": 1}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from collector.batches import Journal, points, started
 from collector.server.collectors import Collector
 from looptap.events import RunEnded
+from looptap_collector.testing.batches import Journal, points, started
 
 
 def events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -16,9 +16,9 @@ import httpx
 import pytest
 import trustme
 
-from collector.batches import Journal, points, started
 from collector.server.collectors import MEDIA_TYPE, Process, body_of, server_process
 from looptap_collector.stores import open_store
+from looptap_collector.testing.batches import Journal, points, started
 
 
 def send(running: Process, body: bytes, client: httpx.Client | None = None) -> httpx.Response:
