@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from collector.batches import Journal, points, started
 from collector.server.collectors import Collector
 from looptap.events import RunEnded
 from looptap_collector.backends import tables
 from looptap_collector.server.upkeep import Chore, Upkeep
+from looptap_collector.testing.batches import Journal, points, started
 
 
 def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
