@@ -60,9 +60,12 @@ def check(context: click.Context, store: str | None, artifacts: str | None, cont
     from looptap_collector.backends.checking import check as problems
 
     address = own_store(store)
+    files = _files(address, artifacts)
     count = 0
     with _opened(address) as backend, _progress("checking") as progress:
-        for problem in problems(backend, _files(address, artifacts), content=content, progress=progress):
+        if files is None:
+            click.echo("files are not looked for: tell where they are with --artifacts", err=True)
+        for problem in problems(backend, files, content=content, progress=progress):
             count += 1
             _tell(f"{problem.where}: {problem.what} → {problem.mend}")
     if count:
@@ -237,7 +240,8 @@ def _opened(store: str | None, *, create: bool = False) -> Iterator[SqlBackend]:
     except ModuleNotFoundError as error:
         raise Mistake(f"a store needs {error.name}: pip install 'looptap[collector]'") from error
     try:
-        backend = open_store(own_store(store), create=create)
+        # What is made here is to survive a power cut, as a file that somebody copied.
+        backend = open_store(own_store(store), create=create, durable=create)
     except (ValueError, FileNotFoundError, RuntimeError, UnusableStore, OSError) as error:
         raise Mistake(str(error)) from error
     try:

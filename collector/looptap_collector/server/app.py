@@ -28,9 +28,10 @@ from looptap_collector.server.receive import receiving
 from looptap_collector.server.runs import runs
 from looptap_collector.server.service import Service
 from looptap_collector.server.tokens import REFRESH_SECONDS, Keyring
-from looptap_collector.server.upkeep import Chore, Upkeep
+from looptap_collector.server.upkeep import Chore, Upkeep, compact_ended
 
 _LIVENESS_SECONDS = 20.0
+_COMPACTION_SECONDS = 2.0
 _SWEEP_SECONDS = 3_600.0
 
 
@@ -49,18 +50,22 @@ def create_app(
     intake = Intake(Pipeline(backend), measures, writers=writers)
     chores = [Chore("marking silent runs", _LIVENESS_SECONDS, lambda: mark_lost(backend, ()))]
     chores.append(Chore("forgetting old uploads", _SWEEP_SECONDS, uploads.sweep))
+    compaction = Chore("compacting runs that ended", _COMPACTION_SECONDS, lambda: compact_ended(backend, intake.ended))
     if keyring is not None:
         chores.append(Chore("refreshing tokens", REFRESH_SECONDS, keyring.refresh))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        upkeep = Upkeep(chores)
+        # Compaction takes its time; tokens must not wait for it.
+        threads = [Upkeep(chores), Upkeep([compaction])]
         intake.start()
-        upkeep.start()
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
-            upkeep.stop()
+            for thread in threads:
+                thread.stop()
             intake.close()
             backend.close()
 

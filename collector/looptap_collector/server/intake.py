@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from looptap.events import Batch, Rejected
+from looptap.events import Batch, Rejected, RunEnded
 from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, Unavailable
 from looptap_collector.pipeline import Pipeline
 from looptap_collector.server.errors import Refusal, busy
@@ -52,6 +52,8 @@ class Intake:
         self._measures = measures
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
+        #: Ids of runs whose end was stored, for whoever looks after them.
+        self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._write_on, name=f"looptap-writer-{number}", daemon=True)
             for number in range(writers)
@@ -158,6 +160,8 @@ class Intake:
             if outcome is Outcome.STORED:
                 self._measures.points.inc(sum(len(points) for points in arrival.batch.series))
                 self._measures.records.inc(len(arrival.batch.records))
+                if any(isinstance(record, RunEnded) for record in arrival.batch.records):
+                    self.ended.put(arrival.batch.run)
             answers.append((item, outcome))
         _answer(answers)
 
