@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import cache
 
 from fastapi import FastAPI
 
@@ -22,6 +23,7 @@ from looptap_collector.server.intake import Intake
 from looptap_collector.server.lineage import lineage
 from looptap_collector.server.live import live
 from looptap_collector.server.measures import Measures
+from looptap_collector.server.openapi import document
 from looptap_collector.server.receive import receiving
 from looptap_collector.server.runs import runs
 from looptap_collector.server.service import Service
@@ -77,6 +79,7 @@ def create_app(
         app.router.routes.extend(router.routes)
     speak_with_one_voice(app)
     app.state.access = access = AccessTable(app.routes)
+    app.state.document = cache(lambda: document(app, access))
     allowed = {*LOOPBACK_HOSTS, *(host.lower() for host in hosts)}
     app.add_middleware(Gate, access=access, keyring=keyring, hosts=allowed, measures=measures)
     return app

@@ -19,6 +19,7 @@ from looptap_collector.server.service import in_thread, service_of
 
 lineage = APIRouter(tags=["artifacts"])
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Before = Annotated[int | None, Query(ge=1, lt=1 << 63)]
 #: Runs and files that one question may name.
 MOST_NAMES = 64
 _ARTIFACT = {"name": "model.pt", "role": "output", "kind": "model", "size_bytes": 1024, "digest": "9f86…"}
@@ -39,7 +40,7 @@ async def of_run(request: Request, run: Which) -> Response:
 async def models(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> Response:
     """Model files, newest first; `next` is the `before` of the next page."""
     return await _edges(request, "models", kind="model", limit=limit, before=before)
@@ -50,7 +51,7 @@ async def models(
 async def datasets(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> Response:
     """Files that runs read, newest first; `next` is the `before` of the next page."""
     return await _edges(request, "datasets", role="input", limit=limit, before=before)
@@ -67,7 +68,7 @@ async def edges(
     role: Annotated[str | None, Query(max_length=64, description="`input` or `output`.")] = None,
     kind: Annotated[str | None, Query(max_length=64, description="`model`, …")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> Response:
     """Files that runs wrote or read, the latest to arrive first; `next` is the `before` of the next page."""
     narrowed = {"runs": run, "digests": artifact, "role": role, "kind": kind}
