@@ -16,9 +16,10 @@ from looptap_collector.pipeline import Pipeline
 from looptap_collector.server.access import AccessTable
 from looptap_collector.server.errors import speak_with_one_voice
 from looptap_collector.server.files import files
-from looptap_collector.server.gate import LOOPBACK_HOSTS, Gate
+from looptap_collector.server.gate import Gate
 from looptap_collector.server.health import health
 from looptap_collector.server.histories import histories
+from looptap_collector.server.hosts import LOOPBACK_HOSTS
 from looptap_collector.server.intake import Intake
 from looptap_collector.server.lineage import lineage
 from looptap_collector.server.live import live
