@@ -8,6 +8,7 @@ const TYPING_MS = 250;
 let runs = [];
 let shown = "";
 let timer = 0;
+let wasFilter = false;
 
 const typed = () => byId("filter").value.trim();
 const isFilter = () => LANGUAGE.test(typed());
@@ -49,14 +50,17 @@ function draw() {
 }
 
 async function refresh() {
+  let asked = "";
   try {
+    asked = typed();
     const question = isFilter() ? `&filter=${encodeURIComponent(typed())}` : "";
     const answer = await ask(`/api/runs?limit=1000${question}`);
     showMistake(answer.mistake);
     byId("problem").hidden = true;
     byId("store").textContent = answer.store;
     const text = JSON.stringify(answer.runs);
-    if (text !== shown) {
+    // A mistake while one types leaves the list as it was.
+    if (!answer.mistake && text !== shown) {
       shown = text;
       runs = answer.runs;
       draw();
@@ -66,7 +70,8 @@ async function refresh() {
     byId("problem").hidden = false;
   }
   const wait = runs.some((run) => run.status === "running") ? EVERY_MS.running : EVERY_MS.quiet;
-  again(wait);
+  // Somebody went on typing meanwhile.
+  again(asked !== typed() && (isFilter() || wasFilter) ? TYPING_MS : wait);
 }
 
 function again(wait) {
@@ -80,7 +85,6 @@ function showMistake(mistake) {
   if (mistake) byId("mistake").textContent = `${typed()}\n${" ".repeat([...typed()].slice(0, mistake.position).length)}^ ${mistake.message}`;
 }
 
-let wasFilter = false;
 byId("filter").addEventListener("input", () => {
   if (isFilter() || wasFilter) again(TYPING_MS);
   else draw();
