@@ -24,14 +24,14 @@ from looptap_collector.server.errors import Refusal, busy
 from looptap_collector.server.inflate import inflate
 from looptap_collector.server.measures import Measures
 
-#: Bodies as sent, and made plain.
+#: Bodies as sent, and made plain. An agent's have about one megabyte.
 BODY_BYTES = 8 << 20
-PLAIN_BYTES = 32 << 20
+PLAIN_BYTES = 8 << 20
 #: What may wait at once, over all agents; beyond it they are told to come back.
-WAITING_BYTES = 32 << 20
+WAITING_BYTES = 16 << 20
 #: One commit takes so many batches and so many plain bytes at most.
 GROUP_BATCHES = 64
-GROUP_BYTES = 8 << 20
+GROUP_BYTES = 4 << 20
 _log = logging.getLogger("looptap.collector")
 _decode = msgspec.msgpack.Decoder(Batch).decode
 
