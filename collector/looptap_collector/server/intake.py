@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from looptap.events import Batch, Rejected, RunEnded
-from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, Unavailable
+from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, TooManySeries, Unavailable
 from looptap_collector.pipeline import Pipeline
 from looptap_collector.server.errors import Refusal, busy
 from looptap_collector.server.inflate import inflate
@@ -187,7 +187,8 @@ def _refusal(rejected: Rejected) -> Refusal:
         return Refusal(
             403, "not_yours", str(rejected), field=field, hint="use a token of the name that started the run"
         )
-    return Refusal(422, "rejected", str(rejected), field=field)
+    code = "too_many_series" if isinstance(rejected, TooManySeries) else "rejected"
+    return Refusal(422, code, str(rejected), field=field)
 
 
 def _answer(answers: Sequence[tuple[_Waiting, Any]]) -> None:

@@ -89,7 +89,8 @@ async def table(
         return {"runs": run_table(backend, page.rows, details=details), "next": page.next}
 
     try:
-        return answer(request, await in_thread(ask))
+        async with service_of(request).searches:
+            return answer(request, await in_thread(ask))
     except FilterError as error:
         raise Refusal(
             422,

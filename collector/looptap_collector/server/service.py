@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from fastapi import Request
 
 from looptap_collector.artifacts import ArtifactStore
 from looptap_collector.artifacts.uploads import Uploads
-from looptap_collector.backend import Backend, Unavailable
+from looptap_collector.backend import Backend, TooExpensive, Unavailable
 from looptap_collector.server.access import Caller
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.intake import Intake
 from looptap_collector.server.measures import Measures
 
+#: Searches that the store works on at once; others wait for their turn.
+MOST_SEARCHES = 3
 _Answer = TypeVar("_Answer")
 
 
@@ -33,6 +35,8 @@ class Service:
     #: Live streams that are open, and requests that bring a file.
     streams: int = 0
     uploading: int = 0
+    #: The other threads are for agents, whatever people ask.
+    searches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_SEARCHES))
 
 
 def service_of(request: Request) -> Service:
@@ -51,5 +55,7 @@ async def in_thread(question: Callable[..., _Answer], *arguments: object) -> _An
     """Ask the store in a worker thread. Raises :class:`Refusal` when it cannot be used now."""
     try:
         return await asyncio.to_thread(question, *arguments)
+    except TooExpensive as error:
+        raise Refusal(422, "too_expensive", str(error), field="filter") from error
     except Unavailable as error:
         raise Refusal(503, "unavailable", "the store is not available now", retry_after=2) from error
