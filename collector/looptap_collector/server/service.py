@@ -16,9 +16,15 @@ from looptap_collector.server.access import Caller
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.intake import Intake
 from looptap_collector.server.measures import Measures
+from looptap_collector.server.shares import Shares
 
-#: Searches that the store works on at once; others wait for their turn.
-MOST_SEARCHES = 3
+#: Questions of people that are worked on at once; others wait for their turn.
+MOST_QUESTIONS = 3
+#: Each asks the store once a second.
+MOST_STREAMS = 64
+#: Each holds a block in memory.
+MOST_UPLOADS = 16
+MOST_UNSENT_BYTES = 256 << 20
 _Answer = TypeVar("_Answer")
 
 
@@ -32,11 +38,12 @@ class Service:
     has_login: bool
     artifacts: ArtifactStore
     uploads: Uploads
-    #: Live streams that are open, and requests that bring a file.
-    streams: int = 0
-    uploading: int = 0
+    #: By the names of tokens: live streams that are open, requests that bring a file, and bytes of answers not sent yet.
+    streams: Shares = field(default_factory=lambda: Shares("live streams", MOST_STREAMS, retry_after=10))
+    uploading: Shares = field(default_factory=lambda: Shares("uploads at once", MOST_UPLOADS, retry_after=2))
+    unsent: Shares = field(default_factory=lambda: Shares("bytes of answers", MOST_UNSENT_BYTES, retry_after=2))
     #: The other threads are for agents, whatever people ask.
-    searches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_SEARCHES))
+    questions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_QUESTIONS))
 
 
 def service_of(request: Request) -> Service:
