@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from collector.batches import Journal, points, started
+from looptap_collector.testing.batches import Journal, points, started
 from collector.server.collectors import MEDIA_TYPE, Process, body_of, server_process
 from faultproxy import Exchange, FaultProxy
 from looptap.events import Batch, Note
