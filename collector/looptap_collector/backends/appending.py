@@ -8,42 +8,20 @@ gathered, or the run ends, they become one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from looptap.events import Batch, Context
 from looptap_collector import chunks
 from looptap_collector.backends import tables
 from looptap_collector.backends.dialects import insert_chunks
 from looptap_collector.backends.slices import slices
-from looptap_collector.backends.summaries import Columns, Summary, columns_of, joined
-
-#: Run, key and context (as text) of a series.
-Name: TypeAlias = tuple[str, str, str]
-#: New points by series, in order of arrival.
-Points: TypeAlias = dict[Name, list[Columns]]
+from looptap_collector.backends.summaries import Columns, Name, Points, Summary, joined
 
 #: A chunk of so many points is good enough to stay: smaller ones cost more bytes per point.
 FULL_POINTS = 2_048
 #: So many small chunks are merged even if they do not fill one, or a slow series would have thousands.
 MOST_SMALL = 16
-
-
-def context_text(context: Context) -> str:
-    """Equal contexts give equal text."""
-    return msgspec.json.encode(context, order="sorted").decode()
-
-
-def columns_by_series(batch: Batch) -> Points:
-    """Raises :class:`Rejected` when the arrays of a series do not belong together."""
-    pieces: Points = {}
-    for points in batch.series:
-        columns = columns_of(points)
-        if len(columns):
-            pieces.setdefault((batch.run, points.key, context_text(points.context)), []).append(columns)
-    return pieces
 
 
 def write_points(connection: Connection, points: Points) -> None:
