@@ -337,6 +337,7 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Nothing is called after it."""
+        return None
 
 
 def all_edges(backend: Backend, runs: Sequence[str] | None = None) -> Iterator[Edge]:

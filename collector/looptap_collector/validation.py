@@ -25,8 +25,7 @@ from looptap.events import (
     SeriesPoints,
     Tag,
 )
-from looptap_collector.backends.appending import context_text
-from looptap_collector.backends.summaries import columns_of
+from looptap_collector.backends.summaries import columns_of, context_text
 
 #: Beside points. The agent cuts a batch that is refused, so nothing is lost by a limit here.
 RECORDS = 10_000

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
+<<<<<<< HEAD
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+=======
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+>>>>>>> backenddoc
 
-from looptap.events import Batch, Context
 from looptap_collector import chunks
 from looptap_collector.backend import TooManySeries
 from looptap_collector.backends import tables
 from looptap_collector.backends.dialects import insert_chunks
 from looptap_collector.backends.slices import slices
-from looptap_collector.backends.summaries import Columns, Summary, columns_of, joined
-
-#: Run, key and context (as text) of a series.
-Name: TypeAlias = tuple[str, str, str]
-#: New points by series, in order of arrival.
-Points: TypeAlias = dict[Name, list[Columns]]
+from looptap_collector.backends.summaries import Columns, Name, Points, Summary, joined
 
 #: A chunk of so many points is good enough to stay: smaller ones cost more bytes per point.
 FULL_POINTS = 2_048
@@ -33,21 +31,6 @@ FULL_POINTS = 2_048
 MOST_SMALL = 16
 #: More metrics than any program means to have; see decision 0015.
 SERIES_PER_RUN = 100_000
-
-
-def context_text(context: Context) -> str:
-    """Equal contexts give equal text."""
-    return msgspec.json.encode(context, order="sorted").decode()
-
-
-def columns_by_series(batch: Batch) -> Points:
-    """Raises :class:`Rejected` when the arrays of a series do not belong together."""
-    pieces: Points = {}
-    for points in batch.series:
-        columns = columns_of(points)
-        if len(columns):
-            pieces.setdefault((batch.run, points.key, context_text(points.context)), []).append(columns)
-    return pieces
 
 
 def write_points(connection: Connection, points: Points) -> None:

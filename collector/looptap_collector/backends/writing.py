@@ -16,11 +16,12 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from looptap.events import Batch, RunEnded
 from looptap_collector.backend import Arrival, Outcome, Rejected
 from looptap_collector.backends import tables
-from looptap_collector.backends.appending import Points, columns_by_series, merge_small_chunks, write_points
+from looptap_collector.backends.appending import merge_small_chunks, write_points
 from looptap_collector.backends.dialects import insert_missing, upsert
 from looptap_collector.backends.records import write_records
 from looptap_collector.backends.slices import slices
 from looptap_collector.backends.standing import look_up
+from looptap_collector.backends.summaries import Points, columns_by_series
 from looptap_collector.judging import LedgerState, RunState
 
 

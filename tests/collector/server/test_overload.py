@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from looptap_collector.testing.batches import Journal, points, started
 from collector.server.collectors import MEDIA_TYPE, Process, body_of, server_process
 from faultproxy import Exchange, FaultProxy
 from looptap.events import Batch, Note
 from looptap_collector.server.access import Scope
 from looptap_collector.server.tokens import new_token, row_of
 from looptap_collector.stores import open_store
+from looptap_collector.testing.batches import Journal, points, started
 from sending import KEYS, Load, Sending, Verdict, verify
 
 COLLECTOR_MIB = 150

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from looptap_collector.testing.batches import Journal, started
 from collector.server.collectors import Collector
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.shares import Shares
+from looptap_collector.testing.batches import Journal, started
 
 
 def test_three_quarters_for_one_and_the_rest_for_others() -> None:
