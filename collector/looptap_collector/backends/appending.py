@@ -11,12 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-<<<<<<< HEAD
-import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
-=======
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
->>>>>>> backenddoc
 
 from looptap_collector import chunks
 from looptap_collector.backend import TooManySeries

@@ -117,7 +117,6 @@ def test_a_crowd_with_large_batches(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         peak = peak_mib(running)
-    print(f"behind {behind} peak {peak:.0f} MiB, answers {dict(answers)}")
     assert set(answers) == {200, 503}
     assert answers[503] > answers[200] > 24
     assert peak <= COLLECTOR_MIB
