@@ -35,7 +35,7 @@ AGENT_MIB = 15
 
 @contextmanager
 def slow(folder: Path, held_s: float, free_s: float, first_s: float = 0.0) -> Iterator[None]:
-    """The store in ``folder`` is locked for ``first_s`` seconds, and then again and again for ``held_s``, with pauses of ``free_s``."""
+    """The store in ``folder`` is locked for ``first_s`` seconds, then again and again for ``held_s``, ``free_s`` apart."""
     over, locked = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -9,11 +9,9 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text as statement
 
 from looptap.events import Param, RunEnded, Tag
-from looptap_collector.backend import Backend, RunQuery, TooExpensive
-from looptap_collector.backends import searching, sql
+from looptap_collector.backend import Backend, RunQuery
 from looptap_collector.filters import RunView, evaluate, parse
 from looptap_collector.pipeline import Pipeline
 from looptap_collector.testing.batches import START_NS, Journal, points, started
@@ -166,20 +164,6 @@ class SearchContract:
                 records.append(RunEnded("finished", START_NS + (5 if run == "two" else -1)))
             told(backend, run, *records, losses=losses[run], name=names[run])
         assert paged(backend, limit, None, *order) == expected.split()
-
-    def test_an_endless_question_is_given_up(self, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The engine itself ends a statement that takes too long, and answers the next one on the same connection."""
-        told(backend, "r1")
-        real = searching.search
-        digits = " UNION ALL ".join(f"SELECT {digit} AS x" for digit in range(10))
-        others = ", ".join(f"({digits}) d{number}" for number in range(12))
-        endless = f"SELECT COUNT(*) FROM {others} WHERE d0.x + d11.x > 17"  # 10^12 rows to look at
-        monkeypatch.setattr(searching, "search", lambda connection, query: connection.execute(statement(endless)).all())
-        monkeypatch.setattr(sql, "SEARCH_SECONDS", 0.3)
-        with pytest.raises(TooExpensive, match="narrower"):
-            backend.search(RunQuery())
-        monkeypatch.setattr(searching, "search", real)
-        assert found(backend) == ["r1"]
 
     def test_runs_that_come_meanwhile_shift_nothing(self, backend: Backend) -> None:
         """A page begins behind the last run of the one before, whatever was added or deleted in front of it."""
