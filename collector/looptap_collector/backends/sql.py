@@ -47,7 +47,7 @@ _FIRST_PAUSE = 0.02
 
 
 class SqlBackend(Backend):
-    """A :class:`~looptap_collector.backend.Backend` and a :class:`~looptap_collector.backend.TokenStore`.
+    """See :class:`looptap_collector.backend.Store`.
 
     Not to be used across a fork: open another one in the child.
     """
