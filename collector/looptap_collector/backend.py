@@ -39,6 +39,8 @@ __all__ = [
     "Store",
     "TokenRow",
     "TokenStore",
+    "TooExpensive",
+    "TooManySeries",
     "Unavailable",
     "all_edges",
 ]
@@ -65,9 +67,17 @@ class NotYours(Rejected):
     """The run or the journal belongs to another owner."""
 
 
+class TooManySeries(Rejected):
+    """The run has as many series as a run may have; see decision 0015."""
+
+
 class Unavailable(OSError):
     """The store cannot be used now: locked, out of space, unreachable, … Nothing of the call was stored; the same call
     may succeed later."""
+
+
+class TooExpensive(Unavailable):
+    """The question takes longer than one may. Narrower ones may be asked."""
 
 
 class Delivery(msgspec.Struct, frozen=True):

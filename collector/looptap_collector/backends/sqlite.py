@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import QueuePool
@@ -26,6 +27,8 @@ APPLICATION_ID = 0x6C6F6F70
 BUSY_SECONDS = 5.0
 #: A file is made smaller when one page in so many is free: it is written anew as a whole.
 _LEAST_FREE = 20
+#: Steps of SQLite's machine between two looks at the clock: about a millisecond.
+_STEPS_BETWEEN_LOOKS = 20_000
 
 
 class SqliteBackend(SqlBackend):
@@ -69,6 +72,19 @@ class SqliteBackend(SqlBackend):
             plain.execute("VACUUM")
             plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return max(0, before - self._path.stat().st_size)
+
+    @contextmanager
+    def _bounded(self, connection: Connection, seconds: float) -> Iterator[None]:
+        driver: Any = connection.connection.driver_connection
+        deadline = time.monotonic() + seconds
+        driver.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
+    def _took_too_long(self, error: BaseException) -> bool:
+        return isinstance(error, sqlite3.OperationalError) and str(error) == "interrupted"
 
     def _before_change(self) -> None:
         for file, identity in list(self._files.items()):

@@ -12,10 +12,10 @@ from looptap_collector.backend import Backend, Edge
 from looptap_collector.lineage import graph
 from looptap_collector.record import artifact_fields
 from looptap_collector.server.access import Scope, needs
-from looptap_collector.server.answers import answer, example
+from looptap_collector.server.answers import answered, example
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.runs import Which, found
-from looptap_collector.server.service import in_thread, service_of
+from looptap_collector.server.service import service_of
 
 lineage = APIRouter(tags=["artifacts"])
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
@@ -31,8 +31,11 @@ async def of_run(request: Request, run: Which) -> Response:
     """The files of a run, in the order in which it wrote or read them. `digest` is null where the content could not be
     had, and `missing` then says why."""
     backend = service_of(request).backend
-    artifacts = await in_thread(lambda: backend.artifacts(found(backend, run).run))
-    return answer(request, {"artifacts": [artifact_fields(artifact) for artifact in artifacts]})
+
+    def ask() -> dict[str, Any]:
+        return {"artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(found(backend, run).run)]}
+
+    return await answered(request, ask)
 
 
 @lineage.get("/v1/models", responses=example({"models": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "next": None}))
@@ -106,14 +109,18 @@ async def connected(
             "complete": drawn.complete,
         }
 
-    return answer(request, await in_thread(ask))
+    return await answered(request, ask)
 
 
 async def _edges(request: Request, name: str, *, limit: int, **more: Any) -> Response:
     backend: Backend = service_of(request).backend
-    edges = await in_thread(lambda: backend.edges(limit=limit, **more))
-    following = edges[-1].id if len(edges) == limit else None
-    return answer(request, {name: [_fields(edge) for edge in edges], "next": following})
+
+    def ask() -> dict[str, Any]:
+        edges = backend.edges(limit=limit, **more)
+        following = edges[-1].id if len(edges) == limit else None
+        return {name: [_fields(edge) for edge in edges], "next": following}
+
+    return await answered(request, ask)
 
 
 def _fields(edge: Edge) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import event, make_url, text
 
 from collector.backends.interruptions import InterruptionContract
+from collector.backends.patience import PatienceContract
 from looptap.events import Note, RunEnded
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.backends import mysql, schema, tables
@@ -64,6 +65,10 @@ def tokens(mariadb_address: str) -> Iterator[TokenStore]:
 
 
 class TestContract(BackendContract):
+    pass
+
+
+class TestPatience(PatienceContract):
     pass
 
 

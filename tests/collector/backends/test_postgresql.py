@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from collector.backends.interruptions import InterruptionContract
+from collector.backends.patience import PatienceContract
 from looptap.events import RunEnded
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.backends import postgresql
@@ -56,6 +57,10 @@ def tokens(postgresql_address: str) -> Iterator[TokenStore]:
 
 
 class TestContract(BackendContract):
+    pass
+
+
+class TestPatience(PatienceContract):
     pass
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
+from collector.backends.patience import PatienceContract
 from looptap.events import Artifact, Note, Param, Rejected, RunEnded, Tag
 from looptap_collector.backend import Arrival, Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.backends.schema import UnusableStore
@@ -59,6 +60,10 @@ def tokens(path: Path) -> Iterator[TokenStore]:
 
 
 class TestContract(BackendContract):
+    pass
+
+
+class TestPatience(PatienceContract):
     pass
 
 
