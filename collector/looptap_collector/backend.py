@@ -36,6 +36,7 @@ __all__ = [
     "RunQuery",
     "RunRow",
     "SeriesRow",
+    "Store",
     "TokenRow",
     "TokenStore",
     "TooExpensive",
@@ -362,7 +363,7 @@ class TokenRow(msgspec.Struct, frozen=True):
 
 
 class TokenStore(Protocol):
-    """Every SQL backend is one, too."""
+    """Who may ask a collector. Every backend that is shipped keeps that, too."""
 
     def tokens(self) -> Sequence[TokenRow]:
         """Oldest first, those revoked and expired included."""
@@ -375,3 +376,9 @@ class TokenStore(Protocol):
 
     def token_used(self, id: str, at_ns: int) -> None:
         """The latest use counts, in whatever order they are told."""
+
+
+class Store(Backend, TokenStore, Protocol):
+    """What a collector needs: both, and ``place``, what messages call it; that holds no password."""
+
+    place: str

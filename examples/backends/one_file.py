@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from looptap_collector import exact
-from looptap_collector.backend import Backend, Unavailable
+from looptap_collector.backend import Unavailable
 from looptap_collector.backends.memory import Change, MemoryBackend
 
 MAGIC = b"looptap1"
@@ -40,7 +40,7 @@ class OneFile(MemoryBackend):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__()
-        self._path = path
+        self.place = str(path)
         self._read_to = HEAD.size
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -62,7 +62,7 @@ class OneFile(MemoryBackend):
                 self._read_on()
                 yield
             except OSError as error:
-                raise Unavailable(f"{self._path}: {error.strerror or error}") from error
+                raise Unavailable(f"{self.place}: {error.strerror or error}") from error
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -108,11 +108,11 @@ class OneFile(MemoryBackend):
         os.fsync(self._file)
 
     def _sync_name(self) -> None:
-        folder = os.open(Path(self._path).resolve().parent, os.O_RDONLY)
+        folder = os.open(Path(self.place).resolve().parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
 
 
-def open_one_file(url: str) -> Backend:
+def open_one_file(url: str) -> OneFile:
     """The entry point of ``onefile:///absolute/path``."""
     return OneFile(url.removeprefix("onefile://"))

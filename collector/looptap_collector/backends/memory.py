@@ -55,7 +55,9 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MemoryBackend(Backend):
-    """See :class:`looptap_collector.backend.Backend` and :class:`looptap_collector.backend.TokenStore`."""
+    """See :class:`looptap_collector.backend.Store`."""
+
+    place = "memory"
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -50,7 +50,7 @@ SEARCH_SECONDS = 5.0
 
 
 class SqlBackend(Backend):
-    """A :class:`~looptap_collector.backend.Backend` and a :class:`~looptap_collector.backend.TokenStore`.
+    """See :class:`looptap_collector.backend.Store`.
 
     Not to be used across a fork: open another one in the child.
     """
