@@ -51,9 +51,11 @@ class Exchange:
         self.writer = writer
         self._target = target
         self._body: bytes | None = None
+        #: What the real server has answered, if it was asked.
+        self.answered: bytes | None = None
 
     async def forward(self) -> bytes:
-        """What the real server answers, head and body."""
+        """What the real server answers, head and body. Raises ConnectionError when it does not."""
         body = await self.body()
         head = f"{self.seen.method} {self.seen.path} HTTP/1.1\r\n"
         headers = {**self.seen.headers, "host": f"{self._target[0]}:{self._target[1]}", "connection": "close"}
@@ -61,9 +63,12 @@ class Exchange:
         reader, writer = await asyncio.open_connection(*self._target)
         try:
             writer.write(head.encode("latin-1") + b"\r\n" + body)
-            return await reader.read()
+            self.answered = await reader.read()
         finally:
             writer.close()
+        if not self.answered:
+            raise ConnectionResetError("the server ended the connection without an answer")
+        return self.answered
 
     async def body(self) -> bytes:
         if self._body is None:

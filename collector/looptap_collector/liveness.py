@@ -11,11 +11,12 @@ from collections.abc import Container
 
 from looptap_collector.backend import Backend
 
-SILENT_SECONDS = 60
+#: Together with the pause between two looks (:mod:`looptap_collector.server.app`), a run is lost within a minute.
+SILENT_SECONDS = 50
 
 
 def mark_lost(backend: Backend, waiting: Container[str], now_ns: int | None = None) -> list[str]:
-    """Give the status ``lost`` to running runs without a sign of life for a minute; returns their names.
+    """Give the status ``lost`` to running runs without a sign of life for so long; returns their names.
 
     ``waiting`` are the ids of runs with a journal on this machine: they live, or what they left is not delivered yet.
     A run that is heard of again is running again.
@@ -25,6 +26,6 @@ def mark_lost(backend: Backend, waiting: Container[str], now_ns: int | None = No
     for row in backend.runs(status="running"):
         last = max(row.started_ns, row.heartbeat_ns or 0)
         if last < limit and row.run not in waiting:
-            backend.set_status(row.run, "lost", ended_ns=last, error="no sign of life for a minute")
+            backend.set_status(row.run, "lost", ended_ns=last, error=f"no sign of life for {SILENT_SECONDS} seconds")
             lost.append(row.name)
     return lost

@@ -91,7 +91,7 @@ def test_silence_is_told(backend: Backend) -> None:
     """A run that has long not been heard from is lost, until it tells its own end."""
     recording = Recording(backend, "silent")
     assert "silent lost" in looptap("show").stdout
-    assert "no sign of life for a minute" in looptap("show").stdout
+    assert "no sign of life for 50 seconds" in looptap("show").stdout
     recording.end()
     assert "silent finished" in looptap("show").stdout
     Recording(backend, "live", start_ns=time.time_ns())

@@ -1,4 +1,4 @@
-"""A run without a sign of life for a minute is lost, unless its journal is here; heard of again, it runs again."""
+"""A run without a sign of life for 50 seconds is lost, unless its journal is here; heard of again, it runs again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from looptap_collector.liveness import mark_lost
 from looptap_collector.testing.batches import START_NS, Journal, started, write
 
 MINUTE = 60 * 10**9
+SILENCE = 50 * 10**9
 
 
 @pytest.fixture
@@ -30,13 +31,13 @@ def status(backend: Backend) -> str:
 
 
 def test_lost_and_found(backend: Backend) -> None:
-    """Silent for a minute: lost. A journal on this machine, or less than a minute: not. A later heartbeat: running."""
+    """Silent for 50 seconds: lost. A journal on this machine, or less than that: not. A later heartbeat: running."""
     journal = Journal()
     write(backend, journal.batch(started(), heartbeat_ns=START_NS + MINUTE))
-    assert mark_lost(backend, (), START_NS + 2 * MINUTE - 1) == []
+    assert mark_lost(backend, (), START_NS + MINUTE + SILENCE - 1) == []
     assert mark_lost(backend, {"r1"}, START_NS + 9 * MINUTE) == []
     assert status(backend) == "running"
-    assert mark_lost(backend, (), START_NS + 2 * MINUTE + 1) == ["calm-otter-12"]
+    assert mark_lost(backend, (), START_NS + MINUTE + SILENCE + 1) == ["calm-otter-12"]
     assert status(backend) == "lost"
     write(
         backend,

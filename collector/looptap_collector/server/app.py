@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 
 from fastapi import FastAPI
 
+from looptap_collector import liveness
 from looptap_collector.artifacts import ArtifactStore
 from looptap_collector.artifacts.uploads import Uploads
 from looptap_collector.backend import Backend
@@ -31,8 +33,12 @@ from looptap_collector.server.service import Service
 from looptap_collector.server.tokens import REFRESH_SECONDS, Keyring
 from looptap_collector.server.upkeep import Chore, Upkeep, compact_ended
 
+<<<<<<< HEAD
 _LIVENESS_SECONDS = 20.0
 _COMPACTION_SECONDS = 2.0
+=======
+_LIVENESS_SECONDS = 5.0
+>>>>>>> cluster
 _SWEEP_SECONDS = 3_600.0
 
 
@@ -49,7 +55,9 @@ def create_app(
     beside those of loopback that it answers to. ``writers``: commits at the same time."""
     measures = Measures()
     intake = Intake(Pipeline(backend), measures, writers=writers)
-    chores = [Chore("marking silent runs", _LIVENESS_SECONDS, lambda: mark_lost(backend, ()))]
+    # Nobody could tell us that he lives while we were away: at first there is nothing to see in that.
+    listening = time.monotonic() + liveness.SILENT_SECONDS
+    chores = [Chore("marking silent runs", _LIVENESS_SECONDS, lambda: mark_lost(backend, ()), due=listening)]
     chores.append(Chore("forgetting old uploads", _SWEEP_SECONDS, uploads.sweep))
     compaction = Chore("compacting runs that ended", _COMPACTION_SECONDS, lambda: compact_ended(backend, intake.ended))
     if keyring is not None:

@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from numpy.random import default_rng
 
 from collector.server.collectors import MEDIA_TYPE, Process, body_of, server_process
 from faultproxy import Exchange, FaultProxy
@@ -35,7 +36,11 @@ AGENT_MIB = 15
 
 @contextmanager
 def slow(folder: Path, held_s: float, free_s: float, first_s: float = 0.0) -> Iterator[None]:
+<<<<<<< HEAD
     """The store in ``folder`` is locked for ``first_s`` seconds, then again and again for ``held_s``, ``free_s`` apart."""
+=======
+    """The store in ``folder`` is locked for ``first_s`` seconds, then again and again for ``held_s``, with pauses."""
+>>>>>>> cluster
     over, locked = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -70,7 +75,7 @@ def peak_mib(process: Process) -> float:
 
 def large_batches(number: int) -> Iterator[Batch]:
     """Of three kinds: 8 MB that travel as nothing, a megabyte of texts, and 7 MB of noise."""
-    journal, dice = Journal(f"j{number}", f"r{number}"), np.random.default_rng(number)
+    journal, dice = Journal(f"j{number}", f"r{number}"), default_rng(number)
     yield journal.batch(started(f"r{number}"))
     while True:
         if number % 3 == 0:
@@ -117,6 +122,10 @@ def test_a_crowd_with_large_batches(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         peak = peak_mib(running)
+<<<<<<< HEAD
+=======
+    print(f"peak {peak:.0f} MiB, answers {dict(answers)}")
+>>>>>>> cluster
     assert set(answers) == {200, 503}
     assert answers[503] > answers[200] > 24
     assert peak <= COLLECTOR_MIB
