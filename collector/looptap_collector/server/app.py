@@ -33,12 +33,8 @@ from looptap_collector.server.service import Service
 from looptap_collector.server.tokens import REFRESH_SECONDS, Keyring
 from looptap_collector.server.upkeep import Chore, Upkeep, compact_ended
 
-<<<<<<< HEAD
-_LIVENESS_SECONDS = 20.0
-_COMPACTION_SECONDS = 2.0
-=======
 _LIVENESS_SECONDS = 5.0
->>>>>>> cluster
+_COMPACTION_SECONDS = 2.0
 _SWEEP_SECONDS = 3_600.0
 
 

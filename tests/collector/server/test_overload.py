@@ -36,11 +36,7 @@ AGENT_MIB = 15
 
 @contextmanager
 def slow(folder: Path, held_s: float, free_s: float, first_s: float = 0.0) -> Iterator[None]:
-<<<<<<< HEAD
     """The store in ``folder`` is locked for ``first_s`` seconds, then again and again for ``held_s``, ``free_s`` apart."""
-=======
-    """The store in ``folder`` is locked for ``first_s`` seconds, then again and again for ``held_s``, with pauses."""
->>>>>>> cluster
     over, locked = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -122,10 +118,6 @@ def test_a_crowd_with_large_batches(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         peak = peak_mib(running)
-<<<<<<< HEAD
-=======
-    print(f"peak {peak:.0f} MiB, answers {dict(answers)}")
->>>>>>> cluster
     assert set(answers) == {200, 503}
     assert answers[503] > answers[200] > 24
     assert peak <= COLLECTOR_MIB
