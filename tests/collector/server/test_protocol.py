@@ -149,7 +149,9 @@ def test_whoever_asks_takes_the_answer(collector: Collector, monkeypatch: pytest
         connection.connect((host, int(port)))
         token = collector.tokens["read"].encode()
         connection.sendall(
-            b"GET /v1/histories?run=r1&key=x HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+            b"GET /v1/histories?run=r1&key=x HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer "
+            + token
+            + b"\r\n\r\n"
         )
         deadline = time.monotonic() + 20
         while 'reason="reader_too_slow"} 1.0' not in collector.client("read").get("/metrics").text:
