@@ -14,6 +14,8 @@ import msgspec
 from looptap.events import Artifact, Batch, Environment, Param, RunEnded, RunStarted
 from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, Rejected
 
+_DROP_REASONS = 256
+
 
 class RunState(msgspec.Struct):
     """The columns of a run that change while it goes on. ``started`` is set for one that begins in this group."""
@@ -91,6 +93,7 @@ class Standing(msgspec.Struct):
             raise Rejected(
                 f"journal {batch.journal!r} belongs to run {entry.run!r}, not to {batch.run!r}", field="journal"
             )
+        _few_reasons(batch, entry)
         position = 0 if entry is None else entry.next
         if batch.next <= position:
             if entry is not None:
@@ -153,6 +156,12 @@ def _no_contradiction(batch: Batch, entry: LedgerState) -> None:
             f"records {batch.first} to {batch.next - 1} of journal {batch.journal!r} are stored with other content",
             field="first",
         )
+
+
+def _few_reasons(batch: Batch, entry: LedgerState | None) -> None:
+    """One row holds them all, for ever: batch after batch of new ones must not make it grow."""
+    if entry is not None and len(entry.dropped.keys() | batch.dropped.keys()) > _DROP_REASONS:
+        raise Rejected(f"journal {batch.journal!r} has more than {_DROP_REASONS} reasons of drops", field="dropped")
 
 
 def _begun(batch: Batch, owner: str | None) -> RunState:

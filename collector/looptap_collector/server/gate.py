@@ -68,6 +68,9 @@ class Gate:
             if name in headers and name in _ONLY_ONCE:
                 raise Refusal(400, "malformed", f"the header {name.decode('latin-1')} came twice")
             headers[name] = value
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            # No name that is stored has one, and not every engine can be asked for it.
+            raise Refusal(400, "malformed", "an address has no NUL characters")
         self._check_origin(headers)
         needed = self._access.needed(scope)
         if needed is not None and Scope.PUBLIC in needed:

@@ -392,14 +392,24 @@ def test_file_that_is_no_database_is_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_store_with_a_planted_trigger_is_refused(path: Path) -> None:
-    """A trigger would run somebody's code with every write; a store of ours has none."""
+@pytest.mark.parametrize(
+    ("planted", "what"),
+    [
+        (("CREATE TRIGGER evil AFTER INSERT ON tag BEGIN DELETE FROM run; END",), "trigger 'evil'"),
+        (("CREATE VIEW evil AS SELECT 1",), "view 'evil'"),
+        (("ALTER TABLE tag RENAME TO other", "CREATE VIEW tag AS SELECT * FROM other"), "view 'tag'"),
+        (("DROP TABLE note", "CREATE VIRTUAL TABLE note USING fts5(topic)"), "virtual table 'note'"),
+    ],
+)
+def test_store_with_something_planted_is_refused(path: Path, planted: tuple[str, ...], what: str) -> None:
+    """Triggers, views and virtual tables run somebody's code when a store is read or written; one of ours has none, but for the
+    view that we make for other tools."""
     SqliteBackend(path).close()
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TRIGGER evil AFTER INSERT ON tag BEGIN DELETE FROM run; END")
-    connection.commit()
-    connection.close()
-    with pytest.raises(UnusableStore, match="triggers"):
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in planted:
+            connection.execute(statement)
+        connection.commit()
+    with pytest.raises(UnusableStore, match=f"has a {what}, which looptap never makes"):
         SqliteBackend(path)
 
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from collector.batches import Journal, started
 
 from collector.backends.servers import free_port
 from collector.server.collectors import Collector, collecting
 from looptap_collector import liveness
 from looptap_collector.backend import RunRow
 from looptap_collector.server import app
+from looptap_collector.testing.batches import Journal, started
 from programs import Programs
 
 HUNGRY = """
@@ -111,7 +111,7 @@ def test_out_of_memory(watchful: Collector, programs: Programs) -> None:
     the next command delivers every point that it had recorded and says that it was killed."""
     environment = programs.environment(LOOPTAP_STORE=watchful.address, LOOPTAP_TOKEN=watchful.tokens["ingest"])
     with memory_limit(300 * 2**20) as members:
-        inside = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(members), sys.executable, programs.script(HUNGRY)]
+        inside = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(members), sys.executable, str(programs.script(HUNGRY))]
         done = subprocess.run(inside, env=environment, cwd=programs.folder, stdout=subprocess.PIPE, text=True)
     assert done.returncode == -signal.SIGKILL
     recorded = int(done.stdout.split()[-1]) + 1
