@@ -1,6 +1,8 @@
 # Both targets do all of their own set-up: they need Python 3.10–3.13, git and make, nothing else.
 PYTHON ?= python3
 VENV   ?= .venv
+# Test processes at once; each starts the servers that its tests need.
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 # Pinned, and installed before anything that depends on it: an unpinned torch brings gigabytes of CUDA packages along.
 TORCH  ?= torch==2.13.0
@@ -12,7 +14,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

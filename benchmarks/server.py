@@ -1,4 +1,4 @@
-"""What a collector takes in over real HTTP: ``python benchmarks/server.py [--store URL] [--mlflow]``.
+"""What a collector takes in over real HTTP: ``python benchmarks/server.py [--store URL] [--mlflow PORT]``.
 
 The collector is ``looptap server`` as a user starts it, a process of its own on one core; the agents are connections of
 this process on another. Each agent has a run, sends a batch, waits for the answer (which comes after the commit) and sends
@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mlflow_server
 import msgspec
 import numpy as np
 import psutil
@@ -43,8 +44,14 @@ def main() -> None:
     parser.add_argument("--store", help="URL of a database; default: a fresh folder (SQLite)")
     parser.add_argument("--writers", default="1")
     parser.add_argument("--label", default="sqlite")
+    parser.add_argument(
+        "--mlflow", metavar="PORT", type=int, help="an MLflow server on the same kind of store beside it"
+    )
+    parser.add_argument("--mlflow-store", metavar="URL", help="its database; default: a fresh SQLite file")
     arguments = parser.parse_args()
-    rows = [measure(arguments.store, arguments.writers, *shape) for shape in SHAPES]
+    rows = [{"server": "looptap", **measure(arguments.store, arguments.writers, *shape)} for shape in SHAPES]
+    if arguments.mlflow:
+        rows.append({"server": "MLflow", **mlflow_server.measure(arguments.mlflow_store, arguments.mlflow)})
     heads = (
         "agents",
         "series",
@@ -60,6 +67,7 @@ def main() -> None:
     print(" ".join(f"{head:>11}" for head in heads))
     for row in rows:
         cells = (
+            row["server"],
             f"{row['agents']}",
             f"{row['series']}",
             f"{row['points_each']:,}",
@@ -181,6 +189,8 @@ def server(store: str, folder: str, writers: str) -> Iterator[tuple[int, str, ps
         "server",
         "--store",
         store,
+        "--artifacts",
+        f"{folder}/artifacts",
         "--port",
         "0",
         "--writers",
@@ -204,10 +214,10 @@ def server(store: str, folder: str, writers: str) -> Iterator[tuple[int, str, ps
 
 def compact(store: str, folder: str) -> None:
     subprocess.run(
-        [sys.executable, "-m", "looptap.cli", "store", "compact", "--store", store],
+        [sys.executable, "-m", "looptap.cli", "store", "compact", store],
         cwd=folder,
-        check=False,
-        capture_output=True,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
 
 

@@ -18,6 +18,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("LOOPTAP_"):
             monkeypatch.delenv(name)
+    # Of a process of pytest-xdist: what goes into a pipe is as wide as it likes.
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("LOOPTAP_STRICT", "1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -9,6 +9,7 @@ A backend keeps what :class:`looptap.events.Batch` carries. There are two kinds 
 from __future__ import annotations
 
 import enum
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -35,9 +36,13 @@ __all__ = [
     "RunQuery",
     "RunRow",
     "SeriesRow",
+    "Store",
     "TokenRow",
     "TokenStore",
+    "TooExpensive",
+    "TooManySeries",
     "Unavailable",
+    "all_edges",
 ]
 
 
@@ -62,9 +67,17 @@ class NotYours(Rejected):
     """The run or the journal belongs to another owner."""
 
 
+class TooManySeries(Rejected):
+    """The run has as many series as a run may have; see decision 0015."""
+
+
 class Unavailable(OSError):
     """The store cannot be used now: locked, out of space, unreachable, … Nothing of the call was stored; the same call
     may succeed later."""
+
+
+class TooExpensive(Unavailable):
+    """The question takes longer than one may. Narrower ones may be asked."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -194,8 +207,13 @@ class Compaction(msgspec.Struct, frozen=True):
 
 
 class Backend(Protocol):
-    """Safe to call from several threads; several processes may have the same store open."""
+    """Safe to call from several threads; several processes may have the same store open.
 
+    Whoever subclasses this writes the abstract methods. All others are made of these; a backend that can do better by
+    itself overrides them.
+    """
+
+    @abstractmethod
     def write(self, arrivals: Sequence[Arrival]) -> list[Outcome | Rejected]:
         """Store several batches in one transaction, in order, each with its ledger entry. One answer per batch; a refused
         batch leaves nothing behind and does not harm the others. Any error that is raised: nothing of the call was stored.
@@ -203,37 +221,74 @@ class Backend(Protocol):
         ``DUPLICATE`` when the ledger is already at ``batch.next`` or beyond; :class:`Conflict` when it got there by a batch
         of the same numbers and other records; :class:`NotYours` when the run or the journal was begun by another owner (an
         owner of None may write to all); :class:`Rejected` when the batch overlaps what the ledger has, when its arrays
-        disagree in length, or when it is of a run that never started.
+        disagree in length, or when it is of a run that never started. :mod:`looptap_collector.judging` decides all this
+        but for the arrays.
         """
 
-    def delivery(self, run: str) -> Sequence[Delivery]: ...
+    @abstractmethod
+    def delivery(self, run: str) -> Sequence[Delivery]:
+        """Sorted by journal."""
 
+    @abstractmethod
     def position(self, journal: str) -> int:
         """One past the last sequence number stored of this journal; 0 for one never seen."""
 
+    @abstractmethod
     def runs(
         self, *, experiment: str | None = None, status: str | None = None, limit: int | None = None
     ) -> Sequence[RunRow]:
-        """Newest first."""
+        """Newest first, equal ones by id, the greatest first."""
+
+    @abstractmethod
+    def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
+        """Sorted by key; the newest revision of each, or all of them, oldest first."""
+
+    @abstractmethod
+    def tags(self, run: str) -> dict[str, str]:
+        """Sorted by key."""
+
+    @abstractmethod
+    def series(self, runs: Sequence[str]) -> Sequence[SeriesRow]:
+        """Summaries only: never touches a chunk. Sorted by run, key, context."""
+
+    @abstractmethod
+    def history(self, run: str, key: str, context: Context, *, steps: tuple[int, int] | None = None) -> History:
+        """Every point of the series, or those from the first to the last of two ``steps``, both included. Raises KeyError
+        when there is no such series."""
+
+    @abstractmethod
+    def edges(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        digests: Sequence[str] | None = None,
+        role: str | None = None,
+        kind: str | None = None,
+        before: int | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[Edge]:
+        """Files that runs wrote or read, the latest to arrive first. Every condition that is given must hold; ``before`` an id."""
+
+    @abstractmethod
+    def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:
+        """For a run that can no longer speak for itself (killed, lost). Ignored if the run ended by its own word."""
+
+    @abstractmethod
+    def delete_run(self, run: str) -> bool:
+        """The run and everything that hangs off it, its journals' ledger entries included. False when there is none."""
+
+    # What is made of these
 
     def run(self, run: str) -> RunRow | None:
         """By id."""
+        return next((row for row in self.runs() if row.run == run), None)
 
     def search(self, query: RunQuery) -> RunPage:
         """One page of the runs that a query asks for. Raises :class:`looptap_collector.filters.FilterError` (a ValueError) when
         filter, order or cursor cannot be understood. Runs that are added between two pages shift nothing."""
+        from looptap_collector.filters.paging import search
 
-    def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
-        """Sorted by key; the newest revision of each, or all of them, oldest first."""
-
-    def tags(self, run: str) -> dict[str, str]: ...
-
-    def series(self, runs: Sequence[str]) -> Sequence[SeriesRow]:
-        """Summaries only: never touches a chunk. Sorted by run, key, context."""
-
-    def history(self, run: str, key: str, context: Context, *, steps: tuple[int, int] | None = None) -> History:
-        """Every point of the series, or those from the first to the last of two ``steps``, both included. Raises KeyError
-        when there is no such series."""
+        return search(self, query)
 
     def chart(
         self, run: str, key: str, context: Context, *, points: int, steps: tuple[int, int] | None = None
@@ -250,33 +305,27 @@ class Backend(Protocol):
 
     def artifacts(self, run: str) -> Sequence[Artifact]:
         """In order of emission."""
-
-    def edges(
-        self,
-        *,
-        runs: Sequence[str] | None = None,
-        digests: Sequence[str] | None = None,
-        role: str | None = None,
-        kind: str | None = None,
-        before: int | None = None,
-        limit: int = 1_000,
-    ) -> Sequence[Edge]:
-        """Files that runs wrote or read, the latest to arrive first. Every condition that is given must hold; ``before`` an id."""
+        return [edge.artifact for edge in all_edges(self, [run])][::-1]
 
     def experiments(self) -> Sequence[ExperimentRow]:
         """Those that have runs, sorted by name."""
+        started: dict[str, list[int]] = {}
+        for row in self.runs():
+            started.setdefault(row.experiment, []).append(row.started_ns)
+        return [ExperimentRow(name, len(times_ns), max(times_ns)) for name, times_ns in sorted(started.items())]
 
     def current_params(self, runs: Sequence[str]) -> dict[str, dict[str, object]]:
         """Of several runs at once: by run, the newest value of each key."""
+        return {run: {row.key: row.value for row in self.params(run)} for run in runs}
 
     def current_tags(self, runs: Sequence[str]) -> dict[str, dict[str, str]]:
         """Of several runs at once: by run, the value of each tag."""
+        return {run: self.tags(run) for run in runs}
 
-    def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:
-        """For a run that can no longer speak for itself (killed, lost). Ignored if the run ended by its own word."""
-
-    def delete_run(self, run: str) -> bool:
-        """The run and everything that hangs off it, its journals' ledger entries included. False when there is none."""
+    def referenced(self) -> Iterator[str]:
+        """Digests of the artifacts that some run refers to, each once, in order."""
+        digests = {edge.artifact.digest for edge in all_edges(self)}
+        return iter(sorted(digest for digest in digests if digest is not None))
 
     def compact(self, *, run: str | None = None, at_least: int = 1, within_s: float | None = None) -> Compaction:
         """Bring the points of a run, or of all, into the form that is shortest and quickest to read. No point changes, and
@@ -287,10 +336,17 @@ class Backend(Protocol):
         """
         return Compaction()
 
-    def referenced(self) -> Iterator[str]:
-        """Digests of the artifacts that some run refers to, each once, in order."""
+    def close(self) -> None:
+        """Nothing is called after it."""
+        return None
 
-    def close(self) -> None: ...
+
+def all_edges(backend: Backend, runs: Sequence[str] | None = None) -> Iterator[Edge]:
+    """Those of these runs or of all, the latest to arrive first."""
+    before: int | None = None
+    while some := backend.edges(runs=runs, before=before):
+        yield from some
+        before = some[-1].id
 
 
 class TokenRow(msgspec.Struct, frozen=True):
@@ -307,7 +363,7 @@ class TokenRow(msgspec.Struct, frozen=True):
 
 
 class TokenStore(Protocol):
-    """Every SQL backend is one, too."""
+    """Who may ask a collector. Every backend that is shipped keeps that, too."""
 
     def tokens(self) -> Sequence[TokenRow]:
         """Oldest first, those revoked and expired included."""
@@ -320,3 +376,9 @@ class TokenStore(Protocol):
 
     def token_used(self, id: str, at_ns: int) -> None:
         """The latest use counts, in whatever order they are told."""
+
+
+class Store(Backend, TokenStore, Protocol):
+    """What a collector needs: both, and ``place``, what messages call it; that holds no password."""
+
+    place: str

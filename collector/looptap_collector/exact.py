@@ -30,6 +30,8 @@ def decode(body: bytes, shape: type[_Shape]) -> _Shape:
 def _without_large(value: Any) -> Any:
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
         return msgspec.msgpack.Ext(_LARGE, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.to_builtins(value, builtin_types=(bytes,))
     if isinstance(value, Mapping):
         return {key: _without_large(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -6,10 +6,10 @@ They work on the store itself, also while agents and collectors write to it, unl
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,8 +18,11 @@ from looptap_collector.opening import own_store
 
 if TYPE_CHECKING:
     from looptap_collector.artifacts import ArtifactStore
+    from looptap_collector.backend import Store
     from looptap_collector.backends.copying import Copied
     from looptap_collector.backends.sql import SqlBackend
+
+B = TypeVar("B", bound="Store")
 
 _store = click.argument("store", required=False, metavar="[FOLDER|URL]")
 _artifacts = click.option(
@@ -60,9 +63,12 @@ def check(context: click.Context, store: str | None, artifacts: str | None, cont
     from looptap_collector.backends.checking import check as problems
 
     address = own_store(store)
+    files = _files(address, artifacts)
     count = 0
     with _opened(address) as backend, _progress("checking") as progress:
-        for problem in problems(backend, _files(address, artifacts), content=content, progress=progress):
+        if files is None:
+            click.echo("files are not looked for: tell where they are with --artifacts", err=True)
+        for problem in problems(backend, files, content=content, progress=progress):
             count += 1
             _tell(f"{problem.where}: {problem.what} → {problem.mend}")
     if count:
@@ -120,7 +126,7 @@ def gc(store: str | None, artifacts: str | None, yes: bool, hours: float) -> Non
     files = _files(address, artifacts)
     if files is None:
         raise Mistake("the files of a database are elsewhere: tell where with --artifacts")
-    with _opened(address) as backend:
+    with _opened_of_any_kind(address) as backend:
         planned = plan(backend.referenced(), files, hours * 3600)
         if not yes:
             for digest, size in sorted(planned.digests.items()):
@@ -223,21 +229,31 @@ def _copy_files(backend: SqlBackend, source: ArtifactStore | None, target: Artif
     return problems
 
 
-def _is_referenced(backend: SqlBackend, digest: str) -> bool:
+def _is_referenced(backend: Store, digest: str) -> bool:
     return bool(backend.edges(digests=[digest], limit=1))
 
 
+def _opened(store: str | None, *, create: bool = False) -> AbstractContextManager[SqlBackend]:
+    # What is made here is to survive a power cut, as a file that somebody copied.
+    return _looked_after(lambda stores: stores.open_sql_store(own_store(store), create=create, durable=create))
+
+
+def _opened_of_any_kind(store: str) -> AbstractContextManager[Store]:
+    return _looked_after(lambda stores: stores.open_store(store, create=False))
+
+
 @contextmanager
-def _opened(store: str | None, *, create: bool = False) -> Iterator[SqlBackend]:
+def _looked_after(opened_by: Callable[[Any], B]) -> Iterator[B]:
+    """What the function makes of the module ``looptap_collector.stores``, which needs libraries."""
     from looptap_collector.backend import Unavailable
     from looptap_collector.backends.schema import UnusableStore
 
     try:
-        from looptap_collector.stores import open_store
+        from looptap_collector import stores
     except ModuleNotFoundError as error:
         raise Mistake(f"a store needs {error.name}: pip install 'looptap[collector]'") from error
     try:
-        backend = open_store(own_store(store), create=create)
+        backend = opened_by(stores)
     except (ValueError, FileNotFoundError, RuntimeError, UnusableStore, OSError) as error:
         raise Mistake(str(error)) from error
     try:

@@ -25,12 +25,13 @@ from looptap.events import (
     SeriesPoints,
     Tag,
 )
-from looptap_collector.backends.appending import context_text
-from looptap_collector.backends.summaries import columns_of
+from looptap_collector.backends.summaries import columns_of, context_text
 
 #: Beside points. The agent cuts a batch that is refused, so nothing is lost by a limit here.
 RECORDS = 10_000
 SERIES = 10_000
+#: The agent knows a handful.
+DROP_REASONS = 64
 NAME_BYTES = 512
 ID_BYTES = 64
 JOURNAL_BYTES = 255
@@ -59,6 +60,8 @@ def check(batch: Batch) -> None:
             f"{batch.first} to {batch.next - 1}",
             field="next",
         )
+    if len(batch.dropped) > DROP_REASONS:
+        raise Rejected(f"drops have {len(batch.dropped)} reasons; {DROP_REASONS} are allowed", field="dropped")
     for reason, total in batch.dropped.items():
         _text("reason of a drop", reason, NAME_BYTES, field="dropped")
         _whole(f"dropped ({reason})", total, at_least=0, field="dropped")

@@ -42,7 +42,7 @@ ASKED = "/v1/journals/j1"
 
 @pytest.fixture
 def exchange(proxy: FaultProxy, settings: Settings) -> Iterator[Exchange]:
-    found = Exchange(proxy.url, settings, seconds=1.0)
+    found = Exchange(proxy.url, settings, seconds=3.0)
     yield found
     found.close()
 
@@ -68,8 +68,8 @@ def test_request_is_as_the_protocol_says(exchange: Exchange, proxy: FaultProxy) 
 @pytest.mark.parametrize(
     ("fault", "line"),
     [
-        (silent, "did not answer within 1 s"),
-        (dripping(seconds=0.3), "did not answer within 1 s"),
+        (silent, "did not answer within 3 s"),
+        (dripping(seconds=0.3), "did not answer within 3 s"),
         (truncated, "cannot be reached: "),
         (lost_answer, "cannot be reached: Connection reset by peer"),
         (portal(), "is not a looptap collector (HTTP 200, text/html)"),

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from agent.collectors import OWNER, Collector
-from collector.batches import Journal, points, started
 from faultproxy import (
     Fault,
     FaultProxy,
@@ -30,6 +29,7 @@ from looptap.http_sink import HttpSink
 from looptap.settings import Settings
 from looptap.sinks import NeedsUser, Sink, Unavailable, open_sink
 from looptap.upload import MOST_PIECE_BYTES
+from looptap_collector.testing.batches import Journal, points, started
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from collector.batches import write
 from looptap.events import (
     Artifact,
     Batch,
@@ -24,6 +23,7 @@ from looptap.events import (
 )
 from looptap_collector.backend import Backend
 from looptap_collector.embedded import open_backend
+from looptap_collector.testing.batches import write
 
 #: 2026-01-02 03:04:05 UTC
 START_NS = 1_767_323_045_000_000_000

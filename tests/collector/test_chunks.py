@@ -9,9 +9,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.batches import same_bits
 from looptap_collector import chunks
 from looptap_collector.chunks import DamagedChunk
+from looptap_collector.testing.batches import same_bits
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.batches import Journal, points, started, told
 from looptap.events import File, Rejected, RunEnded
 from looptap.sinks import Sink, open_sink
 from looptap_collector.artifacts import ArtifactsUnavailable
 from looptap_collector.embedded import Embedded, artifacts_of, open_backend
+from looptap_collector.testing.batches import Journal, points, started, told
 
 
 def test_a_store_is_made_where_there_is_none(tmp_path: Path) -> None:

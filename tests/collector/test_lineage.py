@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.batches import Journal, started, write
 from looptap.events import Artifact
 from looptap_collector.backend import Backend
 from looptap_collector.embedded import open_backend
 from looptap_collector.lineage import graph
+from looptap_collector.testing.batches import Journal, started, write
 
 RAW, CLEAN, MODEL, TUNED, REPORT, OTHER = (letter * 64 for letter in "abcdef")
 

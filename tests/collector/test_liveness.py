@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.batches import START_NS, Journal, started, write
 from looptap.events import Batch, RunEnded
 from looptap_collector.backend import Backend
 from looptap_collector.embedded import open_backend
 from looptap_collector.liveness import mark_lost
+from looptap_collector.testing.batches import START_NS, Journal, started, write
 
 MINUTE = 60 * 10**9
 SILENCE = 50 * 10**9

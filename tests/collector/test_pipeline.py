@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.batches import Journal, points, started
 from looptap.events import (
     Artifact,
     Batch,
@@ -27,6 +26,7 @@ from looptap.events import (
 from looptap_collector.backend import Arrival, NotYours, Outcome
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
+from looptap_collector.testing.batches import Journal, points, started
 
 
 @pytest.fixture

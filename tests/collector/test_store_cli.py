@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from collector.batches import Journal, points, started, write
 from collector.recorded import Recording, complete_run
 from looptap.events import Artifact
 from looptap_collector.backend import Backend
 from looptap_collector.backends import schema
 from looptap_collector.backends.sqlite import APPLICATION_ID
 from looptap_collector.embedded import ARTIFACTS, DATABASE
+from looptap_collector.testing.batches import Journal, points, started, write
 from programs import Programs
 
 CONTENT = b"weights"
@@ -180,6 +180,8 @@ def test_copy_between_folders_and_databases(
     assert all("was there, equal" in line for line in third[:2])
     assert third[2] == "2 runs are equal in both"
     assert "files stay where they are" in said(programs, "copy", str(store), mariadb_address)
+    assert "files are not looked for" in said(programs, "check", mariadb_address)
+    assert said(programs, "check", mariadb_address, "--artifacts", files, code=1).count("is not there") == 1
 
 
 def test_copy_refuses_what_would_be_mixed_up(programs: Programs, backend: Backend, store: Path, tmp_path: Path) -> None:

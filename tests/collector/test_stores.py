@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
+import msgspec
 import pytest
 from sqlalchemy import make_url
 
 from collector.backends.servers import free_port
-from collector.batches import Journal, points, started, told, write
-from looptap_collector.backend import Unavailable
+from looptap_collector.backend import Store, Unavailable
 from looptap_collector.backends.sql import SqlBackend
 from looptap_collector.stores import open_store
+from looptap_collector.testing.batches import Journal, points, started, told, write
 
 SECRET = "s3cret-p4ss"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "backends" / "one_file.py"
 
 
-def go_through(backend: SqlBackend, name: str) -> None:
+def go_through(backend: Store, name: str) -> None:
+    assert isinstance(backend, SqlBackend)
     assert backend._engine.dialect.name == name
     write(backend, Journal().batch(started(), series=[points("x", [1], [2.0])]))
     assert told(backend.history("r1", "x", {})) == {"steps": [1], "values": [2.0]}
@@ -32,6 +38,7 @@ def test_a_folder(tmp_path: Path) -> None:
         open_store(str(folder), create=False)
     go_through(open_store(str(folder), create=True), "sqlite")
     durable = open_store(str(folder), create=False, durable=True)
+    assert isinstance(durable, SqlBackend)
     with durable.snapshot() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
     durable.close()
@@ -52,6 +59,7 @@ def test_a_mariadb_database(mariadb_address: str, scheme: str) -> None:
 def test_options_go_to_the_driver(postgresql_address: str) -> None:
     """What stands behind the question mark is the driver's: ``application_name`` here, ``sslmode`` in earnest."""
     backend = open_store(postgresql_address + "?application_name=otter", create=True)
+    assert isinstance(backend, SqlBackend)
     with backend.snapshot() as connection:
         assert connection.exec_driver_sql("SHOW application_name").scalar_one() == "otter"
     backend.close()
@@ -126,3 +134,77 @@ def errors(error: BaseException | None) -> list[BaseException]:
         found.append(error)
         error = error.__cause__ or error.__context__
     return found
+
+
+def install(folder: Path, name: str, *schemes: str) -> None:
+    """A package that opens these schemes, as an installer leaves it in ``folder``."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_bytes(EXAMPLE.read_bytes())
+    information = folder / f"{name}-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    points = "".join(f"{scheme} = {name}:open_one_file\n" for scheme in schemes)
+    (information / "entry_points.txt").write_text(f"[looptap.backends]\n{points}absent = {name}_absent:open\n")
+
+
+def test_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opens the schemes that it names by an entry point."""
+    install(tmp_path / "packages", "one_file_store", "onefile")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    store = open_store(f"onefile://{tmp_path}/runs.looptap", create=True)
+    write(store, Journal().batch(started(), series=[points("x", [1], [2.0])]))
+    store.close()
+    assert (tmp_path / "runs.looptap").stat().st_size > 0
+    with pytest.raises(RuntimeError, match="one_file_store_absent:open, which opens absent://, cannot be imported"):
+        open_store("absent://x", create=True)
+
+
+def test_two_packages_for_one_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows which is meant; and the schemes that are built in belong to nobody else."""
+    install(tmp_path / "packages", "one", "onefile", "mysql")
+    install(tmp_path / "packages", "two", "onefile")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    with pytest.raises(ValueError, match="several packages open onefile://: one:open_one_file, two:open_one_file"):
+        open_store("onefile:///x", create=True)
+    with pytest.raises(ValueError, match="must look like mysql://"):
+        open_store("mysql://ada:x@host", create=True)
+
+
+def test_a_collector_on_the_store_of_a_package(tmp_path: Path) -> None:
+    """`looptap server` collects into it, tokens included, and other processes read what was acknowledged."""
+    install(tmp_path / "packages", "one_file_store", "onefile")
+    address = f"onefile://{tmp_path}/runs.looptap"
+    path = os.pathsep.join([str(tmp_path / "packages"), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    looptap = [sys.executable, "-m", "looptap.cli"]
+    arguments = [*looptap, "server", "--store", address, "--artifacts", str(tmp_path / "files"), "--port", "0"]
+    server = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert server.stdout is not None
+        lines = iter(server.stdout.readline, "")
+        collecting = next(line for line in lines if "collecting at" in line)
+        url = collecting.split("collecting at ")[1].split()[0]
+        token = (tmp_path / "config" / "looptap" / "token").read_text().strip()
+        batch = Journal().batch(started(), series=[points("x", [1], [2.0])])
+        request = Request(
+            f"{url}/v1/batches",
+            msgspec.msgpack.encode(batch),
+            {"Authorization": f"Bearer {token}", "Content-Type": "application/x-msgpack"},
+        )
+        with urlopen(request) as answer:
+            assert msgspec.json.decode(answer.read()) == {"outcome": "stored"}
+        listed = subprocess.run(
+            [*looptap, "token", "list", "--store", address], env=environment, capture_output=True, text=True, check=True
+        )
+        assert "admin" in listed.stdout
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=30)
+    spare = subprocess.run(
+        [*looptap, "store", "gc", address, "--artifacts", str(tmp_path / "files")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "0 files" in spare.stdout

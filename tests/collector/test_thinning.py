@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.batches import same_bits
 from looptap_collector.backend import History
+from looptap_collector.testing.batches import same_bits
 from looptap_collector.thinning import thin
 
 ODD = st.sampled_from([float("nan"), float("inf"), float("-inf")])

@@ -27,6 +27,8 @@ DEFAULT_SPOOL_BYTES = 20 * 2**30
 #: An upload that nobody went on with for so long is forgotten.
 STALE_SECONDS = 86_400
 _SWEEP_SECONDS = 600
+#: Of the spool, for the files of one owner.
+_SHARE = 0.75
 _MOST_HASHES = 1024
 _NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{64}\Z")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -182,7 +184,9 @@ class Uploads:
         with self._lock:
             taken = {other: found.st_size for other, found in self._files(folder)} | self._promised
             taken.pop(name, None)
-            if sum(taken.values()) + total > self._spool:
+            own = sum(size for other, size in taken.items() if other.partition("-")[0] == name.partition("-")[0])
+            # With several files one owner never takes all of it: what is left is for the files of others.
+            if sum(taken.values()) + total > self._spool or (own and own + total > self._spool * _SHARE):
                 raise Busy("the collector has no room for uploads at the moment; try again later")
             self._promised[name] = total
         try:

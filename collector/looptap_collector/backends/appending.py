@@ -7,43 +7,25 @@ gathered, or the run ends, they become one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
-from looptap.events import Batch, Context
 from looptap_collector import chunks
+from looptap_collector.backend import TooManySeries
 from looptap_collector.backends import tables
 from looptap_collector.backends.dialects import insert_chunks
 from looptap_collector.backends.slices import slices
-from looptap_collector.backends.summaries import Columns, Summary, columns_of, joined
-
-#: Run, key and context (as text) of a series.
-Name: TypeAlias = tuple[str, str, str]
-#: New points by series, in order of arrival.
-Points: TypeAlias = dict[Name, list[Columns]]
+from looptap_collector.backends.summaries import Columns, Name, Points, Summary, joined
 
 #: A chunk of so many points is good enough to stay: smaller ones cost more bytes per point.
 FULL_POINTS = 2_048
 #: So many small chunks are merged even if they do not fill one, or a slow series would have thousands.
 MOST_SMALL = 16
-
-
-def context_text(context: Context) -> str:
-    """Equal contexts give equal text."""
-    return msgspec.json.encode(context, order="sorted").decode()
-
-
-def columns_by_series(batch: Batch) -> Points:
-    """Raises :class:`Rejected` when the arrays of a series do not belong together."""
-    pieces: Points = {}
-    for points in batch.series:
-        columns = columns_of(points)
-        if len(columns):
-            pieces.setdefault((batch.run, points.key, context_text(points.context)), []).append(columns)
-    return pieces
+#: More metrics than any program means to have; see decision 0015.
+SERIES_PER_RUN = 100_000
 
 
 def write_points(connection: Connection, points: Points) -> None:
@@ -56,6 +38,7 @@ def write_points(connection: Connection, points: Points) -> None:
     summaries = {name: Summary.of(new) for name, new in columns.items()}
     created = [name for name in columns if name not in rows]
     if created:
+        _check_room(connection, created)
         fresh = [{**dict(zip(_NAME, name, strict=True)), **_EMPTY, **summaries[name].row()} for name in created]
         connection.execute(_INSERT_SERIES, fresh)
         rows |= _series_rows(connection, created)
@@ -69,6 +52,17 @@ def write_points(connection: Connection, points: Points) -> None:
         changed.append({**state, **whole.row()})
     insert_chunks(connection, chunk_rows)
     connection.execute(_UPDATE_SERIES, changed)
+
+
+def _check_room(connection: Connection, created: Iterable[Name]) -> None:
+    """Raises :class:`TooManySeries`."""
+    fresh = Counter(run for run, _, _ in created)
+    known: dict[str, int] = {}
+    for some in slices(sorted(fresh)):
+        known.update((run, count) for run, count in connection.execute(_COUNT, {"runs": some}))
+    for run, new in fresh.items():
+        if known.get(run, 0) + new > SERIES_PER_RUN:
+            raise TooManySeries(f"run {run!r} would have more than {SERIES_PER_RUN} series", field="series")
 
 
 def merge_small_chunks(connection: Connection, runs: Iterable[str]) -> None:
@@ -99,6 +93,7 @@ _DELETE_TAIL = delete(tables.chunk).where(
 _series = tables.series.c
 _INSERT_SERIES = insert(tables.series)
 _SERIES = select(tables.series).where(_series.run.in_(tables.names("runs")), _series.key.in_(tables.names("keys")))
+_COUNT = select(_series.run, func.count()).where(_series.run.in_(tables.names("runs"))).group_by(_series.run)
 _WITH_SMALL_CHUNKS = select(tables.series).where(
     _series.run.in_(tables.names("runs")), _series.next_part - _series.tail_part > 1
 )

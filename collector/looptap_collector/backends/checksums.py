@@ -19,6 +19,7 @@ from looptap_collector import chunks
 from looptap_collector.backends import tables
 from looptap_collector.backends.streaming import RECORDS, record_rows, rows_of_series, run_row, series_rows
 from looptap_collector.backends.summaries import Summary
+from looptap_collector.doubles import exact
 
 _SERIES = ("key", "context", *Summary.__struct_fields__)
 #: What a store works out for itself.
@@ -74,7 +75,7 @@ def _points(connection: Connection, series_ids: list[int]) -> Iterator[tuple[int
 def _digest(kind: str, row: Mapping[str, Any]) -> bytes:
     told = {
         # SQLAlchemy's names are more than text.
-        str(name): {"double": tables.exact(value)} if isinstance(value, float) else value
+        str(name): {"double": exact(value)} if isinstance(value, float) else value
         for name, value in row.items()
         if name not in _DERIVED
     }

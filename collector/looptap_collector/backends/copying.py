@@ -70,8 +70,9 @@ def copy_run(source: SqlBackend, target: SqlBackend, run: str) -> Copied | None:
         try:
             expected = run_checksum(reading, run)
             was = _standing(reading, target, run, expected)
-            if was != "the same":
-                target.change(lambda writing: _replace(reading, writing, row))
+            if was == "the same":
+                return msgspec.structs.replace(copied, was=was, source=expected, target=expected)
+            target.change(lambda writing: _replace(reading, writing, row))
         except DamagedChunk as damage:
             problem = f"a chunk in the source cannot be read ({damage}); looptap store check tells which"
             return msgspec.structs.replace(copied, problem=problem)

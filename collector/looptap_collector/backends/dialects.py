@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Table, insert
 
 from looptap_collector.backends import tables
-from looptap_collector.backends.tables import exact
+from looptap_collector.doubles import exact
 
 
 def insert_missing(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -15,10 +15,9 @@ from looptap.events import Context
 from looptap_collector import chunks
 from looptap_collector.backend import History
 from looptap_collector.backends import tables
-from looptap_collector.backends.appending import context_text
 from looptap_collector.backends.outlines import RATIO, in_order, outlined
 from looptap_collector.backends.slices import slices
-from looptap_collector.backends.summaries import Columns, joined
+from looptap_collector.backends.summaries import Columns, context_text, joined
 from looptap_collector.thinning import thin
 
 #: The first and the last step that are asked for.

@@ -5,6 +5,8 @@ Writers lock the rows of runs as in :mod:`looptap_collector.backends.postgresql`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, event, text
@@ -21,6 +23,8 @@ LOCK_SECONDS = 10
 _SCHEMA_LOCK = "CONCAT('looptap ', MD5(DATABASE()))"
 #: duplicate key, row of a run that was deleted, deadlock, MariaDB's "record has changed since last read"
 _COLLISIONS = {1062, 1452, 1213, 1020}
+#: a statement beyond its time: MySQL's number and MariaDB's
+_OUT_OF_TIME = {3024, 1969}
 #: server shutting down, connection killed, cannot connect, gone away, lost
 _BROKEN = {1053, 1927, 2003, 2006, 2013, 2055, 0}
 
@@ -78,6 +82,21 @@ class MysqlBackend(SqlBackend):
             super()._bring_to_head(connection)
         finally:
             connection.execute(text(f"SELECT RELEASE_LOCK({_SCHEMA_LOCK})"))
+
+    @contextmanager
+    def _bounded(self, connection: Connection, seconds: float) -> Iterator[None]:
+        is_mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
+        name, most = ("max_statement_time", seconds) if is_mariadb else ("max_execution_time", round(seconds * 1000))
+        connection.exec_driver_sql(f"SET SESSION {name} = {most}")
+        try:
+            yield
+        finally:
+            # The connection goes back to the pool as it came. One that broke does not.
+            if not connection.invalidated:
+                connection.exec_driver_sql(f"SET SESSION {name} = DEFAULT")
+
+    def _took_too_long(self, error: BaseException) -> bool:
+        return bool(error.args) and error.args[0] in _OUT_OF_TIME
 
     def _is_passing(self, error: BaseException) -> bool:
         number = error.args[0] if error.args else None

@@ -7,6 +7,8 @@ transaction is tried again; the ledger tells if the first try had come through. 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, event, func, select
@@ -19,6 +21,7 @@ _SCHEMA_LOCK = 0x6C6F6F70
 LOCK_SECONDS = 10
 #: serialization failure, deadlock; a row that another collector made at the same moment; a row of a run that was deleted
 _COLLISIONS = {"40001", "40P01", "23505", "23503"}
+_CANCELED = "57014"
 _SHUTDOWNS = {"57P01", "57P02", "57P03"}
 
 
@@ -61,6 +64,14 @@ class PostgresqlBackend(SqlBackend):
     def _bring_to_head(self, connection: Connection) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
         super()._bring_to_head(connection)
+
+    @contextmanager
+    def _bounded(self, connection: Connection, seconds: float) -> Iterator[None]:
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
+        yield
+
+    def _took_too_long(self, error: BaseException) -> bool:
+        return getattr(error, "sqlstate", None) == _CANCELED
 
     def _is_passing(self, error: BaseException) -> bool:
         state = getattr(error, "sqlstate", None)

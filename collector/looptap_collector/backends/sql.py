@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from looptap.events import Artifact, Context
 from looptap_collector.backend import (
     Arrival,
+    Backend,
     Compaction,
     Delivery,
     Edge,
@@ -32,6 +33,7 @@ from looptap_collector.backend import (
     RunRow,
     SeriesRow,
     TokenRow,
+    TooExpensive,
     Unavailable,
 )
 from looptap_collector.backends import compacting, deleting, histories, reading, searching, tables, tokens
@@ -43,10 +45,12 @@ from looptap_collector.backends.writing import write_arrivals
 T = TypeVar("T")
 #: Seconds before the second try, doubled for each further one.
 _FIRST_PAUSE = 0.02
+#: A filter is a stranger's: no statement that is made of one may take longer.
+SEARCH_SECONDS = 5.0
 
 
-class SqlBackend:
-    """See :class:`looptap_collector.backend.Backend` and :class:`looptap_collector.backend.TokenStore`.
+class SqlBackend(Backend):
+    """See :class:`looptap_collector.backend.Store`.
 
     Not to be used across a fork: open another one in the child.
     """
@@ -134,7 +138,7 @@ class SqlBackend:
             return reading.run(connection, run)
 
     def search(self, query: RunQuery) -> RunPage:
-        with self.snapshot() as connection:
+        with self.snapshot() as connection, self._bounded(connection, SEARCH_SECONDS):
             return searching.search(connection, query)
 
     def params(self, run: str, *, revisions: bool = False) -> Sequence[ParamRow]:
@@ -242,7 +246,10 @@ class SqlBackend:
             with self._reading.begin() as connection:
                 yield connection
         except self._errors as error:
-            raise Unavailable(f"{self.place}: {_in_one_line(_cause(error))}") from error
+            told = _cause(error)
+            if self._took_too_long(told):
+                raise TooExpensive("the search took too long and was given up; a narrower filter may do") from error
+            raise Unavailable(f"{self.place}: {_in_one_line(told)}") from error
 
     def _make_tables(self) -> None:
         """Create or upgrade them where that is needed. Raises :class:`UnusableStore`."""
@@ -256,6 +263,14 @@ class SqlBackend:
 
     def _before_change(self) -> None:
         """What an engine makes sure of inside each transaction that changes something."""
+
+    @contextmanager
+    def _bounded(self, connection: Connection, seconds: float) -> Iterator[None]:
+        """The engine itself ends a statement in here that takes longer; :meth:`_took_too_long` knows its words for that."""
+        yield
+
+    def _took_too_long(self, error: BaseException) -> bool:
+        return False
 
     def _is_passing(self, error: BaseException) -> bool:
         """The same transaction may succeed when it is tried again at once. ``error`` is the driver's own."""

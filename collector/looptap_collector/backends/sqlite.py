@@ -8,11 +8,13 @@ missing, never half there.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import QueuePool
@@ -26,6 +28,11 @@ APPLICATION_ID = 0x6C6F6F70
 BUSY_SECONDS = 5.0
 #: A file is made smaller when one page in so many is free: it is written anew as a whole.
 _LEAST_FREE = 20
+#: For other tools; we never read it.
+_VIEWS = {"run_metrics"}
+_VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
+#: Steps of SQLite's machine between two looks at the clock: about a millisecond.
+_STEPS_BETWEEN_LOOKS = 20_000
 
 
 class SqliteBackend(SqlBackend):
@@ -69,6 +76,19 @@ class SqliteBackend(SqlBackend):
             plain.execute("VACUUM")
             plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return max(0, before - self._path.stat().st_size)
+
+    @contextmanager
+    def _bounded(self, connection: Connection, seconds: float) -> Iterator[None]:
+        driver: Any = connection.connection.driver_connection
+        deadline = time.monotonic() + seconds
+        driver.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
+    def _took_too_long(self, error: BaseException) -> bool:
+        return isinstance(error, sqlite3.OperationalError) and str(error) == "interrupted"
 
     def _before_change(self) -> None:
         for file, identity in list(self._files.items()):
@@ -135,13 +155,16 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN")
     try:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        objects = connection.execute("SELECT type FROM sqlite_master").fetchall()
+        objects = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     finally:
         connection.rollback()
     if objects and application_id != APPLICATION_ID:
         raise UnusableStore(f"{path} is not a looptap store")
-    if ("trigger",) in objects:
-        raise UnusableStore(f"{path} has triggers, which looptap never makes; it will not be opened")
+    for kind, name, sql in objects:
+        is_virtual = kind == "table" and _VIRTUAL.match(sql or "")
+        if kind == "trigger" or is_virtual or (kind == "view" and name not in _VIEWS):
+            what = "virtual table" if is_virtual else kind
+            raise UnusableStore(f"{path} has a {what} {name!r}, which looptap never makes; it will not be opened")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

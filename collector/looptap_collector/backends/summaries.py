@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from looptap.events import SeriesPoints
+from looptap.events import Batch, Context, SeriesPoints
 from looptap_collector.backend import Rejected
 from looptap_collector.chunks import Float64s, Int64s
+
+
+def context_text(context: Context) -> str:
+    """Equal contexts give equal text."""
+    return msgspec.json.encode(context, order="sorted").decode()
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -51,6 +56,22 @@ def columns_of(points: SeriesPoints) -> Columns:
         np.frombuffer(points.times_ns, dtype="<i8"),
         np.frombuffer(points.values, dtype="<f8"),
     )
+
+
+#: Run, key and context (as text) of a series.
+Name: TypeAlias = tuple[str, str, str]
+#: Points by series, in order of arrival.
+Points: TypeAlias = dict[Name, list[Columns]]
+
+
+def columns_by_series(batch: Batch) -> Points:
+    """Raises :class:`Rejected` when the arrays of a series do not belong together."""
+    pieces: Points = {}
+    for points in batch.series:
+        columns = columns_of(points)
+        if len(columns):
+            pieces.setdefault((batch.run, points.key, context_text(points.context)), []).append(columns)
+    return pieces
 
 
 def joined(pieces: list[Columns]) -> Columns:

@@ -1,6 +1,6 @@
 """How a group of batches becomes rows, on any SQL engine, inside one transaction of the caller.
 
-First it is decided in memory what becomes of each batch (:mod:`looptap_collector.backends.standing`); then all that was
+First it is decided in memory what becomes of each batch (:mod:`looptap_collector.judging`); then all that was
 accepted is written together: the number of statements does not depend on the number of batches. The ledger's entries
 are written with the rows, so that either both are there or neither.
 """
@@ -16,11 +16,13 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from looptap.events import Batch, RunEnded
 from looptap_collector.backend import Arrival, Outcome, Rejected
 from looptap_collector.backends import tables
-from looptap_collector.backends.appending import Points, columns_by_series, merge_small_chunks, write_points
+from looptap_collector.backends.appending import merge_small_chunks, write_points
 from looptap_collector.backends.dialects import insert_missing, upsert
 from looptap_collector.backends.records import write_records
 from looptap_collector.backends.slices import slices
-from looptap_collector.backends.standing import LedgerState, RunState, look_up
+from looptap_collector.backends.standing import look_up
+from looptap_collector.backends.summaries import Points, columns_by_series
+from looptap_collector.judging import LedgerState, RunState
 
 
 def write_arrivals(connection: Connection, arrivals: Sequence[Arrival]) -> list[Outcome | Rejected]:

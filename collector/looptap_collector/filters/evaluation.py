@@ -47,8 +47,8 @@ def evaluate(item: Tree, run: RunView) -> bool:
     if isinstance(item, Not):
         return not evaluate(item.item, run)
     if isinstance(item, Exists):
-        return any(True for _ in _values(item.field, run))
-    return any(_holds(value, item) for value in _values(item.field, run))
+        return any(True for _ in values_of(item.field, run))
+    return any(_holds(value, item) for value in values_of(item.field, run))
 
 
 def duration_ns(row: RunRow) -> int | None:
@@ -59,7 +59,8 @@ def duration_ns(row: RunRow) -> int | None:
     return max(0, last - row.started_ns)
 
 
-def _values(field: Field, run: RunView) -> Iterator[Any]:
+def values_of(field: Field, run: RunView) -> Iterator[Any]:
+    """None stands for a param that is None; whatever else a run does not have is left out."""
     if field.source == "params":
         if field.key in run.params:
             yield run.params[field.key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import cache
 
 from fastapi import FastAPI
 
@@ -17,20 +18,23 @@ from looptap_collector.pipeline import Pipeline
 from looptap_collector.server.access import AccessTable
 from looptap_collector.server.errors import speak_with_one_voice
 from looptap_collector.server.files import files
-from looptap_collector.server.gate import LOOPBACK_HOSTS, Gate
+from looptap_collector.server.gate import Gate
 from looptap_collector.server.health import health
 from looptap_collector.server.histories import histories
+from looptap_collector.server.hosts import LOOPBACK_HOSTS
 from looptap_collector.server.intake import Intake
 from looptap_collector.server.lineage import lineage
 from looptap_collector.server.live import live
 from looptap_collector.server.measures import Measures
+from looptap_collector.server.openapi import document
 from looptap_collector.server.receive import receiving
 from looptap_collector.server.runs import runs
 from looptap_collector.server.service import Service
 from looptap_collector.server.tokens import REFRESH_SECONDS, Keyring
-from looptap_collector.server.upkeep import Chore, Upkeep
+from looptap_collector.server.upkeep import Chore, Upkeep, compact_ended
 
 _LIVENESS_SECONDS = 5.0
+_COMPACTION_SECONDS = 2.0
 _SWEEP_SECONDS = 3_600.0
 
 
@@ -51,18 +55,22 @@ def create_app(
     listening = time.monotonic() + liveness.SILENT_SECONDS
     chores = [Chore("marking silent runs", _LIVENESS_SECONDS, lambda: mark_lost(backend, ()), due=listening)]
     chores.append(Chore("forgetting old uploads", _SWEEP_SECONDS, uploads.sweep))
+    compaction = Chore("compacting runs that ended", _COMPACTION_SECONDS, lambda: compact_ended(backend, intake.ended))
     if keyring is not None:
         chores.append(Chore("refreshing tokens", REFRESH_SECONDS, keyring.refresh))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        upkeep = Upkeep(chores)
+        # Compaction takes its time; tokens must not wait for it.
+        threads = [Upkeep(chores), Upkeep([compaction])]
         intake.start()
-        upkeep.start()
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
-            upkeep.stop()
+            for thread in threads:
+                thread.stop()
             intake.close()
             backend.close()
 
@@ -76,6 +84,7 @@ def create_app(
         app.router.routes.extend(router.routes)
     speak_with_one_voice(app)
     app.state.access = access = AccessTable(app.routes)
+    app.state.document = cache(lambda: document(app, access))
     allowed = {*LOOPBACK_HOSTS, *(host.lower() for host in hosts)}
     app.add_middleware(Gate, access=access, keyring=keyring, hosts=allowed, measures=measures)
     return app

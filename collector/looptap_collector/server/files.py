@@ -25,8 +25,6 @@ from looptap_collector.server.service import Service, caller_of, in_thread, serv
 _Answer = TypeVar("_Answer")
 files = APIRouter(tags=["artifacts"])
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 in hex.")]
-#: Uploads at once; each holds a block in memory.
-MOST_UPLOADS = 16
 _BLOCK = 1 << 20
 #: `looptap store gc` leaves what is younger than a day.
 _NEW_SECONDS = 6 * 3_600
@@ -95,13 +93,12 @@ async def upload(request: Request, digest: Digest) -> Response:
     start, total = _piece(request)
     if await _asked(_known, service, digest):
         return answer(request, {"received": total, "complete": True}, status=201)
-    if service.uploading >= MOST_UPLOADS:
-        raise busy(f"{MOST_UPLOADS} uploads are under way already", retry_after=2)
-    service.uploading += 1
+    who = caller_of(request).name
+    service.uploading.take(who)
     try:
         return await _take(request, service, digest, start, total)
     finally:
-        service.uploading -= 1
+        service.uploading.give_back(who)
 
 
 async def _take(request: Request, service: Service, digest: str, start: int, total: int) -> Response:

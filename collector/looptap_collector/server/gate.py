@@ -1,9 +1,7 @@
 """What every request passes before a route sees it, on every method: may this page or program talk to us at all, who is
 it, and may it do that?
 
-A collector on loopback can be reached by any web site that a browser on this machine has open (DNS rebinding, forms,
-images). So the ``Host`` must be one of ours, a browser's request must come from our own pages, and nothing is read from a
-cookie.
+The ``Host`` must be one of ours, a browser's request must come from our own pages, and nothing is read from a cookie.
 """
 
 from __future__ import annotations
@@ -12,22 +10,18 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from looptap_collector.server.access import AccessTable, Caller, Scope
 from looptap_collector.server.errors import Refusal
+from looptap_collector.server.hosts import HEADERS, name_of, with_headers
 from looptap_collector.server.measures import Measures
 from looptap_collector.server.tokens import Keyring, is_token
 
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HEADERS = {
+    **HEADERS,
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
 #: Wrong tokens that one address may try in a row, and how many more each second. Right ones are never held up.
@@ -59,25 +53,14 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                if refused:
-                    # Whoever was refused has no claim to a connection.
-                    headers["connection"] = "close"
-            await send(message)
-
-        refused = False
         try:
             scope.setdefault("state", {})["caller"] = await self._admit(scope)
         except Refusal as refusal:
-            refused = True
             self._measures.refused.labels(refusal.code).inc()
-            await refusal.response()(scope, receive, send_with_headers)
+            # Whoever was refused has no claim to a connection.
+            await refusal.response()(scope, receive, with_headers(send, {**_HEADERS, "connection": "close"}))
             return
-        await self._app(scope, receive, send_with_headers)
+        await self._app(scope, receive, with_headers(send, _HEADERS))
 
     async def _admit(self, scope: AsgiScope) -> Caller:
         headers: dict[bytes, bytes] = {}
@@ -85,6 +68,9 @@ class Gate:
             if name in headers and name in _ONLY_ONCE:
                 raise Refusal(400, "malformed", f"the header {name.decode('latin-1')} came twice")
             headers[name] = value
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            # No name that is stored has one, and not every engine can be asked for it.
+            raise Refusal(400, "malformed", "an address has no NUL characters")
         self._check_origin(headers)
         needed = self._access.needed(scope)
         if needed is not None and Scope.PUBLIC in needed:
@@ -104,7 +90,7 @@ class Gate:
 
     def _check_origin(self, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if _name(host) not in self._hosts:
+        if name_of(host) not in self._hosts:
             raise Refusal(
                 421,
                 "wrong_host",
@@ -159,9 +145,3 @@ class _Guessers:
             self._left.pop(next(iter(self._left)))
         self._left[address] = (max(0.0, left - 1.0), now)
         return left >= 1.0
-
-
-def _name(host: str) -> str:
-    """The host without its port; what is not ``name`` or ``name:digits`` comes back whole and matches nothing."""
-    name, colon, port = host.rpartition(":")
-    return name.lower() if colon and port.isdigit() else host.lower()

@@ -27,7 +27,9 @@ async def readyz(request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@health.get("/metrics", response_class=Response)
+@health.get(
+    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+)
 @needs(Scope.READ)
 async def metrics(request: Request) -> Response:
     """Received, stored, duplicate and rejected batches, the queue, and how long things take; for Prometheus."""
@@ -37,5 +39,5 @@ async def metrics(request: Request) -> Response:
 @health.get("/openapi.json", include_in_schema=False)
 @needs(Scope.READ)
 async def openapi(request: Request) -> dict[str, object]:
-    found: dict[str, object] = request.app.openapi()
+    found: dict[str, object] = request.app.state.document()
     return found

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from looptap_collector.backend import History, SeriesRow
 from looptap_collector.query import series_label
 from looptap_collector.server.access import Scope, needs
-from looptap_collector.server.answers import answer, example, wants_msgpack
+from looptap_collector.server.answers import answered, example, wants_msgpack
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.runs import found
-from looptap_collector.server.service import in_thread, service_of
+from looptap_collector.server.service import service_of
 
 histories = APIRouter(tags=["points"])
 MOST_SERIES = 64
@@ -107,15 +107,17 @@ async def several(
                 raise _too_many()
         return answered
 
-    series = await in_thread(ask)
     write = _columns if wants_msgpack(request) else _lists
-    content = {
-        "histories": [
-            {"run": row.run, "key": row.key, "context": dict(row.context), "count": row.count, **write(history)}
-            for row, history in series
-        ]
-    }
-    return answer(request, content)
+
+    def told() -> dict[str, Any]:
+        return {
+            "histories": [
+                {"run": row.run, "key": row.key, "context": dict(row.context), "count": row.count, **write(history)}
+                for row, history in ask()
+            ]
+        }
+
+    return await answered(request, told)
 
 
 def _context(text: str | None) -> dict[str, str] | None:

@@ -17,12 +17,13 @@ from typing import Any
 
 import msgspec
 
-from looptap.events import Batch, Rejected
-from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, Unavailable
+from looptap.events import Batch, Rejected, RunEnded
+from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, TooManySeries, Unavailable
 from looptap_collector.pipeline import Pipeline
-from looptap_collector.server.errors import Refusal, busy
+from looptap_collector.server.errors import Refusal
 from looptap_collector.server.inflate import inflate
 from looptap_collector.server.measures import Measures
+from looptap_collector.server.shares import Shares
 
 #: Bodies as sent, and made plain. An agent's have about one megabyte.
 BODY_BYTES = 8 << 20
@@ -51,7 +52,9 @@ class Intake:
         self._pipeline = pipeline
         self._measures = measures
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._waiting_bytes = 0
+        self._bytes = Shares("bytes that wait for the store", WAITING_BYTES, retry_after=1)
+        #: Ids of runs whose end was stored, for whoever looks after them.
+        self.ended: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._write_on, name=f"looptap-writer-{number}", daemon=True)
             for number in range(writers)
@@ -61,17 +64,15 @@ class Intake:
         for thread in self._threads:
             thread.start()
 
-    def reserve(self, size_bytes: int) -> None:
-        """Make room for a body before it is read. Raises :class:`Refusal` when too much waits already. Every reservation
-        must be given back with :meth:`release`."""
-        if self._waiting_bytes + size_bytes > WAITING_BYTES:
-            raise busy("the collector has more to store than it can hold")
-        self._waiting_bytes += size_bytes
-        self._measures.queue_bytes.set(self._waiting_bytes)
+    def reserve(self, who: str, size_bytes: int) -> None:
+        """Make room for a body before it is read. Raises :class:`Refusal` when too much waits already, or too much of this
+        caller's. Every reservation must be given back with :meth:`release`."""
+        self._bytes.take(who, size_bytes)
+        self._measures.queue_bytes.set(self._bytes.taken)
 
-    def release(self, size_bytes: int) -> None:
-        self._waiting_bytes -= size_bytes
-        self._measures.queue_bytes.set(self._waiting_bytes)
+    def release(self, who: str, size_bytes: int) -> None:
+        self._bytes.give_back(who, size_bytes)
+        self._measures.queue_bytes.set(self._bytes.taken)
 
     async def store(self, body: bytes, encoding: str, owner: str | None) -> Outcome:
         """Returns when the batch is committed, or was before. Raises :class:`Refusal`."""
@@ -159,6 +160,8 @@ class Intake:
             if outcome is Outcome.STORED:
                 self._measures.points.inc(sum(len(points) for points in arrival.batch.series))
                 self._measures.records.inc(len(arrival.batch.records))
+                if any(isinstance(record, RunEnded) for record in arrival.batch.records):
+                    self.ended.put(arrival.batch.run)
             answers.append((item, outcome))
         _answer(answers)
 
@@ -184,7 +187,8 @@ def _refusal(rejected: Rejected) -> Refusal:
         return Refusal(
             403, "not_yours", str(rejected), field=field, hint="use a token of the name that started the run"
         )
-    return Refusal(422, "rejected", str(rejected), field=field)
+    code = "too_many_series" if isinstance(rejected, TooManySeries) else "rejected"
+    return Refusal(422, code, str(rejected), field=field)
 
 
 def _answer(answers: Sequence[tuple[_Waiting, Any]]) -> None:

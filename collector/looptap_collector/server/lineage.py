@@ -12,13 +12,14 @@ from looptap_collector.backend import Backend, Edge
 from looptap_collector.lineage import graph
 from looptap_collector.record import artifact_fields
 from looptap_collector.server.access import Scope, needs
-from looptap_collector.server.answers import answer, example
+from looptap_collector.server.answers import answered, example
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.runs import Which, found
-from looptap_collector.server.service import in_thread, service_of
+from looptap_collector.server.service import service_of
 
 lineage = APIRouter(tags=["artifacts"])
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Before = Annotated[int | None, Query(ge=1, lt=1 << 63)]
 #: Runs and files that one question may name.
 MOST_NAMES = 64
 _ARTIFACT = {"name": "model.pt", "role": "output", "kind": "model", "size_bytes": 1024, "digest": "9f86…"}
@@ -30,8 +31,11 @@ async def of_run(request: Request, run: Which) -> Response:
     """The files of a run, in the order in which it wrote or read them. `digest` is null where the content could not be
     had, and `missing` then says why."""
     backend = service_of(request).backend
-    artifacts = await in_thread(lambda: backend.artifacts(found(backend, run).run))
-    return answer(request, {"artifacts": [artifact_fields(artifact) for artifact in artifacts]})
+
+    def ask() -> dict[str, Any]:
+        return {"artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(found(backend, run).run)]}
+
+    return await answered(request, ask)
 
 
 @lineage.get("/v1/models", responses=example({"models": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "next": None}))
@@ -39,7 +43,7 @@ async def of_run(request: Request, run: Which) -> Response:
 async def models(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> Response:
     """Model files, newest first; `next` is the `before` of the next page."""
     return await _edges(request, "models", kind="model", limit=limit, before=before)
@@ -50,7 +54,7 @@ async def models(
 async def datasets(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> Response:
     """Files that runs read, newest first; `next` is the `before` of the next page."""
     return await _edges(request, "datasets", role="input", limit=limit, before=before)
@@ -67,7 +71,7 @@ async def edges(
     role: Annotated[str | None, Query(max_length=64, description="`input` or `output`.")] = None,
     kind: Annotated[str | None, Query(max_length=64, description="`model`, …")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Before = None,
 ) -> Response:
     """Files that runs wrote or read, the latest to arrive first; `next` is the `before` of the next page."""
     narrowed = {"runs": run, "digests": artifact, "role": role, "kind": kind}
@@ -105,14 +109,18 @@ async def connected(
             "complete": drawn.complete,
         }
 
-    return answer(request, await in_thread(ask))
+    return await answered(request, ask)
 
 
 async def _edges(request: Request, name: str, *, limit: int, **more: Any) -> Response:
     backend: Backend = service_of(request).backend
-    edges = await in_thread(lambda: backend.edges(limit=limit, **more))
-    following = edges[-1].id if len(edges) == limit else None
-    return answer(request, {name: [_fields(edge) for edge in edges], "next": following})
+
+    def ask() -> dict[str, Any]:
+        edges = backend.edges(limit=limit, **more)
+        following = edges[-1].id if len(edges) == limit else None
+        return {name: [_fields(edge) for edge in edges], "next": following}
+
+    return await answered(request, ask)
 
 
 def _fields(edge: Edge) -> dict[str, Any]:

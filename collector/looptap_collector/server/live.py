@@ -13,13 +13,10 @@ from looptap_collector.backend import Backend
 from looptap_collector.query import series_labels
 from looptap_collector.record import run_fields, series_fields, to_json
 from looptap_collector.server.access import Scope, needs
-from looptap_collector.server.errors import busy
 from looptap_collector.server.runs import found
-from looptap_collector.server.service import in_thread, service_of
+from looptap_collector.server.service import caller_of, in_thread, service_of
 
 live = APIRouter(tags=["runs"])
-#: Streams at once, over all callers: each asks the store once a second.
-MOST_STREAMS = 64
 _PAUSE_SECONDS = 1.0
 _SILENT_ROUNDS = 15
 _Seen = dict[str, str]
@@ -48,11 +45,10 @@ async def updates(
     events `run` and `metric`. The stream ends when all of the runs have ended."""
     service = service_of(request)
     ids = await in_thread(lambda: [found(service.backend, which).run for which in run])
-    if service.streams >= MOST_STREAMS:
-        raise busy(f"{MOST_STREAMS} live streams are open already", retry_after=10)
+    who = caller_of(request).name
+    service.streams.take(who)
 
     async def stream() -> AsyncIterator[str]:
-        service.streams += 1
         try:
             seen: _Seen = {}
             silent = 0
@@ -67,7 +63,7 @@ async def updates(
                     yield ": still here\n\n"
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:
-            service.streams -= 1
+            service.streams.give_back(who)
 
     return StreamingResponse(stream(), media_type="text/event-stream")
 

@@ -21,6 +21,8 @@ HEAD_SECONDS = 10.0
 #: A body brings so many bytes in so many seconds, or ends.
 BODY_BYTES = 64 << 10
 BODY_SECONDS = 10.0
+#: Whoever asked takes as many bytes of the answer in so many seconds, or the connection ends.
+READER_SECONDS = 10.0
 MOST_WITHOUT_HEAD = 256
 
 
@@ -33,6 +35,8 @@ class Bounded(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0
         self._head_bytes = 0
         self._body_bytes = 0
         self._enter_lobby()
@@ -40,6 +44,7 @@ class Bounded(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave_lobby()
         self._stop_timer()
+        self._stop_reading()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -78,6 +83,15 @@ class Bounded(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(Refusal(400, "malformed", "this is not a valid HTTP request"))
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(READER_SECONDS, self._look_at_reader)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_reading()
+
     # --- private ------------------------------------------------------------------------------------------------------
 
     def _enter_lobby(self) -> None:
@@ -103,6 +117,19 @@ class Bounded(HttpToolsProtocol):
             return
         self._body_bytes = 0
         self._timer = self.loop.call_later(BODY_SECONDS, self._look_at_body)
+
+    def _look_at_reader(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if self._unsent_bytes - unsent < BODY_BYTES:
+            self._drop("reader_too_slow")
+            return
+        self._unsent_bytes = unsent
+        self._reading = self.loop.call_later(READER_SECONDS, self._look_at_reader)
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _drop(self, reason: str) -> None:
         self.dropped.labels(reason).inc()

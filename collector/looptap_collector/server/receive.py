@@ -49,13 +49,14 @@ async def batches(request: Request) -> Response:
         )
     encoding = request.headers.get("content-encoding", "").strip().lower()
     reserved = _declared_bytes(request)
-    service.intake.reserve(reserved)
+    who = caller_of(request)
+    service.intake.reserve(who.name, reserved)
     try:
         body = await _body(request, reserved)
         service.measures.received_bytes.inc(len(body))
-        outcome = await service.intake.store(body, encoding, owner_of(caller_of(request), service))
+        outcome = await service.intake.store(body, encoding, owner_of(who, service))
     finally:
-        service.intake.release(reserved)
+        service.intake.release(who.name, reserved)
     service.measures.acknowledge.observe(time.perf_counter() - began)
     return Response(_ANSWERS[outcome.value], media_type="application/json")
 

@@ -12,7 +12,7 @@ from looptap_collector.filters import FilterError
 from looptap_collector.query import UnknownRun, find_run
 from looptap_collector.record import iso, run_record, run_table
 from looptap_collector.server.access import Scope, needs
-from looptap_collector.server.answers import answer, example
+from looptap_collector.server.answers import answer, answered, example
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.service import in_thread, service_of
 
@@ -89,7 +89,7 @@ async def table(
         return {"runs": run_table(backend, page.rows, details=details), "next": page.next}
 
     try:
-        return answer(request, await in_thread(ask))
+        return await answered(request, ask)
     except FilterError as error:
         raise Refusal(
             422,
@@ -109,7 +109,7 @@ async def table(
 async def record(request: Request, run: Which) -> Response:
     """The whole record of one run, without its points."""
     backend = service_of(request).backend
-    return answer(request, await in_thread(lambda: run_record(backend, found(backend, run))))
+    return await answered(request, lambda: run_record(backend, found(backend, run)))
 
 
 @runs.delete("/v1/runs/{run}", responses=example({"deleted": "0f3c…"}))

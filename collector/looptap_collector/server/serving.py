@@ -50,16 +50,12 @@ def serve(options: ServerOptions, say: Callable[[str], None] = print) -> None:
     check_binding(options)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with listen(options.host, options.port) as listener:
-        app = _open(options, say)
+        app, place = _open(options, say)
 
         def tell() -> None:
-            say(
-                f"looptap: collecting at {address_of(listener, _scheme(options))} into {options.store} · Ctrl-C to stop"
-            )
+            say(f"looptap: collecting at {address_of(listener, _scheme(options))} into {place} · Ctrl-C to stop")
             if options.no_auth:
-                say(
-                    "looptap: WARNING: nobody is asked for a token: all who reach this address can read, write and delete"
-                )
+                say("looptap: WARNING: nobody is asked for a token: all who reach this address may do everything")
 
         server = _Server(config(app, options), tell)
         try:
@@ -81,7 +77,8 @@ class _Server(uvicorn.Server):
             self._tell()
 
 
-def _open(options: ServerOptions, say: Callable[[str], None]) -> FastAPI:
+def _open(options: ServerOptions, say: Callable[[str], None]) -> tuple[FastAPI, str]:
+    """The app, and what its store may be called in public: an address may hold a password."""
     try:
         artifacts = open_artifacts(_artifacts_address(options))
         backend = open_store(options.store, create=True, durable=True)
@@ -97,7 +94,8 @@ def _open(options: ServerOptions, say: Callable[[str], None]) -> FastAPI:
             keyring = Keyring(backend)
             keyring.refresh()
         uploads = Uploads(_spool(options), artifacts)
-        return create_app(backend, artifacts, uploads, keyring=keyring, hosts=_hosts(options), writers=options.writers)
+        app = create_app(backend, artifacts, uploads, keyring=keyring, hosts=_hosts(options), writers=options.writers)
+        return app, backend.place
     except BaseException:
         backend.close()
         raise

@@ -1,13 +1,19 @@
-"""What a server does beside answering: it keeps its tokens fresh and marks runs that have fallen silent."""
+"""What a server does beside answering: it keeps its tokens fresh, marks runs that have fallen silent, and makes the long series
+of runs that have ended quick to draw."""
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from looptap_collector.backend import Backend
+
+#: A series of fewer full chunks (about 40,000 points) is quick to draw as it is.
+_MANY_CHUNKS = 16
 _log = logging.getLogger("looptap.collector")
 
 
@@ -52,7 +58,17 @@ class Upkeep:
             chore.do()
         except Exception as error:  # noqa: BLE001 - the store may raise anything; the next chore must still be done
             if not chore.fails:
-                _log.warning("%s: %s: %s", chore.name, type(error).__name__, error)
+                _log.warning("%s: %s: %s", chore.name, type(error).__name__, " ".join(str(error).split()))
             chore.fails = True
         else:
             chore.fails = False
+
+
+def compact_ended(backend: Backend, ended: queue.SimpleQueue[str]) -> None:
+    """Compact the runs of the queue. One that cannot be compacted now is left to ``looptap store compact``."""
+    while True:
+        try:
+            run = ended.get_nowait()
+        except queue.Empty:
+            return
+        backend.compact(run=run, at_least=_MANY_CHUNKS)

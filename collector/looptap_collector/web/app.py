@@ -2,7 +2,7 @@
 
 ========================================  ================================================================
 ``/``, ``/runs/{run}``                    the two pages (static; a script fills them)
-``/api/runs``                             the runs, newest first
+``/api/runs?filter=…``                    the runs, newest first
 ``/api/runs/{run}``                       the whole record, see :mod:`looptap_collector.record`
 ``/api/runs/{run}/artifacts/{digest}``    the content of one file, as a download
 ``/api/runs/{run}/histories?series=…``    points of several series by their labels, thinned
@@ -28,8 +28,9 @@ from starlette.staticfiles import StaticFiles
 
 from looptap_collector.artifacts import DamagedArtifact
 from looptap_collector.backend import Backend, History, RunRow, Unavailable
-from looptap_collector.query import InJournal, UnknownRun, find_run, is_loss, series_labels
-from looptap_collector.record import run_list, run_record, to_json
+from looptap_collector.filters import FilterError
+from looptap_collector.query import InJournal, UnknownRun, find_run, found_runs, is_loss, series_labels
+from looptap_collector.record import listed, run_list, run_record, to_json
 from looptap_collector.web.shield import Shield
 
 STATIC = Path(__file__).with_name("static")
@@ -129,13 +130,25 @@ Found = Annotated[tuple[Backend, RunRow], Depends(_one_run)]
 
 @pages.get("/api/runs", response_class=Json)
 def runs(
-    request: Request, experiment: str | None = None, limit: Annotated[int, Query(ge=1, le=10_000)] = 500
+    request: Request,
+    experiment: str | None = None,
+    filter: Annotated[str | None, Query(max_length=8_192)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 500,
 ) -> Response:
-    """``store`` (its name) and ``runs``, newest first."""
+    """``store`` (its name) and ``runs``, newest first. What cannot be understood of a ``filter`` is its ``mistake``: ``message``
+    and ``position``; it is no error, since people see it while they type."""
     shown = _shown(request)
     backend = shown.store.backend()
-    listed = [] if backend is None else run_list(backend, experiment=experiment, limit=limit)
-    return Json({"store": shown.store_name, "runs": listed})
+    if backend is None:
+        return Json({"store": shown.store_name, "runs": []})
+    if filter is None:
+        return Json({"store": shown.store_name, "runs": run_list(backend, experiment=experiment, limit=limit)})
+    try:
+        found = listed(backend, list(found_runs(backend, filter, limit=limit)))
+    except FilterError as error:
+        mistake = {"message": error.message, "position": error.position}
+        return Json({"store": shown.store_name, "runs": [], "mistake": mistake})
+    return Json({"store": shown.store_name, "runs": found})
 
 
 @pages.get("/api/runs/{run}", response_class=Json)

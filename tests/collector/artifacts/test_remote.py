@@ -11,13 +11,13 @@ from click.testing import CliRunner
 
 from collector.artifacts.contract import ArtifactsContract, Reopen, Spoil, digest_of, put
 from collector.artifacts.servers import Cloud
-from collector.batches import Journal, started
 from looptap.events import File
 from looptap.reading import get_run
 from looptap_collector.artifact_cli import artifact as artifact_commands
 from looptap_collector.artifacts import ArtifactStore, open_artifacts
 from looptap_collector.artifacts.remote import RemoteArtifacts
 from looptap_collector.embedded import Embedded
+from looptap_collector.testing.batches import Journal, started
 
 
 class RemoteContract(ArtifactsContract):

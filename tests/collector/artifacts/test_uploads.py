@@ -222,6 +222,16 @@ def test_the_spool_is_bounded(tmp_path: Path, store: LocalArtifacts) -> None:
     assert uploads.append(DIGEST, "eve", 0, TOTAL, [CONTENT]).complete
 
 
+def test_one_owner_leaves_room_for_others(tmp_path: Path, store: LocalArtifacts) -> None:
+    """Unfinished uploads of one owner take three quarters of the spool together; the rest is for others."""
+    uploads = Uploads(tmp_path / "spool", store, spool_bytes=4 * TOTAL)
+    for number in range(3):
+        uploads.append(digest_of(bytes([number])), "eve", 0, TOTAL, [CONTENT[:-1]])
+    with pytest.raises(Busy, match="no room"):
+        uploads.append(digest_of(b"one more"), "eve", 0, TOTAL, [CONTENT[:-1]])
+    assert uploads.append(DIGEST, "ada", 0, TOTAL, [CONTENT]).complete
+
+
 def test_room_is_promised_to_what_is_under_way(tmp_path: Path, store: LocalArtifacts) -> None:
     """An upload that was let in is not crowded out by one that comes while it is written."""
     uploads = Uploads(tmp_path / "spool", store, spool_bytes=TOTAL + 500)

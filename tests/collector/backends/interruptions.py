@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from collector.backends.contract import Reopen
 from collector.backends.relay import relay
-from collector.batches import Journal, points, started, told, write
 from looptap.events import Artifact, Batch, Param, Rejected
 from looptap_collector.backend import Arrival, Backend, Outcome, Unavailable
+from looptap_collector.testing.backend import Reopen
+from looptap_collector.testing.batches import Journal, points, started, told, write
 
 
 class InterruptionContract:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collector.batches import Journal, points, started, write
 from collector.recorded import complete_run
 from looptap.events import Artifact, Note, Param
 from looptap_collector.artifacts import LocalArtifacts
 from looptap_collector.backends.checking import Problem, check
 from looptap_collector.backends.sqlite import SqliteBackend
+from looptap_collector.testing.batches import Journal, points, started, write
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.batches import Journal, points, started, write
 from looptap.events import RunEnded
 from looptap_collector.backend import Backend, Compaction
 from looptap_collector.backends.compacting import Part, groups
@@ -26,6 +25,7 @@ from looptap_collector.backends.outlines import LONG_POINTS
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.chunks import MAX_POINTS, DamagedChunk
 from looptap_collector.embedded import DATABASE, Embedded
+from looptap_collector.testing.batches import Journal, points, started, write
 
 TESTS = Path(__file__).parents[2]
 

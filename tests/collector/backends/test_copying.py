@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from collector.batches import Journal, points, started, write
 from collector.recorded import complete_run
 from looptap.events import Artifact, Note, Param, RunEnded, Tag
 from looptap_collector.backend import Backend, TokenRow
@@ -25,7 +24,8 @@ from looptap_collector.backends.checking import check
 from looptap_collector.backends.checksums import run_checksum
 from looptap_collector.backends.copying import CannotCopy, Copied, copy_run, runs_to_copy
 from looptap_collector.backends.sql import SqlBackend
-from looptap_collector.stores import open_store
+from looptap_collector.stores import open_sql_store
+from looptap_collector.testing.batches import Journal, points, started, write
 
 TESTS = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def source(tmp_path: Path) -> Iterator[SqlBackend]:
 
 @contextmanager
 def opened(address: str) -> Iterator[SqlBackend]:
-    store = open_store(address, create=True)
+    store = open_sql_store(address, create=True)
     try:
         yield store
     finally:
@@ -204,9 +204,9 @@ def test_a_checksum_does_not_see_how_points_are_kept(source: SqlBackend) -> None
 COPIER = """
 import sys
 from collector.backends.test_copying import copy
-from looptap_collector.stores import open_store
+from looptap_collector.stores import open_sql_store
 
-source, target = (open_store(address, create=True) for address in sys.argv[1:])
+source, target = (open_sql_store(address, create=True) for address in sys.argv[1:])
 print("copying", flush=True)
 copy(source, target)
 """

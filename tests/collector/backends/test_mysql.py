@@ -11,16 +11,15 @@ import pymysql
 import pytest
 from sqlalchemy import event, make_url, text
 
-from collector.backends.contract import BackendContract, Reopen, TokenContract
 from collector.backends.interruptions import InterruptionContract
-from collector.backends.long_series import LongSeriesContract
-from collector.backends.search_contract import SearchContract
-from collector.batches import Journal, points, started, told, write
+from collector.backends.patience import PatienceContract
 from looptap.events import Note, RunEnded
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.backends import mysql, schema, tables
 from looptap_collector.backends.mysql import MysqlBackend
 from looptap_collector.backends.schema import UnusableStore
+from looptap_collector.testing.backend import BackendContract, CompactionContract, Reopen, TokenContract
+from looptap_collector.testing.batches import Journal, points, started, told, write
 
 
 def open_one(address: str) -> MysqlBackend:
@@ -69,7 +68,7 @@ class TestContract(BackendContract):
     pass
 
 
-class TestSearch(SearchContract):
+class TestPatience(PatienceContract):
     pass
 
 
@@ -77,7 +76,7 @@ class TestTokens(TokenContract):
     pass
 
 
-class TestLongSeries(LongSeriesContract):
+class TestCompaction(CompactionContract):
     pass
 
 

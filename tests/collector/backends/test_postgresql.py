@@ -10,16 +10,15 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from collector.backends.contract import BackendContract, Reopen, TokenContract
 from collector.backends.interruptions import InterruptionContract
-from collector.backends.long_series import LongSeriesContract
-from collector.backends.search_contract import SearchContract
-from collector.batches import Journal, points, started, told, write
+from collector.backends.patience import PatienceContract
 from looptap.events import RunEnded
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.backends import postgresql
 from looptap_collector.backends.postgresql import PostgresqlBackend
 from looptap_collector.backends.schema import UnusableStore
+from looptap_collector.testing.backend import BackendContract, CompactionContract, Reopen, TokenContract
+from looptap_collector.testing.batches import Journal, points, started, told, write
 
 
 def open_one(address: str) -> PostgresqlBackend:
@@ -61,7 +60,7 @@ class TestContract(BackendContract):
     pass
 
 
-class TestSearch(SearchContract):
+class TestPatience(PatienceContract):
     pass
 
 
@@ -69,7 +68,7 @@ class TestTokens(TokenContract):
     pass
 
 
-class TestLongSeries(LongSeriesContract):
+class TestCompaction(CompactionContract):
     pass
 
 

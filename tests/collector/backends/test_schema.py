@@ -11,10 +11,10 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from collector.batches import Journal, points, started, told, write
 from looptap_collector.backends import schema
 from looptap_collector.backends.schema import UnusableStore
 from looptap_collector.backends.sqlite import APPLICATION_ID, SqliteBackend
+from looptap_collector.testing.batches import Journal, points, started, told, write
 
 
 def migrated(path: Path, revision: str) -> None:

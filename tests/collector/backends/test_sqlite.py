@@ -18,14 +18,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from collector.backends.contract import BackendContract, Reopen, TokenContract
-from collector.backends.long_series import LongSeriesContract
-from collector.backends.search_contract import SearchContract
-from collector.batches import START_NS, Journal, points, started, write
+from collector.backends.patience import PatienceContract
 from looptap.events import Artifact, Note, Param, Rejected, RunEnded, Tag
 from looptap_collector.backend import Arrival, Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.backends.schema import UnusableStore
 from looptap_collector.backends.sqlite import SqliteBackend
+from looptap_collector.testing.backend import BackendContract, CompactionContract, Reopen, TokenContract
+from looptap_collector.testing.batches import START_NS, Journal, points, started, write
 
 TESTS = Path(__file__).parents[2]
 
@@ -64,7 +63,7 @@ class TestContract(BackendContract):
     pass
 
 
-class TestSearch(SearchContract):
+class TestPatience(PatienceContract):
     pass
 
 
@@ -72,7 +71,7 @@ class TestTokens(TokenContract):
     pass
 
 
-class TestLongSeries(LongSeriesContract):
+class TestCompaction(CompactionContract):
     pass
 
 
@@ -221,8 +220,7 @@ def test_only_the_owner_may_read(path: Path, backend: Backend) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from collector.backends.long_series import LongSeriesContract
-from collector.batches import START_NS, Journal, points, started, write
+from looptap_collector.testing.batches import START_NS, Journal, points, started, write
 from looptap.events import Param
 from looptap_collector.backends.sqlite import SqliteBackend
 
@@ -298,8 +296,7 @@ FILLER = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from collector.backends.long_series import LongSeriesContract
-from collector.batches import START_NS, Journal, points, started, write
+from looptap_collector.testing.batches import START_NS, Journal, points, started, write
 from looptap_collector.backend import Unavailable
 from looptap_collector.backends.sqlite import SqliteBackend
 
@@ -395,14 +392,24 @@ def test_file_that_is_no_database_is_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_store_with_a_planted_trigger_is_refused(path: Path) -> None:
-    """A trigger would run somebody's code with every write; a store of ours has none."""
+@pytest.mark.parametrize(
+    ("planted", "what"),
+    [
+        (("CREATE TRIGGER evil AFTER INSERT ON tag BEGIN DELETE FROM run; END",), "trigger 'evil'"),
+        (("CREATE VIEW evil AS SELECT 1",), "view 'evil'"),
+        (("ALTER TABLE tag RENAME TO other", "CREATE VIEW tag AS SELECT * FROM other"), "view 'tag'"),
+        (("DROP TABLE note", "CREATE VIRTUAL TABLE note USING fts5(topic)"), "virtual table 'note'"),
+    ],
+)
+def test_store_with_something_planted_is_refused(path: Path, planted: tuple[str, ...], what: str) -> None:
+    """Triggers, views and virtual tables run somebody's code when a store is read or written; one of ours has none, but for the
+    view that we make for other tools."""
     SqliteBackend(path).close()
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TRIGGER evil AFTER INSERT ON tag BEGIN DELETE FROM run; END")
-    connection.commit()
-    connection.close()
-    with pytest.raises(UnusableStore, match="triggers"):
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in planted:
+            connection.execute(statement)
+        connection.commit()
+    with pytest.raises(UnusableStore, match=f"has a {what}, which looptap never makes"):
         SqliteBackend(path)
 
 

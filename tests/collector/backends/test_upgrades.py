@@ -11,11 +11,11 @@ import pytest
 import zstandard
 
 from collector.backends.pictures import picture
-from collector.batches import Journal, points, started, write
 from looptap.events import Param, Tag
 from looptap_collector.backend import Outcome
 from looptap_collector.backends.schema import HEAD
 from looptap_collector.backends.sqlite import SqliteBackend
+from looptap_collector.testing.batches import Journal, points, started, write
 
 FIXTURES = Path(__file__).parent / "fixtures"
 REVISIONS = [path.name.removeprefix("schema-").removesuffix(".json") for path in sorted(FIXTURES.glob("*.json"))]

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.backends.pictures import picture
-from collector.batches import points, started
 from looptap.events import Artifact, Batch, Environment, Note, Param, RunEnded, SeriesPoints, Tag
 from looptap_collector.backend import Arrival, Backend
 from looptap_collector.backends.sqlite import SqliteBackend
+from looptap_collector.testing.batches import points, started
 
 # Few names, so that the batches of an example meet.
 RUNS = st.sampled_from(["r1", "r2"])

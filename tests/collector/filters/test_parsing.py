@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from collector.filters.strategies import filters
 from looptap_collector.filters import FilterError, narrowed, parse
 from looptap_collector.filters.literals import quoted, unquoted
 from looptap_collector.filters.parsing import NESTING, TERMS, TEXT_BYTES
 from looptap_collector.filters.tree import All, Any, Compare, Exists, Field, Not, Tree
+from looptap_collector.testing.strategies import filters
 
 NOW_NS = 1_800_000_000_000_000_000
 DAY_NS = 86_400 * 10**9

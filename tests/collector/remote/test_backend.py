@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from collector.batches import Journal, points, started, write
 from collector.recorded import HOSTILE, START_NS, Recording, complete_run
 from collector.server.collectors import Collector
 from looptap.events import Artifact, Note, Param, RunEnded, Tag
@@ -22,6 +21,7 @@ from looptap_collector.filters import FilterError
 from looptap_collector.query import UnknownRun, find_run
 from looptap_collector.record import run_list, run_record
 from looptap_collector.remote import RemoteBackend
+from looptap_collector.testing.batches import Journal, points, started, write
 
 ODD_FLOATS = [math.nan, math.inf, -math.inf, -0.0, 0.0, 5e-324, 1.7976931348623157e308, 0.1, 1.0]
 #: NaN with a sign and a payload, which a copy through text would lose.

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from collector.backends.servers import free_port
-from collector.batches import Journal, started
 from collector.server.collectors import Collector, collecting
 from looptap_collector import liveness
 from looptap_collector.backend import RunRow
 from looptap_collector.server import app
+from looptap_collector.testing.batches import Journal, started
 from programs import Programs
 
 HUNGRY = """

@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from collector.batches import Journal, started
 from collector.server.collectors import Collector
 from looptap.events import Artifact
+from looptap_collector.testing.batches import Journal, started
 
 CONTENT = random.Random(1).randbytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -204,7 +204,8 @@ def test_a_planted_link_is_not_followed(collector: Collector, tmp_path: Path) ->
 
 def test_many_uploads_at_once_are_told_to_wait(collector: Collector) -> None:
     """Each holds a little memory, so there is a bound."""
-    collector.app.state.service.uploading = 16
+    for number in range(16):
+        collector.app.state.service.uploading.take(f"other-{number % 2}")
     answer = put(collector.client("ingest"), 0, 10)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 

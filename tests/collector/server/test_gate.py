@@ -77,6 +77,15 @@ def test_odd_targets_are_refused(collector: Collector, head: bytes) -> None:
     assert b"evil" not in answer
 
 
+@pytest.mark.parametrize(
+    "address", ["/v1/runs/a%00b", "/v1/journals/%00", "/v1/edges?kind=%00", "/v1/runs?filter=%00", "/%00"]
+)
+def test_a_nul_is_in_no_address(collector: Collector, address: str) -> None:
+    """Not every engine can be asked for a text with a NUL; nobody is."""
+    for method in METHODS:
+        assert collector.client("admin").request(method, address).status_code == 400
+
+
 def test_websockets_are_refused(collector: Collector) -> None:
     """There are none; an upgrade from anywhere gets an answer, never a socket."""
     answer = spoken(

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from collector.batches import START_NS, Journal, points, started
 from collector.server.collectors import Collector
+from looptap_collector.testing.batches import START_NS, Journal, points, started
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import psutil
 import pytest
 import zstandard
 
-from collector.batches import Journal, points, started
-from collector.server.collectors import MEDIA_TYPE, Collector, server_process
+from collector.server.collectors import MEDIA_TYPE, Collector, body_of, server_process
 from looptap.events import Artifact, Batch, Param, SeriesPoints, Tag
+from looptap_collector.backends import appending
+from looptap_collector.testing.batches import Journal, points, started
 
 HEAD = {"run": "r1", "journal": "j1", "first": 0, "next": 1}
 
@@ -166,6 +168,49 @@ def test_19_too_many_names(collector: Collector) -> None:
     assert answer.status_code == 422
     assert "series" in answer.json()["error"]["message"]
     assert collector.send(Journal().batch(started())).status_code == 200
+
+
+def test_19_a_run_has_so_many_series(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New metrics beyond the limit of a run are refused for good, and counted; points of the known ones still come in, in the
+    same journal, and other runs are as free as before."""
+    monkeypatch.setattr(appending, "SERIES_PER_RUN", 1_000)
+    journal = Journal()
+    assert collector.send(journal.batch(started(), series=named(range(900)))).status_code == 200
+    refused = collector.send(journal.batch(series=named(range(899, 1_001))))
+    assert refused.status_code == 422
+    assert refused.json()["error"] == {
+        "code": "too_many_series",
+        "message": "run 'r1' would have more than 1000 series",
+        "field": "series",
+        "hint": None,
+    }
+    # What the refused batch carried is lost, and the journal goes on behind it.
+    assert collector.send(journal.batch(series=named(range(1_000)))).status_code == 200
+    assert collector.send(journal.batch(series=named([5, 1_000]))).status_code == 422
+    assert collector.send(journal.batch(series=named([5]))).status_code == 200
+    assert collector.send(Journal("j2", "r2").batch(started("r2"), series=named(range(1_000)))).status_code == 200
+    assert len(collector.store.series(["r1", "r2"])) == 2_000
+    told = collector.client("read").get("/metrics").text
+    assert 'looptap_batches_rejected_total{reason="too_many_series"} 2.0' in told
+
+
+def named(numbers: Iterable[int]) -> list[SeriesPoints]:
+    return [points(f"m{number}", [1], [1.0]) for number in numbers]
+
+
+def test_19_memory_does_not_grow_with_names(tmp_path: Path) -> None:
+    """A hundred thousand names are taken, the rest of a million are not, and the collector stays small."""
+    with server_process(tmp_path) as running, httpx.Client(base_url=running.address, trust_env=False) as client:
+        process = psutil.Process(running.process.pid)
+        headers = {"authorization": f"Bearer {running.token}", "content-type": MEDIA_TYPE, "content-encoding": "zstd"}
+        journal = Journal()
+        statuses = []
+        for number in range(13):
+            first = number * 9_000
+            batch = journal.batch(*([] if number else [started()]), series=named(range(first, first + 9_000)))
+            statuses.append(client.post("/v1/batches", content=body_of(batch), headers=headers, timeout=60).status_code)
+        assert statuses == [200] * 11 + [422] * 2
+        assert process.memory_info().rss < 300 << 20
 
 
 @pytest.mark.parametrize(

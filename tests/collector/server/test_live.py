@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from collector.batches import Journal, points, started
 from collector.server.collectors import Collector
 from looptap.events import RunEnded
+from looptap_collector.testing.batches import Journal, points, started
 
 
 def events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -43,17 +43,19 @@ def test_changes_come_as_they_happen(collector: Collector) -> None:
         ("run", "finished"),
         ("metric", 1.0),
     }
-    assert collector.app.state.service.streams == 0
+    assert collector.app.state.service.streams.taken == 0
 
 
 def test_streams_are_counted(collector: Collector) -> None:
     """More streams than allowed are told to come back; a closed one makes room."""
     collector.send(Journal().batch(started()))
     service = collector.app.state.service
-    service.streams = 64
+    for number in range(64):
+        service.streams.take(f"other-{number % 2}")
     refused = collector.client("read").get("/v1/live", params={"run": "r1"})
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
-    service.streams = 0
+    for number in range(64):
+        service.streams.give_back(f"other-{number % 2}")
     assert collector.client("read").get("/v1/live", params={"run": "nothing"}).status_code == 404
 
 
@@ -67,8 +69,8 @@ def test_a_client_that_leaves_frees_its_stream(collector: Collector) -> None:
         with client.stream("GET", "/v1/live", params={"run": "r1"}, headers=headers) as stream:
             told = events(stream.iter_lines())
             next(told)
-            assert collector.app.state.service.streams == 1
+            assert collector.app.state.service.streams.taken == 1
     deadline = time.monotonic() + 20
-    while collector.app.state.service.streams:
+    while collector.app.state.service.streams.taken:
         assert time.monotonic() < deadline
         time.sleep(0.1)

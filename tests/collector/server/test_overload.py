@@ -20,13 +20,13 @@ import pytest
 from msgspec.structs import replace
 from numpy.random import default_rng
 
-from collector.batches import Journal, points, started
 from collector.server.collectors import MEDIA_TYPE, Process, body_of, server_process
 from faultproxy import Exchange, FaultProxy
 from looptap.events import Batch, Note
 from looptap_collector.server.access import Scope
 from looptap_collector.server.tokens import new_token, row_of
 from looptap_collector.stores import open_store
+from looptap_collector.testing.batches import Journal, points, started
 from sending import KEYS, Load, Sending, Verdict, verify
 
 COLLECTOR_MIB = 150
@@ -36,7 +36,7 @@ AGENT_MIB = 15
 
 @contextmanager
 def slow(folder: Path, held_s: float, free_s: float, first_s: float = 0.0) -> Iterator[None]:
-    """The store in ``folder`` is locked for ``first_s`` seconds, then again and again for ``held_s``, with pauses."""
+    """The store in ``folder`` is locked for ``first_s`` seconds, then again and again for ``held_s``, ``free_s`` apart."""
     over, locked = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -118,7 +118,6 @@ def test_a_crowd_with_large_batches(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         peak = peak_mib(running)
-    print(f"peak {peak:.0f} MiB, answers {dict(answers)}")
     assert set(answers) == {200, 503}
     assert answers[503] > answers[200] > 24
     assert peak <= COLLECTOR_MIB

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import socket
 import time
@@ -12,6 +13,7 @@ import pytest
 from collector.server.collectors import Collector
 from collector.server.test_gate import spoken
 from looptap_collector.server import protocol
+from looptap_collector.testing.batches import Journal, points, started
 
 
 def connect(collector: Collector) -> socket.socket:
@@ -105,9 +107,9 @@ def test_a_body_must_keep_coming(collector: Collector, monkeypatch: pytest.Monke
         connection.sendall(b"x")
         assert ends(connection)
     deadline = time.monotonic() + 10
-    while collector.app.state.service.intake._waiting_bytes and time.monotonic() < deadline:
+    while collector.app.state.service.intake._bytes.taken and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert collector.app.state.service.intake._waiting_bytes == 0
+    assert collector.app.state.service.intake._bytes.taken == 0
     assert 'reason="body_too_slow"} 1.0' in collector.client("read").get("/metrics").text
 
 
@@ -129,3 +131,44 @@ def test_idle_connections_do_not_keep_others_out(collector: Collector) -> None:
         for connection in idle:
             connection.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_whoever_asks_takes_the_answer(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that does not read is dropped, what was kept for it is free again, and one that reads gets every byte."""
+    monkeypatch.setattr(protocol, "READER_SECONDS", 0.5)
+    steps = range(100_000)
+    journal = Journal()
+    assert collector.send(journal.batch(started(), series=[points("x", steps, steps)])).status_code == 200
+    for _ in range(4):
+        assert collector.send(journal.batch(series=[points("x", steps, steps)])).status_code == 200
+    whole = collector.client("read").get("/v1/histories", params={"run": "r1", "key": "x"})
+    assert len(whole.json()["histories"][0]["steps"]) == 500_000
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        host, _, port = collector.address.removeprefix("http://").partition(":")
+        connection.connect((host, int(port)))
+        token = collector.tokens["read"].encode()
+        connection.sendall(
+            b"GET /v1/histories?run=r1&key=x HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer "
+            + token
+            + b"\r\n\r\n"
+        )
+        deadline = time.monotonic() + 20
+        while 'reason="reader_too_slow"} 1.0' not in collector.client("read").get("/metrics").text:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    while collector.app.state.service.unsent.taken:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_pipelined_requests_are_answered_in_their_order(collector: Collector) -> None:
+    """Several requests in one packet, with bodies, get one answer each; what follows a refused one gets none."""
+    token = b"Authorization: Bearer " + collector.tokens["admin"].encode() + b"\r\nHost: 127.0.0.1\r\n"
+    first = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    second = b"POST /v1/batches HTTP/1.1\r\n" + token + b"Content-Type: text/plain\r\nContent-Length: 41\r\n\r\n"
+    # The body looks like a request; it is none.
+    second += b"DELETE /v1/runs/r1 HTTP/1.1\r\nHost: x\r\n\r\n!"
+    last = b"GET /v1/nothing HTTP/1.1\r\nConnection: close\r\n" + token + b"\r\n"
+    answer = spoken(collector, first + second + last + first)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"415", b"404"]

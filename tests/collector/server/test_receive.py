@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import zstandard
 
-from collector.batches import Journal, points, started, told
 from collector.server.collectors import MEDIA_TYPE, Collector, body_of
 from looptap.events import Batch, Param, Tag
+from looptap_collector.testing.batches import Journal, points, started, told
 
 
 def error_of(answer: httpx.Response) -> dict[str, object]:

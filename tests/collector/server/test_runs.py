@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from collector.batches import START_NS, Journal, points, started, write
 from collector.server.collectors import Collector
 from looptap.events import Artifact, Param, RunEnded, Tag
 from looptap_collector import exact
+from looptap_collector.testing.batches import START_NS, Journal, points, started, write
 
 ODD = [math.nan, "NaN", math.inf, -0.0, 0, False, 1.0, 1, True, 2**64, -(2**63) - 1, 10**1000, [2**70, {"a": math.nan}]]
 

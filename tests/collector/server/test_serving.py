@@ -16,9 +16,9 @@ import httpx
 import pytest
 import trustme
 
-from collector.batches import Journal, points, started
 from collector.server.collectors import MEDIA_TYPE, Process, body_of, server_process
 from looptap_collector.stores import open_store
+from looptap_collector.testing.batches import Journal, points, started
 
 
 def send(running: Process, body: bytes, client: httpx.Client | None = None) -> httpx.Response:
@@ -35,7 +35,7 @@ def send(running: Process, body: bytes, client: httpx.Client | None = None) -> h
 def refused(tmp_path: Path, *words: str) -> str:
     """The one line that a start with these words gives."""
     done = subprocess.run(
-        [sys.executable, "-m", "looptap.cli", "server", "--store", str(tmp_path / "store"), *words],
+        [sys.executable, "-m", "looptap.cli", "server", "--port", "0", "--store", str(tmp_path / "store"), *words],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -102,6 +102,24 @@ def test_tls(tmp_path: Path) -> None:
             assert send(running, body_of(Journal().batch(started())), client).json() == {"outcome": "stored"}
         with pytest.raises(httpx.HTTPError):
             httpx.get(running.address.replace("https", "http") + "/healthz", trust_env=False)
+
+
+def test_a_database_is_the_store(tmp_path: Path, postgresql_address: str) -> None:
+    """The address comes by option or environment; its password is never printed; where files go must be said."""
+    address = postgresql_address.replace("postgres@", "postgres:canary-1234@")
+    assert "--artifacts" in refused(tmp_path, "--store", address)
+    files = str(tmp_path / "files")
+    nobody = "postgresql://postgres:canary-1234@127.0.0.1:1/none"
+    assert "canary" not in refused(tmp_path, "--store", nobody, "--artifacts", files)
+    with server_process(tmp_path, "--artifacts", files, store=address) as running:
+        assert send(running, body_of(Journal().batch(started()))).json() == {"outcome": "stored"}
+        running.process.send_signal(signal.SIGTERM)
+        out, errors = running.process.communicate(timeout=30)
+        assert "canary" not in "".join(running.printed) + out + errors
+    environment = {**os.environ, "LOOPTAP_COLLECTOR_STORE": address}
+    command = [sys.executable, "-m", "looptap.cli", "token", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
+    assert (listed.returncode, "local" in listed.stdout, "canary" in listed.stdout) == (0, True, False)
 
 
 def test_named_hosts_and_a_proxy(tmp_path: Path) -> None:

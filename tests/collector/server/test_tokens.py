@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from collector.batches import Journal, points, started
 from collector.server.collectors import Collector
 from looptap_collector.server.access import Caller, Scope
 from looptap_collector.server.tokens import (
@@ -22,6 +21,7 @@ from looptap_collector.server.tokens import (
     row_of,
 )
 from looptap_collector.stores import open_store
+from looptap_collector.testing.batches import Journal, points, started
 
 
 def test_a_token_knows_its_own_form() -> None:

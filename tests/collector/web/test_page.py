@@ -174,6 +174,29 @@ def test_stored_text_is_only_text(page: Page, address: str, store: Path) -> None
     assert f"{HOSTILE}={HOSTILE}" in legend
 
 
+def test_the_filter_language_in_the_page(page: Page, address: str, store: Path) -> None:
+    """What looks like the language is asked of the store; a mistake is shown with its place while one types; words still work."""
+    backend = new_store(store)
+    for number in range(5):
+        Recording(backend, f"name-{number}").points("loss", [1.0, number / 10])
+    page.goto(address)
+    rows = page.locator("#list tbody tr")
+    expect(rows).to_have_count(5)
+    page.fill("#filter", "metrics.loss.last < 0.25")
+    expect(rows).to_have_count(3)
+    expect(page.locator("#count")).to_have_text("3")
+    page.fill("#filter", "metrics.loss.last < ")
+    expect(page.locator("#mistake")).to_contain_text("^ expected a number")
+    page.fill("#filter", "metrics.loss.last > 9")
+    expect(page.locator("#nothing")).to_be_visible()
+    expect(page.locator("#mistake")).to_be_hidden()
+    expect(page.locator("#empty")).to_be_hidden()
+    page.fill("#filter", "name-4")
+    expect(rows).to_have_count(1)
+    page.fill("#filter", "")
+    expect(rows).to_have_count(5)
+
+
 def test_five_hundred_runs_and_the_filter(page: Page, address: str, store: Path) -> None:
     """The list holds hundreds of runs, newest first, and its filter takes words in any order."""
     backend = new_store(store)

@@ -2,8 +2,16 @@ import { ask, badge, element, fileName, number, row, took, when } from "./words.
 
 const EVERY_MS = { running: 2000, quiet: 5000 };
 const byId = (id) => document.getElementById(id);
+// What only the filter language has; anything else is words to look for.
+const LANGUAGE = /[=<>~(]|\b(exists|in|like|and|or|not)\b/;
+const TYPING_MS = 250;
 let runs = [];
 let shown = "";
+let timer = 0;
+let wasFilter = false;
+
+const typed = () => byId("filter").value.trim();
+const isFilter = () => LANGUAGE.test(typed());
 
 function cells(run) {
   const name = element("td");
@@ -27,26 +35,32 @@ function cells(run) {
 }
 
 function draw() {
-  const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = isFilter() ? [] : typed().toLowerCase().split(/\s+/).filter(Boolean);
   const matching = runs.filter((run) => {
     const text = [run.name, run.id, run.experiment, run.script, run.status].join(" ").toLowerCase();
     return words.every((word) => text.includes(word));
   });
-  byId("empty").hidden = runs.length > 0;
-  byId("list").hidden = runs.length === 0;
-  byId("filter").hidden = runs.length === 0;
+  const isEmpty = runs.length === 0 && !isFilter();
+  byId("empty").hidden = !isEmpty;
+  byId("list").hidden = isEmpty;
+  byId("filter").hidden = isEmpty;
   byId("nothing").hidden = matching.length > 0;
   byId("count").textContent = runs.length === 0 ? "" : matching.length < runs.length ? `${matching.length} of ${runs.length}` : runs.length;
   document.querySelector("#list tbody").replaceChildren(...matching.map(cells));
 }
 
 async function refresh() {
+  let asked = "";
   try {
-    const answer = await ask("/api/runs?limit=1000");
+    asked = typed();
+    const question = isFilter() ? `&filter=${encodeURIComponent(typed())}` : "";
+    const answer = await ask(`/api/runs?limit=1000${question}`);
+    showMistake(answer.mistake);
     byId("problem").hidden = true;
     byId("store").textContent = answer.store;
     const text = JSON.stringify(answer.runs);
-    if (text !== shown) {
+    // A mistake while one types leaves the list as it was.
+    if (!answer.mistake && text !== shown) {
       shown = text;
       runs = answer.runs;
       draw();
@@ -56,8 +70,24 @@ async function refresh() {
     byId("problem").hidden = false;
   }
   const wait = runs.some((run) => run.status === "running") ? EVERY_MS.running : EVERY_MS.quiet;
-  setTimeout(() => (document.hidden ? document.addEventListener("visibilitychange", refresh, { once: true }) : refresh()), wait);
+  // Somebody went on typing meanwhile.
+  again(asked !== typed() && (isFilter() || wasFilter) ? TYPING_MS : wait);
 }
 
-byId("filter").addEventListener("input", draw);
+function again(wait) {
+  clearTimeout(timer);
+  timer = setTimeout(() => (document.hidden ? document.addEventListener("visibilitychange", refresh, { once: true }) : refresh()), wait);
+}
+
+function showMistake(mistake) {
+  byId("mistake").hidden = !mistake;
+  // In the words and places of the command line: the filter, a mark under where it stops to make sense, and why.
+  if (mistake) byId("mistake").textContent = `${typed()}\n${" ".repeat([...typed()].slice(0, mistake.position).length)}^ ${mistake.message}`;
+}
+
+byId("filter").addEventListener("input", () => {
+  if (isFilter() || wasFilter) again(TYPING_MS);
+  else draw();
+  wasFilter = isFilter();
+});
 refresh();

@@ -7,7 +7,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looptap_collector.backends.tables import double, exact
+from looptap_collector.doubles import double, exact
 
 WORDS = st.integers(0, 2**64 - 1)
 

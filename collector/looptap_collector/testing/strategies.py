@@ -6,9 +6,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from collector.batches import START_NS, Journal, points, started
 from looptap.events import Batch, Environment, Param, RunEnded, Tag
 from looptap_collector.filters.literals import quoted
+from looptap_collector.testing.batches import START_NS, Journal, points, started
 
 NAN, INF = float("nan"), float("inf")
 TEXTS = [

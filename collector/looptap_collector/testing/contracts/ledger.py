@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.batches import Journal, points, started, told, write
 from looptap.events import Artifact, Batch, Param, Rejected, SeriesPoints, Tag
 from looptap_collector.backend import Arrival, Backend, Conflict, NotYours, Outcome
+from looptap_collector.testing.batches import Journal, points, started, told, write
 
 
 class LedgerContract:

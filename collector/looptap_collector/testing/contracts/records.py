@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from collector.batches import START_NS, Journal, points, same_bits, started, told, write
 from looptap.events import Artifact, Environment, Note, Param, RunEnded, SeriesPoints, Tag
 from looptap_collector.backend import Backend, Outcome
+from looptap_collector.testing.batches import START_NS, Journal, points, same_bits, started, told, write
 
 SIMILAR = [
     "a",

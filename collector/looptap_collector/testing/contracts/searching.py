@@ -1,5 +1,4 @@
-"""What ``search`` must do on every backend, as a suite beside :class:`BackendContract`: subclass it where there is a fixture
-``backend`` that opens an empty store on the real engine."""
+"""Runs are found by filter, order and cursor, the same on every backend."""
 
 from __future__ import annotations
 
@@ -11,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.batches import START_NS, Journal, points, started
-from collector.filters.strategies import filters, run_batches
 from looptap.events import Param, RunEnded, Tag
 from looptap_collector.backend import Backend, RunQuery
 from looptap_collector.filters import RunView, evaluate, parse
 from looptap_collector.pipeline import Pipeline
+from looptap_collector.testing.batches import START_NS, Journal, points, started
+from looptap_collector.testing.strategies import filters, run_batches
 
 NAN, INF = float("nan"), float("inf")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collector.batches import Journal, points, started, told
 from looptap.events import Note, Param, Rejected, RunEnded, SeriesPoints, Tag
 from looptap_collector.backend import Arrival, Backend, Outcome
+from looptap_collector.testing.batches import Journal, points, started, told
 
 
 class GroupContract:

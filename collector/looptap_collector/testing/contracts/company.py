@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from collector.batches import Journal, points, started, told, write
 from looptap.events import Artifact, Param, Tag
 from looptap_collector.backend import Arrival, Backend, NotYours, Outcome
+from looptap_collector.testing.batches import Journal, points, started, told, write
 
 Reopen: TypeAlias = Callable[[], Backend]
 

@@ -1,4 +1,4 @@
-"""What keeps the tokens of a collector must do."""
+"""The tokens of a collector are kept."""
 
 from __future__ import annotations
 

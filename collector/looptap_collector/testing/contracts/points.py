@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.batches import START_NS, Journal, points, same_bits, started, told, write
 from looptap.events import RunEnded, SeriesPoints
 from looptap_collector.backend import Backend
+from looptap_collector.testing.batches import START_NS, Journal, points, same_bits, started, told, write
 
 STRANGE = [float("nan"), float("inf"), float("-inf"), -0.0, 0.0, 5e-324, 1.7976931348623157e308]
 
