@@ -21,7 +21,7 @@ def test_nothing_is_lost_duplicated_or_altered(seed: int, tmp_path: Path) -> Non
     words = ["--points", "100000", "--agents", "4", "--seconds", "12", "--seed", str(seed), "--results", str(results)]
     done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(results.read_text())
+    found = json.loads(results.read_text())["sqlite"]
     assert found["verdict"] == {"points": 100_000, "lost": 0, "duplicated": 0, "altered": 0}
     assert found["is_conserved"]
     assert found["is_clean"]
