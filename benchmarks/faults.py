@@ -141,7 +141,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), arguments)
     show(found)
-    arguments.results.write_text(json.dumps(found, indent=2) + "\n")
+    known = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+    arguments.results.write_text(json.dumps({**known, found["store"]: found}, indent=2) + "\n")
     verdict = found["verdict"]
     is_whole = not (verdict["lost"] or verdict["duplicated"] or verdict["altered"])
     sys.exit(0 if is_whole and found["is_conserved"] and found["is_clean"] else 1)

@@ -16,7 +16,7 @@ import trustme
 
 from agent.collectors import TOKEN, Collector, serving
 from collector.server.collectors import server_process
-from faultproxy import FaultProxy, answer, dripping, forever, full_backlog, refusal, silent
+from faultproxy import FaultProxy, answer, dripping, forever, full_backlog, passing, refusal, silent
 from looptap.journal.folder import find_journals, read_meta
 from looptap.journal.reader import JournalReader, tail_position
 from programs import Programs, assert_conserved
@@ -177,18 +177,18 @@ def test_certificate_that_nobody_signed(programs: Programs, collector: Collector
     assert "REQUESTS_CA_BUNDLE" in warnings[0]
 
 
-def test_token_is_nowhere(programs: Programs, collector: Collector, tmp_path: Path) -> None:
+def test_token_is_nowhere(programs: Programs, proxy: FaultProxy, tmp_path: Path) -> None:
     """Case 38 of the hostile inputs: the token is in no journal, in nothing that is printed, and in no store, though the program
     itself records it."""
-    collector.tokens.clear()
-    said = ends(programs, collector.url)
+    proxy.behave(refusal(401, "unauthenticated"))
+    said = ends(programs, proxy.url)
     assert said.count("does not let us in") == 2  # the warning, and the summary at the end
     (journal,) = journals(programs)
     canary = TOKEN.encode()
     for file in journal.iterdir():
         assert canary not in file.read_bytes(), file
     refused = programs.looptap("sync", LOOPTAP_TOKEN=TOKEN)
-    collector.tokens.add(TOKEN)
+    proxy.behave(passing)
     synced = programs.looptap("sync", LOOPTAP_TOKEN=TOKEN)
     for words in (said, refused.stdout, refused.stderr, synced.stdout, synced.stderr):
         assert TOKEN not in words

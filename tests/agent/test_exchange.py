@@ -35,6 +35,7 @@ from faultproxy import (
 from looptap.exchange import Answer, Exchange
 from looptap.settings import Settings
 from looptap.sinks import NeedsUser, Unavailable
+from looptap_collector.server.tokens import new_token
 
 ASKED = "/v1/journals/j1"
 
@@ -220,11 +221,13 @@ def test_token_that_was_changed_is_read_again(collector: Collector, proxy: Fault
     file.write_text(TOKEN)
     exchange = Exchange(proxy.url, seconds=5)
     assert isinstance(outcome(exchange), Answer)
-    collector.tokens = {"lt_new"}
+    other = new_token()
+    collector.keep_out(TOKEN)
+    collector.let_in(other)
     assert isinstance(outcome(exchange), NeedsUser)
-    file.write_text("lt_new")
+    file.write_text(other)
     assert isinstance(outcome(exchange), Answer)
-    assert [seen.headers["authorization"][-3:] for seen in proxy.requests] == [TOKEN[-3:]] * 3 + ["new"]
+    assert [seen.headers["authorization"] for seen in proxy.requests] == [f"Bearer {TOKEN}"] * 3 + [f"Bearer {other}"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.collectors import Collector
+from agent.collectors import OWNER, Collector
 from faultproxy import (
     Fault,
     FaultProxy,
@@ -221,7 +221,9 @@ def test_upload_that_others_have_moved(
     file = write(content)
     assert sink.keep_file(file) is None
     digest = hashlib.sha256(content).hexdigest()
-    collector.incoming[digest] = content[: MOST_PIECE_BYTES + 100]
+    collector.uploads.append(
+        digest, OWNER, MOST_PIECE_BYTES, len(content), [content[MOST_PIECE_BYTES : MOST_PIECE_BYTES + 100]]
+    )
     assert kept(sink, file, patience=1).digest == digest
 
 
