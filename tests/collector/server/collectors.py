@@ -70,7 +70,7 @@ class Collector:
 
 
 @contextmanager
-def collecting(folder: Path, **more: Any) -> Iterator[Collector]:
+def collecting(folder: Path, *, port: int = 0, **more: Any) -> Iterator[Collector]:
     """A collector over the store in ``folder``, with a token of each scope, by the names ``i``, ``r`` and ``a``."""
     options = ServerOptions(store=str(folder), **more)
     store = open_store(options.store, create=True)
@@ -83,7 +83,7 @@ def collecting(folder: Path, **more: Any) -> Iterator[Collector]:
     artifacts = open_artifacts(folder / "artifacts")
     uploads = Uploads(folder / "uploads", artifacts)
     app = create_app(open_store(options.store, create=True), artifacts, uploads, keyring=keyring)
-    with listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", port) as listener:
         server = uvicorn.Server(config(app, options))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
