@@ -178,7 +178,7 @@ def test_answers_in_messagepack_lose_nothing(value: Any) -> None:
     told = exact.encode(value)
     assert exact.encode(exact.decode(told, Any)) == told
     if isinstance(value, int):
-        assert exact.decode(told, Any) == value
+        assert exact.decode(told, object) == value
 
 
 @FUZZED
