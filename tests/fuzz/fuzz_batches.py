@@ -5,7 +5,8 @@
     pip install atheris
     PYTHONPATH=agent:collector python tests/fuzz/fuzz_batches.py -max_total_time=600 -max_len=4096 -timeout=2
 
-Not part of the test suite; what it finds becomes an example there (tests/collector/server/test_fuzzing.py). A corpus folder may be given as a last argument.
+Not part of the test suite; what it finds becomes an example there (tests/collector/server/test_fuzzing.py).
+A corpus folder may be given as a last argument.
 """
 
 from __future__ import annotations
@@ -52,11 +53,14 @@ def one_body(data: bytes) -> None:
 
 
 def _batch_of(given: atheris.FuzzedDataProvider) -> dict[str, Any]:
+    is_likely = given.ConsumeIntInRange(0, 3) > 0
+    run = f"r{given.ConsumeInt(1)}" if is_likely else _text(given)
+    start = {"type": "run", "run": run, "name": _text(given) or "n", "experiment": "e", "time_ns": 1}
     return {
-        "run": _text(given),
-        "journal": _text(given),
-        "first": _number(given),
-        "next": _number(given),
+        "run": run,
+        "journal": f"j{run}" if is_likely else _text(given),
+        "first": given.ConsumeIntInRange(0, 3) if is_likely else _number(given),
+        "next": given.ConsumeIntInRange(3, 20) if is_likely else _number(given),
         "series": [
             [
                 _text(given),
@@ -65,7 +69,7 @@ def _batch_of(given: atheris.FuzzedDataProvider) -> dict[str, Any]:
             ]
             for _ in range(given.ConsumeIntInRange(0, 2))
         ],
-        "records": [_record(given) for _ in range(given.ConsumeIntInRange(0, 3))],
+        "records": [*([start] if is_likely else ()), *(_record(given) for _ in range(given.ConsumeIntInRange(0, 3)))],
         "dropped": _map(given, _number),
         "heartbeat_ns": _number(given),
     }
