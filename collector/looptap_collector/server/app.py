@@ -53,8 +53,10 @@ def create_app(
     intake = Intake(Pipeline(backend), measures, writers=writers)
     # Nobody could tell us that he lives while we were away: at first there is nothing to see in that.
     listening = time.monotonic() + liveness.SILENT_SECONDS
-    chores = [Chore("marking silent runs", _LIVENESS_SECONDS, lambda: mark_lost(backend, ()), due=listening)]
-    chores.append(Chore("forgetting old uploads", _SWEEP_SECONDS, uploads.sweep))
+    chores = [
+        Chore("marking silent runs", _LIVENESS_SECONDS, lambda: mark_lost(backend, ()), due=listening),
+        Chore("forgetting old uploads", _SWEEP_SECONDS, uploads.sweep),
+    ]
     compaction = Chore("compacting runs that ended", _COMPACTION_SECONDS, lambda: compact_ended(backend, intake.ended))
     if keyring is not None:
         chores.append(Chore("refreshing tokens", REFRESH_SECONDS, keyring.refresh))

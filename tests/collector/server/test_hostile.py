@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import sqlite3
 import struct
 import zlib
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ import zstandard
 from collector.server.collectors import MEDIA_TYPE, Collector, body_of, server_process
 from looptap.events import Artifact, Batch, Param, SeriesPoints, Tag
 from looptap_collector.backends import appending
+from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.testing.batches import Journal, points, started
+from programs import Programs
 
 HEAD = {"run": "r1", "journal": "j1", "first": 0, "next": 1}
 
@@ -323,3 +327,22 @@ def test_a_batch_type_is_what_agents_send() -> None:
         started(), Tag("a", "b", 1), Param("p", [1, {"a": None}], "user", 2), series=[points("x", [1], [2.0])]
     )
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=Batch) == batch
+
+
+@pytest.mark.parametrize(
+    "planted", ["CREATE TRIGGER evil AFTER INSERT ON tag BEGIN DELETE FROM run; END", "CREATE VIEW evil AS SELECT 1"]
+)
+def test_44_a_crafted_store_is_refused_by_every_command(tmp_path: Path, programs: Programs, planted: str) -> None:
+    """A store in which somebody has hidden code is opened by no command; one line says why, and the file stays as it was."""
+    SqliteBackend(tmp_path / "looptap.db").close()
+    with closing(sqlite3.connect(tmp_path / "looptap.db")) as connection:
+        connection.execute(planted)
+        connection.commit()
+    before = (tmp_path / "looptap.db").read_bytes()
+    for words in (["server", "--port", "0", "--store"], ["store", "check"], ["runs", "--store"]):
+        done = programs.looptap(*words, str(tmp_path))
+        assert done.returncode != 0, words
+        assert "evil" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "looptap.db").read_bytes() == before

@@ -49,17 +49,6 @@ def test_a_run_that_ended_is_compacted(collector: Collector) -> None:
         assert dict(chunks.all()) == {"over": 1, "under way": 20}
 
 
-def test_a_run_that_fell_silent_is_lost(collector: Collector) -> None:
-    """A run without a sign of life for more than a minute is marked, with the reason; one that lives is not."""
-    now_ns = time.time_ns()
-    for run, heartbeat_ns in (("silent", now_ns - 120 * 10**9), ("alive", now_ns)):
-        batch = Journal(run, run).batch(started(run, time_ns=now_ns - 300 * 10**9), heartbeat_ns=heartbeat_ns)
-        assert collector.send(batch).status_code == 200
-    until(lambda: collector.store.run("silent").status == "lost", 40)
-    assert "no sign of life" in collector.store.run("silent").error
-    assert collector.store.run("alive").status == "running"
-
-
 def test_a_chore_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     """It is told once, tried again when it is due, and told again when it fails after it had worked."""
     done = []
