@@ -204,6 +204,44 @@ def test_rejection_because_somebody_else_delivered_loses_nothing(writer: Journal
     assert_conserved(writer.position, store, writer.journal)
 
 
+def test_store_put_back_to_a_backup_is_noticed(writer: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an outage the store is asked where it stands: what a backup does not hold any more is counted as lost by it, by
+    sender and store alike, and the run goes on; twice."""
+    monkeypatch.setattr("looptap.sender.BACKOFF_BASE_SECONDS", 0.001)
+
+    class Restored(Store):
+        is_away = False
+
+        def deliver(self, batch: Batch) -> None:
+            if self.is_away:
+                self.is_away = False
+                raise ConnectionResetError("away")
+            super().deliver(batch)
+
+        def put_back(self, next: int, stored: int) -> None:
+            self.next[writer.journal], self.stored[writer.journal] = next, stored
+            self.points = [point for point in self.points if point[1] < stored - 1]
+            self.is_away = True
+
+    store = Restored()
+    sender = send(writer, store)
+    step = 0
+    for lost in (0, 30, 20):
+        backup = store.next[writer.journal], store.stored[writer.journal]
+        for _ in range(lost or 10):
+            writer.append(point(step))
+            step += 1
+        assert sender.flush(10)
+        if lost:
+            store.put_back(*backup)
+    writer.append(point(step))
+    assert sender.stop(10)
+    assert writer.dropped == {"lost_by_store": 50}
+    assert store.dropped[writer.journal]["lost_by_store"] == 50
+    assert_conserved(writer.position, store, writer.journal)
+    assert sender.state().stored == store.stored[writer.journal] == 12
+
+
 def test_store_that_forgot_the_run_costs_no_records(writer: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that was deleted under the run rejects what follows; that is told, and the records wait in the journal."""
     monkeypatch.setattr("looptap.sender.BACKOFF_BASE_SECONDS", 0.001)

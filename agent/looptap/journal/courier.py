@@ -29,8 +29,14 @@ _CHUNK_BYTES = 8 * 1024
 _FILE_ATTEMPTS = 3
 
 
+#: Deliveries that are remembered, to tell how many records a store has lost that was put back to an earlier state.
+_MILESTONES = 4_096
+#: Why records that were stored count as dropped.
+LOST_BY_STORE = "lost_by_store"
+
+
 class StoreForgot(Exception):
-    """The store no longer has what it acknowledged."""
+    """The store no longer knows the run that it acknowledged."""
 
 
 class Courier:
@@ -62,6 +68,11 @@ class Courier:
         self._end = 0
         self._most_records = 2**30
         self._file_attempts = 0
+        #: Something failed: who knows what the store is now. Asked once an outage, or a store that refuses every second
+        #: request would never be given anything.
+        self._is_in_doubt = False
+        self._has_looked = False
+        self._milestones: deque[tuple[int, int]] = deque([(self.position, 0)], _MILESTONES)
         if reader is not None:
             self.ended = read_cursor(reader.folder).ended
             reader.skip(self.position)
@@ -69,6 +80,8 @@ class Courier:
     def deliver_next(self) -> bool:
         """Deliver one batch, or a part of a file; False when there is nothing to deliver. What the sink raises beside ``Rejected``
         comes out, and the same batch is offered again by the next call."""
+        if self._is_in_doubt and not self._has_looked:
+            self._look_again()
         if self._sending is None:
             if not self._unsent:
                 self._end = self._fetch()
@@ -83,16 +96,46 @@ class Courier:
         except Rejected:
             self._rejected(records, batch)
             return True
+        except BaseException:
+            self._is_in_doubt = True
+            raise
         self.heard_at = time.monotonic()
+        self._is_in_doubt = self._has_looked = False
         self._delivered(records, batch.next)
         return True
 
     def heartbeat(self) -> None:
         """Tell the store that the run is alive, and what was lost so far. Raises what the sink raises."""
-        self.sink.deliver(make_batch(self._run, self._journal, self.position, self.position, (), self._dropped))
+        try:
+            self.sink.deliver(make_batch(self._run, self._journal, self.position, self.position, (), self._dropped))
+        except BaseException:
+            self._is_in_doubt = True
+            raise
         self.heard_at = time.monotonic()
 
     # --- private ------------------------------------------------------------------------------------------------------
+
+    def _look_again(self) -> None:
+        """While it was away, the store may have been put back to an earlier state, from a backup. What it has lost is counted,
+        and what is still here is delivered."""
+        position = self.sink.position(self._journal)
+        if position < self.position:
+            if position == 0:
+                raise StoreForgot(f"the store has lost the run: it had {self.position} records of it")
+            while self._milestones and self._milestones[-1][0] > position:
+                self._milestones.pop()
+            # Of a backup from before all that is remembered, it is the numbers that tell.
+            kept = self._milestones[-1][1] if self._milestones else self.stored - (self.position - position)
+            lost = self.stored - max(0, kept)
+            self.stored -= lost
+            self._dropped[LOST_BY_STORE] = self._dropped.get(LOST_BY_STORE, 0) + lost
+            if self._writer is not None:
+                self._writer.count_lost(LOST_BY_STORE, lost)
+            self.problem = f"the store was put back to an earlier state and has lost {lost:,} records that it had"
+            # What is sent next tells the store, too.
+            self._sending = None
+            self._milestones.append((self.position, self.stored))
+        self._has_looked = True
 
     def _next_batch(self) -> tuple[list[Numbered], Batch] | None:
         if not self._unsent:
@@ -205,6 +248,7 @@ class Courier:
     def _move_to(self, end: int) -> None:
         self._sending = None
         self.position = end
+        self._milestones.append((end, self.stored))
         if self._writer is not None:
             self._writer.delivered(end)
         if self._reader is not None:
