@@ -74,7 +74,7 @@ class Questions:
             raise NotThere(problem.message)
         if problem.code == "too_many":
             raise TooMany
-        if problem.code == "invalid_filter":
+        if problem.code in ("invalid_filter", "invalid_order", "invalid_cursor"):
             wrong = answer.read(_Wrong) or _Wrong()
             error = FilterError(problem.message, wrong.position, problem.field or "filter")
             error.text = wrong.text

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from looptap_collector.backend import History, SeriesRow
@@ -14,10 +14,11 @@ from looptap_collector.query import series_label
 from looptap_collector.server.access import Scope, needs
 from looptap_collector.server.answers import answered, example, wants_msgpack
 from looptap_collector.server.errors import Refusal
+from looptap_collector.server.parameters import only_known_parameters
 from looptap_collector.server.runs import found
 from looptap_collector.server.service import service_of
 
-histories = APIRouter(tags=["points"])
+histories = APIRouter(tags=["points"], dependencies=[Depends(only_known_parameters)])
 MOST_SERIES = 64
 MOST_POINTS = 1_000_000
 _WORD = 1 << 63

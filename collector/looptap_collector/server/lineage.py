@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import StringConstraints
 from starlette.responses import Response
 
@@ -14,10 +14,11 @@ from looptap_collector.record import artifact_fields
 from looptap_collector.server.access import Scope, needs
 from looptap_collector.server.answers import answered, example
 from looptap_collector.server.errors import Refusal
+from looptap_collector.server.parameters import only_known_parameters
 from looptap_collector.server.runs import Which, found
 from looptap_collector.server.service import service_of
 
-lineage = APIRouter(tags=["artifacts"])
+lineage = APIRouter(tags=["artifacts"], dependencies=[Depends(only_known_parameters)])
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Before = Annotated[int | None, Query(ge=1, lt=1 << 63)]
 #: Runs and files that one question may name.

@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from looptap_collector.backend import Backend
 from looptap_collector.query import series_labels
 from looptap_collector.record import run_fields, series_fields, to_json
 from looptap_collector.server.access import Scope, needs
+from looptap_collector.server.parameters import only_known_parameters
 from looptap_collector.server.runs import found
 from looptap_collector.server.service import caller_of, in_thread, service_of
 
-live = APIRouter(tags=["runs"])
+live = APIRouter(tags=["runs"], dependencies=[Depends(only_known_parameters)])
 _PAUSE_SECONDS = 1.0
 _SILENT_ROUNDS = 15
 _Seen = dict[str, str]

@@ -155,6 +155,10 @@ def document(app: FastAPI, access: AccessTable) -> dict[str, Any]:
         for method, operation in operations.items():
             marks = scopes[method, path]
             operation["security"] = _security(marks)
+            # FastAPI makes it of the name of a function.
+            operation["summary"] = (
+                operation["description"].replace("`", "").partition(". ")[0].partition("\n")[0].rstrip(".")
+            )
             answers = operation["responses"]
             answers.pop("422", None)  # FastAPI's own shape, which we never answer
             for status, answer in answers.items():

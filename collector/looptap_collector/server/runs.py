@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from looptap_collector.backend import Backend, RunQuery, RunRow
@@ -14,9 +14,10 @@ from looptap_collector.record import iso, run_record, run_table
 from looptap_collector.server.access import Scope, needs
 from looptap_collector.server.answers import answer, answered, example
 from looptap_collector.server.errors import Refusal
+from looptap_collector.server.parameters import only_known_parameters
 from looptap_collector.server.service import in_thread, service_of
 
-runs = APIRouter(tags=["runs"])
+runs = APIRouter(tags=["runs"], dependencies=[Depends(only_known_parameters)])
 Which = Annotated[str, Path(max_length=512, description="An id, the beginning of one, a name, or `latest`.")]
 _RUN = {
     "id": "0f3c…",
@@ -28,6 +29,14 @@ _RUN = {
     "params": {"lr": 0.001},
     "metrics": {"loss": {"key": "loss", "context": {}, "count": 1000, "last": 0.31, "min": 0.3, "max": 2.3}},
     "tags": {"team": "nlp"},
+}
+
+
+_LANGUAGE = "the language is described in docs/filters.md"
+_HINTS = {
+    "filter": _LANGUAGE,
+    "order": _LANGUAGE,
+    "cursor": "a cursor is the `next` of the page before, and goes with the same filter and order",
 }
 
 
@@ -93,10 +102,10 @@ async def table(
     except FilterError as error:
         raise Refusal(
             422,
-            "invalid_filter",
+            f"invalid_{error.field}",
             error.message,
             field=error.field,
-            hint="the language is described in docs/filters.md",
+            hint=_HINTS[error.field],
             more={"position": error.position, "text": error.text},
         ) from error
 

@@ -75,7 +75,7 @@ def test_pages_follow_each_other(collector: Collector, client: httpx.Client) -> 
     assert ids(first) + ids(second) + ids(third) == [f"r{number}" for number in range(7)][::-1]
     assert third.json()["next"] is None
     other = client.get("/v1/runs", params={"limit": 3, "cursor": first.json()["next"], "order": "name"})
-    assert (other.status_code, other.json()["error"]["code"]) == (422, "invalid_filter")
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "invalid_cursor")
     assert other.json()["error"]["field"] == "cursor"
 
 
@@ -129,6 +129,22 @@ def test_wrong_values_name_their_field(client: httpx.Client, params: dict[str, s
     answer = client.get("/v1/runs", params=params)
     assert answer.status_code == 422
     assert answer.json()["error"]["field"] == next(iter(params))
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/v1/runs?fliter=x", "did you mean 'filter'?"),
+        ("/v1/runs/r1?points=7", "there are: none"),
+        ("/v1/histories?run=r1&key=loss&pionts=7", "did you mean 'points'?"),
+        ("/v1/live?runs=r1", "did you mean 'run'?"),
+        ("/v1/models?page=2", "there are: limit, before"),
+    ],
+)
+def test_a_parameter_that_there_is_not(client: httpx.Client, path: str, hint: str) -> None:
+    """A typing mistake in a parameter is refused, not passed over: the answer would be to another question."""
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["error"]["hint"]) == (422, hint)
 
 
 def test_one_run_by_any_name(client: httpx.Client) -> None:
