@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from looptap.journal.folder import Unusable, find_journals, read_meta
 from looptap.journal.reader import unread
 from looptap.session import SESSION
-from looptap.settings import Settings, journal_root, resolve_store
+from looptap.settings import Settings, journal_root, store_to_read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +165,7 @@ def get_run(run: str = "latest", store: str | os.PathLike[str] | None = None) ->
     """One run by id, the beginning of an id, name (the newest of that name), or ``latest``.
 
     ``store`` is what :func:`looptap.autolog` would take: a folder, or the address of a collector. Raises LookupError when
-    there is no such run, FileNotFoundError when there is no store, OSError in one line when a collector cannot be asked or
+    there is no such run, ValueError for an address that cannot be used, FileNotFoundError when there is no store, OSError in one line when a collector cannot be asked or
     does not let us in, ModuleNotFoundError when the collector is not installed.
     """
     _flush()
@@ -359,7 +359,7 @@ def _flush() -> None:
 def _address(store: str | os.PathLike[str] | None) -> str:
     if store is None and SESSION.run is not None:
         return SESSION.run.store
-    address = resolve_store(store)
+    address = store_to_read(store)
     if address == "off":
         raise ValueError("cannot read from the store 'off': give a folder, or the address of a collector")
     return address

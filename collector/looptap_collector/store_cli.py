@@ -62,7 +62,7 @@ def check(context: click.Context, store: str | None, artifacts: str | None, cont
     """
     from looptap_collector.backends.checking import check as problems
 
-    address = own_store(store)
+    address = _own(store)
     files = _files(address, artifacts)
     count = 0
     with _opened(address) as backend, _progress("checking") as progress:
@@ -122,7 +122,7 @@ def gc(store: str | None, artifacts: str | None, yes: bool, hours: float) -> Non
     """Tell which files no run refers to (of runs that were deleted, say), and delete them with --yes."""
     from looptap_collector.artifacts.retention import collect, plan
 
-    address = own_store(store)
+    address = _own(store)
     files = _files(address, artifacts)
     if files is None:
         raise Mistake("the files of a database are elsewhere: tell where with --artifacts")
@@ -164,7 +164,7 @@ def copy(
     """
     from looptap_collector.backends.copying import CannotCopy, copy_run, runs_to_copy
 
-    source, target = own_store(source), own_store(target)
+    source, target = _own(source), _own(target)
     problems = 0
     with _opened(source) as from_store, _opened(target, create=True) as to_store:
         if from_store.place == to_store.place:
@@ -233,9 +233,13 @@ def _is_referenced(backend: Store, digest: str) -> bool:
     return bool(backend.edges(digests=[digest], limit=1))
 
 
+def _own(store: str | None) -> str:
+    return own_store(store, "as the argument FOLDER|URL")
+
+
 def _opened(store: str | None, *, create: bool = False) -> AbstractContextManager[SqlBackend]:
     # What is made here is to survive a power cut, as a file that somebody copied.
-    return _looked_after(lambda stores: stores.open_sql_store(own_store(store), create=create, durable=create))
+    return _looked_after(lambda stores: stores.open_sql_store(_own(store), create=create, durable=create))
 
 
 def _opened_of_any_kind(store: str) -> AbstractContextManager[Store]:
