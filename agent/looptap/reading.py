@@ -165,8 +165,8 @@ def get_run(run: str = "latest", store: str | os.PathLike[str] | None = None) ->
     """One run by id, the beginning of an id, name (the newest of that name), or ``latest``.
 
     ``store`` is what :func:`looptap.autolog` would take: a folder, or the address of a collector. Raises LookupError when
-    there is no such run, ValueError for an address that cannot be used, FileNotFoundError when there is no store, OSError in one line when a collector cannot be asked or
-    does not let us in, ModuleNotFoundError when the collector is not installed.
+    there is no such run, ValueError for an address that cannot be used, FileNotFoundError when there is no store, OSError in
+    one line when a collector cannot be asked or does not let us in, ModuleNotFoundError when the collector is not installed.
     """
     _flush()
     address = _address(store)

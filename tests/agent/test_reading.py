@@ -174,7 +174,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         get_run("calm-otter", store=tmp_path / "other")
     with pytest.raises(ValueError, match="cannot read from the store 'off'"):
         get_run(store="off")
-    with pytest.raises(ValueError, match="^store cannot be used: a database is written and read through its collector"):
+    with pytest.raises(
+        ValueError, match=r"^store cannot be used: a database is written and read through its collector"
+    ):
         get_run(store="postgresql://me@db/x")
 
 

@@ -134,10 +134,10 @@ def test_whoever_reads_gets_no_other_store(
     project: Path, monkeypatch: pytest.MonkeyPatch, address: str, mend: str
 ) -> None:
     """A store that cannot be used is refused wherever it was given, named by its place; the next place is not asked."""
-    with pytest.raises(ValueError, match="^--store cannot be used: ") as given:
+    with pytest.raises(ValueError, match=r"^--store cannot be used: ") as given:
         store_to_read(address, "--store")
     monkeypatch.setenv("LOOPTAP_STORE", address)
-    with pytest.raises(ValueError, match="^LOOPTAP_STORE cannot be used: ") as variable:
+    with pytest.raises(ValueError, match=r"^LOOPTAP_STORE cannot be used: ") as variable:
         store_to_read()
     assert store_to_read("elsewhere") == str(project / "deep" / "elsewhere")
     monkeypatch.delenv("LOOPTAP_STORE")
