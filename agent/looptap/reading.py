@@ -103,6 +103,14 @@ class Run:
     delivery: Delivery
     store: str
 
+    def __repr__(self) -> str:
+        from looptap_collector.query import main_loss
+
+        loss = main_loss(list(self.metrics.values()))
+        last = f", {loss.key} {loss.last:.6g}" if loss is not None else ""
+        text = f"<Run {self.name} {self.status}, experiment {self.experiment}{last}>"
+        return "".join(char if char.isprintable() else " " for char in text)
+
     def history(self, key: str, context: Mapping[str, str] | None = None, *, thin: int | None = None) -> pd.DataFrame:
         """The points of one series in order of step: ``step`` (int64), ``time`` (datetime64[ns, UTC]),
         ``value`` (float64, exactly as recorded, NaN and infinities included).
