@@ -241,7 +241,7 @@ def test_token_that_is_no_longer_good(
     sender: Sender,
     warned: list[str],
 ) -> None:
-    """Case 11: while the collector lets us in no more, the journal grows; there is one warning for each such time, and a line when it is over."""
+    """Case 11: while the collector lets us in no more, the journal grows; one warning each time, and a line when it is over."""
     sender.start()
     for outage in (1, 2):
         record(writer, outage * 1_000, outage * 1_000 + 500)
