@@ -58,6 +58,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    # For tab completion: also what is imported when first asked for, and nothing else.
+    return list(__all__)
+
+
 def __getattr__(name: str) -> Any:
     # Reading needs the collector, and training code does not: imported when first asked for.
     if name in ("get_run", "search_runs"):

@@ -38,8 +38,9 @@ class Adopted:
     kept: dict[Path, str] = field(default_factory=dict)
 
 
-def deliver_abandoned(root: Path, open_sink: Callable[[str], Sink]) -> Adopted:
-    """Deliver and remove every journal under ``root`` whose owner is dead. ``open_sink`` gets the store's address.
+def deliver_abandoned(root: Path, open_sink: Callable[[str], Sink], to: str | None = None) -> Adopted:
+    """Deliver and remove every journal under ``root`` whose owner is dead. ``open_sink`` gets the store's address: ``to``, or the
+    one that the owner meant. What was meant for no store (``off``) goes to none.
 
     Never raises for what is wrong with a journal or a store: what could not be delivered is in :attr:`Adopted.kept`.
     """
@@ -55,7 +56,7 @@ def deliver_abandoned(root: Path, open_sink: Callable[[str], Sink]) -> Adopted:
     opening = _Opening(open_sink)
     for folder in found:
         try:
-            _deliver(folder, opening, summary)
+            _deliver(folder, opening, summary, to)
         except Exception as error:  # noqa: BLE001 - a store may raise anything; the next journal may have another store
             summary.kept[folder] = str(error) or type(error).__name__
     return summary
@@ -80,7 +81,7 @@ class _Opening:
             raise
 
 
-def _deliver(folder: Path, opening: _Opening, summary: Adopted) -> None:
+def _deliver(folder: Path, opening: _Opening, summary: Adopted, to: str | None) -> None:
     owned = try_adopt(folder)
     if owned is None:
         return
@@ -88,7 +89,8 @@ def _deliver(folder: Path, opening: _Opening, summary: Adopted) -> None:
         meta = read_meta(folder)
         if not meta.is_of_this_machine():
             raise Unusable(f"its process ran on {meta.host}, and only there it can be told whether it lives")
-        with opening.sink(meta.store) as sink:
+        store = meta.store if to is None or meta.store == "off" else to
+        with opening.sink(store) as sink:
             held = _deliver_to(sink, owned, meta, summary)
         if held is not None:
             raise Unusable(held)

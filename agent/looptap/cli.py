@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
 from looptap import __version__, adoption, settings
+from looptap.journal.folder import Unusable, read_meta
 from looptap.sinks import REQUEST_SECONDS, open_sink
 
 _ASIDE_SECONDS = 3.0
+#: Of the runs that wait, so many are named.
+_NAMES = 3
+_ASKS_FOR_HELP = "looptap.asks_for_help"
 
 
 class Commands(click.Group):
     """Our own commands and the collector's, which are imported only when one of them is asked for."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        context.meta[_ASKS_FOR_HELP] = any(word in context.help_option_names for word in args)
+        return super().parse_args(context, args)
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted({*super().list_commands(context), *_collector_commands()})
@@ -68,26 +77,51 @@ def commands(context: click.Context) -> None:
         from looptap.reading import in_journal
 
         context.obj = in_journal
-        # Whatever a killed run left behind is in the store before anything is read from it.
-        deliver(quiet=context.invoked_subcommand != "sync")
+        if context.invoked_subcommand != "sync" and not context.meta[_ASKS_FOR_HELP]:
+            # Whatever a killed run left behind is in the store before anything is read from it.
+            _deliver_aside()
 
 
-def deliver(quiet: bool) -> None:
-    """Deliver what dead processes left in their journals; one line for each journal that has to stay."""
+def _deliver_aside() -> None:
+    """Who has asked for something else waits for a silent collector only so long."""
+    result = _deliver(_ASIDE_SECONDS)
+    for run in result.runs:
+        _say(f"found what run {run} left behind and stored it")
+    for line in _waiting(result.kept, " · looptap sync"):
+        _say(line)
+
+
+def _deliver(seconds: float, to: str | None = None) -> adoption.Adopted:
     root = settings.journal_root()
     if root is None or not root.is_dir():
-        if not quiet:
-            click.echo("nothing to deliver")
-        return
-    # Who has asked for something else waits for a silent collector only so long.
-    seconds = REQUEST_SECONDS if not quiet else _ASIDE_SECONDS
-    result = adoption.deliver_abandoned(root, partial(open_sink, seconds=seconds))
-    for run in result.runs:
-        click.echo(f"looptap: found what run {run} left behind and stored it", err=True)
-    for folder, reason in result.kept.items():
-        click.echo(f"looptap: kept {folder}: {reason}", err=True)
-    if not quiet and not result.runs:
-        click.echo("nothing to deliver")
+        return adoption.Adopted()
+    return adoption.deliver_abandoned(root, partial(open_sink, seconds=seconds), to)
+
+
+def _waiting(kept: Mapping[Path, str], hint: str = "") -> Iterator[str]:
+    """One line for each reason why something has to stay; ``hint`` where it may be delivered later."""
+    runs: dict[str, dict[str, None]] = {}
+    unknown: dict[str, list[str]] = {}
+    for folder, reason in kept.items():
+        try:
+            name = read_meta(folder).run_name
+            runs.setdefault(reason, {})[name] = None
+        except Unusable:
+            unknown.setdefault(reason, []).append(str(folder))
+    for reason, names in runs.items():
+        yield f"{_some(list(names), 'run')} {'waits' if len(names) == 1 else 'wait'} to be delivered: {reason}{hint}"
+    for reason, folders in unknown.items():
+        yield f"{_some(folders, 'journal')} cannot be delivered: {reason}"
+
+
+def _some(names: list[str], what: str) -> str:
+    shown = [*names[:_NAMES], "…"] if len(names) > _NAMES else names
+    return f"{len(names):,} {what}{'' if len(names) == 1 else 's'} ({', '.join(shown)})"
+
+
+def _say(line: str) -> None:
+    # The name of a run may be anything.
+    click.echo(f"looptap: {''.join(char if char.isprintable() else ' ' for char in line)}", err=True)
 
 
 @commands.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -109,8 +143,34 @@ def run(module: bool, program: str, arguments: tuple[str, ...], **given: Any) ->
 
 
 @commands.command("sync")
-def sync() -> None:
-    """Deliver what runs that were killed, or could not reach their store, left in the journal."""
+@click.option(
+    "--to", metavar="STORE", help="Another store than the one that was meant: a folder, or https://host:port."
+)
+@click.pass_context
+def sync(context: click.Context, to: str | None) -> None:
+    """Deliver what runs that were killed, or could not reach their store, left in the journal.
+
+    The exit code is 1 when something had to stay.
+    """
+    result = _deliver(REQUEST_SECONDS, None if to is None else _target(to))
+    if result.runs:
+        many = "" if result.records == 1 else "s"
+        click.echo(f"delivered {result.records:,} record{many} of {_some(result.runs, 'run')}")
+    elif not result.kept:
+        click.echo("nothing to deliver")
+    for line in _waiting(result.kept):
+        _say(line)
+    context.exit(1 if result.kept else 0)
+
+
+def _target(store: str) -> str:
+    try:
+        target = settings.store_to_read(store, "--to")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if target == "off":
+        raise click.UsageError("--to off would throw away what waits; give a folder, or the address of a collector")
+    return target
 
 
 @commands.command("doctor")

@@ -15,11 +15,7 @@ def report() -> Iterator[str]:
     """One line at a time. Imports integrations, and so their frameworks where these are installed; installs no hook."""
     loaded, problems = settings.load()
     yield from (f"! {problem}" for problem in problems)
-    store = settings.resolve_store(loaded.store or None)
-    yield f"store: {store}"
-    yield from _place("store", store)
-    if settings.is_collector(store):
-        yield _collector(store, loaded)
+    yield from _store(loaded)
     root = settings.journal_root(loaded)
     if root is None:
         yield "! journal: no home folder to put it in; records would only be kept in memory. Set LOOPTAP_JOURNAL to a folder."
@@ -31,6 +27,19 @@ def report() -> Iterator[str]:
         yield "! looptap is switched off by the setting 'enabled'"
     for name, load in registry.discover():
         yield from _integration(name, load, name in loaded.disable)
+
+
+def _store(loaded: settings.Settings) -> Iterator[str]:
+    try:
+        store = settings.store_to_read()
+    except ValueError as error:
+        fallback = settings.resolve_store(loaded.store)
+        yield f"! store: {error}. Nothing can be read; a training would record into {fallback}"
+        return
+    yield f"store: {store}"
+    yield from _place("store", store)
+    if settings.is_collector(store):
+        yield _collector(store, loaded)
 
 
 def _place(what: str, folder: str) -> Iterator[str]:

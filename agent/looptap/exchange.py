@@ -30,6 +30,8 @@ ANSWER_BYTES = 64 * 2**10
 #: Beside the body; http.client by itself would read megabytes of headers.
 _HEAD_BYTES = 64 * 2**10
 RETRY_AFTER_SECONDS = 300.0
+#: What OpenSSL calls bytes that are not TLS; it depends on its version.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 _MESSAGE_CHARACTERS = 300
 #: What a collector does not understand of us, or by what name we ask for it: another version, another address.
 _ABOUT_US = (404, 405, 415, 421)
@@ -187,6 +189,8 @@ class Exchange:
                 f"the certificate of {self._address} is not trusted: {self._printable(cause.verify_message)}"
                 "; name the file of its authority in REQUESTS_CA_BUNDLE"
             )
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+            return Unavailable(f"{self._address} cannot be reached: that port does not speak https; http perhaps?")
         if isinstance(cause, TimeoutError) and cause.errno is None:  # with a number it is the kernel's, of a connection
             return Unavailable(f"{self._address} did not answer within {self._seconds:g} s")
         if isinstance(cause, TooMuch):

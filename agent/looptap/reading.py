@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from looptap.journal.folder import Unusable, find_journals, read_meta
 from looptap.journal.reader import unread
 from looptap.session import SESSION
-from looptap.settings import Settings, journal_root, resolve_store
+from looptap.settings import Settings, journal_root, store_to_read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +103,14 @@ class Run:
     delivery: Delivery
     store: str
 
+    def __repr__(self) -> str:
+        from looptap_collector.query import main_loss
+
+        loss = main_loss(list(self.metrics.values()))
+        last = f", {loss.key} {loss.last:.6g}" if loss is not None else ""
+        text = f"<Run {self.name} {self.status}, experiment {self.experiment}{last}>"
+        return "".join(char if char.isprintable() else " " for char in text)
+
     def history(self, key: str, context: Mapping[str, str] | None = None, *, thin: int | None = None) -> pd.DataFrame:
         """The points of one series in order of step: ``step`` (int64), ``time`` (datetime64[ns, UTC]),
         ``value`` (float64, exactly as recorded, NaN and infinities included).
@@ -165,8 +173,8 @@ def get_run(run: str = "latest", store: str | os.PathLike[str] | None = None) ->
     """One run by id, the beginning of an id, name (the newest of that name), or ``latest``.
 
     ``store`` is what :func:`looptap.autolog` would take: a folder, or the address of a collector. Raises LookupError when
-    there is no such run, FileNotFoundError when there is no store, OSError in one line when a collector cannot be asked or
-    does not let us in, ModuleNotFoundError when the collector is not installed.
+    there is no such run, ValueError for an address that cannot be used, FileNotFoundError when there is no store, OSError in
+    one line when a collector cannot be asked or does not let us in, ModuleNotFoundError when the collector is not installed.
     """
     _flush()
     address = _address(store)
@@ -359,7 +367,7 @@ def _flush() -> None:
 def _address(store: str | os.PathLike[str] | None) -> str:
     if store is None and SESSION.run is not None:
         return SESSION.run.store
-    address = resolve_store(store)
+    address = store_to_read(store)
     if address == "off":
         raise ValueError("cannot read from the store 'off': give a folder, or the address of a collector")
     return address

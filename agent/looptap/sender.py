@@ -8,6 +8,7 @@ asks to be left alone for a while hears nothing in that time, and then the end o
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 10.0
 BACKOFF_BASE_SECONDS = 0.5
 BACKOFF_CAP_SECONDS = 30.0
+#: An outage that is over sooner is nobody's business.
+OUTAGE_TOLD_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,16 @@ class Sender:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         """``open_sink`` is called in the thread: it may import, connect and fail. ``interval``: seconds between deliveries.
-        ``warn`` gets one line, once in an outage, for what only the user can mend."""
+        ``warn`` gets one line once in an outage: at once for what only the user can mend, else when it has lasted for a while; and
+        one line when an outage that was told is over."""
         self._writer = writer
         self._run_id = run_id
         self._open_sink = open_sink
         self._interval = interval
         self._exit_timeout = exit_timeout
         self._warn = warn
+        #: When the outage under way is told (time.monotonic); infinity when there is none, or it was told.
+        self._tell_at = math.inf
         self._has_warned = False
         self._courier: Courier | None = None
         self._error: str | None = None
@@ -138,12 +144,13 @@ class Sender:
         while True:
             if not self._rest(pause):
                 break
+            began = time.monotonic()
             try:
                 self._deliver_all()
                 self._gets_on()
                 self._error, pause = None, self._interval
             except BaseException as error:  # noqa: BLE001 - the store's code may raise anything, and there is nobody above us
-                pause = self._failed(error)
+                pause = self._failed(error, began)
             with self._progress:
                 self._progress.notify_all()
             if self._is_over():
@@ -153,17 +160,26 @@ class Sender:
     def _rest(self, pause: float) -> bool:
         """Whoever waits for us cuts the pause short, but only so far. False when the end of the program comes before that."""
         # The end of the program waits for us for a few seconds only: no long pause then.
-        self._hurry.wait(pause if self._stop_by is None else min(pause, BACKOFF_BASE_SECONDS))
-        self._hurry.clear()
+        self._wait(pause if self._stop_by is None else min(pause, BACKOFF_BASE_SECONDS))
         while (left := self._not_before - time.monotonic()) > 0:
             if self._is_over():
                 return False
-            self._hurry.wait(left)
-            self._hurry.clear()
+            self._wait(left)
         return True
 
-    def _failed(self, error: BaseException) -> float:
-        """Returns the pause after it."""
+    def _wait(self, seconds: float) -> None:
+        """Until somebody waits for us, and tell of an outage when it is time for that."""
+        until_told = max(0.0, self._tell_at - time.monotonic())
+        if until_told < seconds and not self._hurry.wait(until_told):
+            self._tell(f"{self._error} · training goes on, records wait in the journal")
+            seconds -= until_told
+        self._hurry.wait(seconds)
+        self._hurry.clear()
+
+    def _failed(self, error: BaseException, began: float) -> float:
+        """Returns the pause after it. ``began``: when the attempt did."""
+        if self._failures_in_a_row == 0:
+            self._tell_at = began + OUTAGE_TOLD_SECONDS
         self._error = _describe(error)
         self._retries += 1
         pause = backoff(self._failures_in_a_row)
@@ -173,13 +189,21 @@ class Sender:
             # Later, never earlier, and not all of us at once.
             least = error.retry_after * random.uniform(1.0, 1.2)
         self._not_before = time.monotonic() + least
-        if isinstance(error, NeedsUser) and self._warn is not None and not self._has_warned:
-            self._has_warned = True
-            self._warn(f"{self._error} · until then, records wait in the journal")
+        if isinstance(error, NeedsUser):
+            self._tell(f"{self._error} · until then, records wait in the journal")
         return max(pause, least)
 
     def _gets_on(self) -> None:
-        self._failures_in_a_row, self._has_warned = 0, False
+        has_warned, self._has_warned = self._has_warned, False
+        self._failures_in_a_row, self._tell_at = 0, math.inf
+        if has_warned and self._warn is not None and self._stop_by is None:
+            self._warn("the store takes records again, those that waited first")
+
+    def _tell(self, line: str) -> None:
+        self._tell_at = math.inf
+        if self._warn is not None and not self._has_warned:
+            self._has_warned = True
+            self._warn(line)
 
     def _deliver_all(self) -> None:
         courier = self._courier

@@ -26,7 +26,7 @@ from looptap.plain import clean
 from looptap.recorder import Recorder
 from looptap.redaction import Redactor
 from looptap.registry import Registry
-from looptap.sender import Sender
+from looptap.sender import Sender, SenderState
 from looptap.settings import Settings, is_collector
 from looptap.sinks import open_sink
 
@@ -148,9 +148,10 @@ class Session:
                     error = None if error is None else self.recorder.redactor.text(clean(error))
                     run.journal.append(encode(RunEnded(status, time.time_ns(), error)))
                 delivered = run.sender.stop(self.settings.exit_timeout) if run.sender else False
+                # First, so that it is known what is on the disk and what was lost.
+                run.journal.close()
                 if run.is_primary:
                     self.say(_summary(run, status, delivered))
-                run.journal.close()
                 if delivered:
                     run.journal.remove()
 
@@ -258,7 +259,19 @@ def _summary(run: ActiveRun, status: str, delivered: bool) -> str:
     if delivered:
         return line if is_collector(run.store) else f"{line} · looptap show {run.name}"
     why = f": {state.error}" if state and state.error else ""
-    return f"{line} · the rest is safe in the journal{why} · deliver it with: looptap sync"
+    waiting = _waiting(run, state)
+    if not waiting:
+        return f"{line} · the store did not take everything{why}"
+    many = "1 record is" if waiting == 1 else f"{waiting:,} records are"
+    return f"{line} · {many} safe in the journal{why} · deliver {'it' if waiting == 1 else 'them'} with: looptap sync"
+
+
+def _waiting(run: ActiveRun, state: SenderState | None) -> int:
+    """How many records are on the disk, and not in the store as far as we know."""
+    from looptap.journal.reader import unread  # the import of looptap is waited for
+
+    folder = run.journal.folder
+    return 0 if folder is None else unread(folder, state.position if state else 0)
 
 
 SESSION = Session()

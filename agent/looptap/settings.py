@@ -24,6 +24,7 @@ else:
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
+_DATABASES = {"postgresql", "postgres", "mysql", "mariadb"}
 
 
 def _bool(value: Any) -> bool:
@@ -69,6 +70,10 @@ def is_collector(store: str) -> bool:
 def _store(value: Any) -> str:
     store = str(value)
     if not is_collector(store):
+        if store.partition("://")[0].lower() in _DATABASES and "://" in store:
+            raise ValueError(
+                "a database is written and read through its collector: looptap server --store …, then LOOPTAP_STORE=http://…"
+            )
         if "://" in store:
             raise ValueError("expected a folder, 'off' or the address of a collector, https://host:port")
         return store
@@ -81,7 +86,9 @@ def _store(value: Any) -> str:
         raise ValueError("expected https://host:port")
     if address.username is not None or address.password is not None or address.query or address.fragment:
         raise ValueError("the address of a collector has no user, password or query; give the token as LOOPTAP_TOKEN")
-    return f"{address.scheme}://{address.netloc}{address.path}".rstrip("/")
+    if address.path not in ("", "/"):
+        raise ValueError("the address of a collector has no path; expected https://host:port")
+    return f"{address.scheme}://{address.netloc}"
 
 
 def _token(value: Any) -> str:
@@ -128,6 +135,7 @@ class Settings:
     exit_timeout: float = _setting(5.0, _seconds, "most seconds that the end of the program waits for the store")
 
 
+_PROJECT = "pyproject.toml [tool.looptap]"
 TABLE = {item.name: item for item in fields(Settings)}
 
 
@@ -148,7 +156,7 @@ def load(arguments: Mapping[str, Any] | None = None) -> tuple[Settings, list[str
         for place, source, key in (
             ("autolog()", given, name),
             (variable, os.environ, variable),
-            ("pyproject.toml [tool.looptap]", project, name),
+            (_PROJECT, project, name),
         ):
             if key not in source:
                 continue
@@ -187,6 +195,24 @@ def resolve_store(argument: str | os.PathLike[str] | None = None) -> str:
         if (folder / ".git").exists():
             return str(folder / ".looptap")
     return str(here / ".looptap")
+
+
+def store_to_read(argument: str | os.PathLike[str] | None = None, name: str = "store") -> str:
+    """As :func:`resolve_store`, for whoever reads: another store than the one that was meant would be a wrong answer.
+
+    ``name`` is what the user calls the argument. Raises ValueError in one line, without the value, for a store that cannot be used.
+    """
+    for place, value in (
+        (name, argument),
+        ("LOOPTAP_STORE", os.environ.get("LOOPTAP_STORE")),
+        (f"{_PROJECT}: store", _project_table().get("store")),
+    ):
+        if value is not None:
+            try:
+                return resolve_store(_store(value))
+            except ValueError as error:
+                raise ValueError(f"{place} cannot be used: {error}") from None
+    return resolve_store("")
 
 
 def journal_root(settings: Settings | None = None) -> Path | None:

@@ -74,9 +74,12 @@ def opened(store: str | None) -> Iterator[Backend]:
 
 def store_address(store: str | None) -> str:
     """A folder, or a collector's address."""
-    from looptap.settings import resolve_store
+    from looptap.settings import store_to_read
 
-    resolved = resolve_store(store)
+    try:
+        resolved = store_to_read(store, "--store")
+    except ValueError as error:
+        raise Mistake(str(error)) from None
     if resolved == "off":
         raise Mistake("the store is 'off', so there is nothing to read; name a folder or a collector with --store")
     return resolved

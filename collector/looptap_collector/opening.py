@@ -28,16 +28,23 @@ def is_collector(address: str) -> bool:
     return address.lower().startswith(("http://", "https://"))
 
 
-def own_store(given: str | None) -> str:
+def own_store(given: str | None, how: str = "with --store FOLDER|URL") -> str:
     """The address of the store that a collector itself works on: what was given, the environment's, or the folder that
-    ``autolog()`` would use here. Raises :class:`Mistake` for one that is somewhere else."""
-    from looptap.settings import resolve_store
+    ``autolog()`` would use here. ``how`` it is given to the command. Raises :class:`Mistake` for one that is somewhere else."""
+    from looptap.settings import store_to_read
 
     wanted = given or os.environ.get(OWN_STORE)
-    address = wanted if wanted is not None and "://" in wanted else resolve_store(wanted)
+    if wanted and "://" in wanted and not is_collector(wanted):
+        return wanted
+    place = "what was given" if given else OWN_STORE if wanted else "LOOPTAP_STORE"
+    try:
+        address = store_to_read(wanted or None, place)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
     if address == "off" or is_collector(address):
+        named = "'off'" if address == "off" else f"a collector ({address})"
         raise Mistake(
-            f"{address} is not a store of its own: give a folder or the URL of a database with --store or {OWN_STORE}"
+            f"{place} names {named}; this command works on the collector's own store: give it {how} or {OWN_STORE}"
         )
     return address
 

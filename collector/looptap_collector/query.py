@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from looptap.events import Context
 from looptap_collector.backend import Backend, Delivery, RunQuery, RunRow, SeriesRow
@@ -40,6 +40,18 @@ _VALIDATION = re.compile(r"val|test|eval", re.IGNORECASE)
 
 class UnknownRun(LookupError):
     """No run answers to that name, or more than one does. The message is one line and says what there is."""
+
+
+class _Series(Protocol):
+    @property
+    def key(self) -> str: ...
+    @property
+    def context(self) -> Mapping[str, str]: ...
+    @property
+    def last_step(self) -> int: ...
+
+
+_AnySeries = TypeVar("_AnySeries", bound=_Series)
 
 
 @runtime_checkable
@@ -141,7 +153,7 @@ def is_loss(key: str) -> bool:
     return bool(_LOSS.search(key)) and not _NOT_A_LOSS.search(key)
 
 
-def interest(row: SeriesRow) -> tuple[int, str, list[tuple[str, str]]]:
+def interest(row: _Series) -> tuple[int, str, list[tuple[str, str]]]:
     """Sort key: losses of training first, then other losses, then the rest, ``system.`` last; alphabetical
     within each."""
     if is_loss(row.key):
@@ -158,7 +170,7 @@ def is_chosen(source: str) -> bool:
     return source in ("user", "argparse", "default", "constant")
 
 
-def main_loss(rows: Sequence[SeriesRow]) -> SeriesRow | None:
+def main_loss(rows: Sequence[_AnySeries]) -> _AnySeries | None:
     """The series whose last value a list of runs shows; None when no series looks like an objective."""
     best = min(rows, key=interest, default=None)
     if best is None or _NOT_A_LOSS.search(best.key):

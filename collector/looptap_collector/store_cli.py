@@ -62,7 +62,7 @@ def check(context: click.Context, store: str | None, artifacts: str | None, cont
     """
     from looptap_collector.backends.checking import check as problems
 
-    address = own_store(store)
+    address = _own(store)
     files = _files(address, artifacts)
     count = 0
     with _opened(address) as backend, _progress("checking") as progress:
@@ -72,29 +72,36 @@ def check(context: click.Context, store: str | None, artifacts: str | None, cont
             count += 1
             _tell(f"{problem.where}: {problem.what} → {problem.mend}")
     if count:
-        click.echo(f"{count} problems", err=True)
+        click.echo(_count(count, "problem"), err=True)
         context.exit(1)
     click.echo("everything fits together")
 
 
 @store.command()
 @_store
-@click.option("--run", "run", metavar="ID", help="Only this run. The file is not made smaller then.")
+@click.option("--run", "run", metavar="RUN", help="Only this run, by id or name. The file is not made smaller then.")
 def compact(store: str | None, run: str | None) -> None:
     """Make long chunks of short ones, so that long series are quick to draw and take less space.
 
     Agents may write meanwhile, a little at a time; but while a SQLite file is made smaller at the end they have to wait.
     """
     from looptap_collector.backend import Unavailable
+    from looptap_collector.query import UnknownRun, find_run
 
     with _opened(store) as backend:
-        done = backend.compact(run=run)
-        click.echo(
-            f"{done.merged:,} chunks became {done.made:,} long ones in {done.series:,} series, "
-            f"{done.outlines:,} outlines were made"
-        )
+        try:
+            done = backend.compact(run=None if run is None else find_run(backend, run).run)
+        except UnknownRun as error:
+            raise Mistake(str(error)) from error
+        if done.has_changed:
+            click.echo(
+                f"{_count(done.merged, 'chunk')} became {_count(done.made, 'long one')} in {done.series:,} series, "
+                f"{_count(done.outlines, 'outline')} made"
+            )
+        elif not done.damaged:
+            click.echo("nothing to do: the chunks are as long as they can be")
         if done.damaged:
-            click.echo(f"{done.damaged} chunks cannot be read and stay as they are: looptap store check", err=True)
+            click.echo(f"{_count(done.damaged, 'chunk')} cannot be read, left as found: looptap store check", err=True)
         if run is None:
             try:
                 freed = backend.shrink()
@@ -122,7 +129,7 @@ def gc(store: str | None, artifacts: str | None, yes: bool, hours: float) -> Non
     """Tell which files no run refers to (of runs that were deleted, say), and delete them with --yes."""
     from looptap_collector.artifacts.retention import collect, plan
 
-    address = own_store(store)
+    address = _own(store)
     files = _files(address, artifacts)
     if files is None:
         raise Mistake("the files of a database are elsewhere: tell where with --artifacts")
@@ -132,12 +139,13 @@ def gc(store: str | None, artifacts: str | None, yes: bool, hours: float) -> Non
             for digest, size in sorted(planned.digests.items()):
                 click.echo(f"{digest} {size:>15,} bytes")
             click.echo(
-                f"{len(planned.digests):,} files of {planned.size_bytes:,} bytes are of no run, {planned.kept:,} stay"
-                + ("; delete them with --yes" if planned.digests else "")
+                f"{_count(len(planned.digests), 'file')} of no run ({_count(planned.size_bytes, 'byte')}), {planned.kept:,} stay"
+                + ("; delete with --yes" if planned.digests else "")
             )
             return
         done = collect(planned, files, lambda digest: _is_referenced(backend, digest))
-        click.echo(f"{done.deleted:,} files of {done.size_bytes:,} bytes deleted, {planned.kept + done.spared:,} stay")
+        freed = _count(done.size_bytes, "byte")
+        click.echo(f"{_count(done.deleted, 'file')} deleted ({freed}), {planned.kept + done.spared:,} stay")
 
 
 @store.command()
@@ -164,7 +172,7 @@ def copy(
     """
     from looptap_collector.backends.copying import CannotCopy, copy_run, runs_to_copy
 
-    source, target = own_store(source), own_store(target)
+    source, target = _own(source), _own(target)
     problems = 0
     with _opened(source) as from_store, _opened(target, create=True) as to_store:
         if from_store.place == to_store.place:
@@ -184,9 +192,9 @@ def copy(
         if not no_files:
             problems += _copy_files(from_store, _files(source, source_artifacts), _files(target, target_artifacts))
     if problems:
-        click.echo(f"{problems} problems: {target} is not equal to {source}", err=True)
+        click.echo(f"{_count(problems, 'problem')}: {target} is not equal to {source}", err=True)
         context.exit(1)
-    click.echo(f"{len(runs):,} runs are equal in both")
+    click.echo(f"{_count(len(runs), 'run')} {'is' if len(runs) == 1 else 'are'} equal in both")
 
 
 def _line(done: Copied) -> str:
@@ -205,9 +213,8 @@ def _copy_files(backend: SqlBackend, source: ArtifactStore | None, target: Artif
     from looptap_collector.artifacts import DamagedArtifact
 
     if source is None or target is None:
-        click.echo(
-            "files stay where they are: tell where they are and go with --artifacts and --to-artifacts", err=True
-        )
+        missing = [option for option, place in (("--artifacts", source), ("--to-artifacts", target)) if place is None]
+        click.echo(f"files stay where they are; give {' and '.join(missing)} to take them along", err=True)
         return 0
     copied = there = problems = 0
     for digest in backend.referenced():
@@ -225,7 +232,7 @@ def _copy_files(backend: SqlBackend, source: ArtifactStore | None, target: Artif
         except (KeyError, DamagedArtifact) as error:
             problems += 1
             _tell(f"file {digest}: {error.args[0]}")
-    click.echo(f"{copied:,} files copied, {there:,} were there")
+    click.echo(f"{_count(copied, 'file')} copied, {there:,} there before")
     return problems
 
 
@@ -233,9 +240,17 @@ def _is_referenced(backend: Store, digest: str) -> bool:
     return bool(backend.edges(digests=[digest], limit=1))
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _own(store: str | None) -> str:
+    return own_store(store, "as the argument FOLDER|URL")
+
+
 def _opened(store: str | None, *, create: bool = False) -> AbstractContextManager[SqlBackend]:
     # What is made here is to survive a power cut, as a file that somebody copied.
-    return _looked_after(lambda stores: stores.open_sql_store(own_store(store), create=create, durable=create))
+    return _looked_after(lambda stores: stores.open_sql_store(_own(store), create=create, durable=create))
 
 
 def _opened_of_any_kind(store: str) -> AbstractContextManager[Store]:

@@ -246,7 +246,7 @@ def test_unusable_store(kind: str, programs: Programs) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "trained\n"), done.stderr
     assert "Traceback" not in done.stderr
-    assert "the rest is safe in the journal" in done.stderr.splitlines()[-1]
+    assert "records are safe in the journal" in done.stderr.splitlines()[-1]
     if kind == "a file in its place":
         programs.store.unlink()
     elif kind == "not a database":

@@ -136,6 +136,17 @@ def test_certificate_that_nobody_signed(collector: Collector, monkeypatch: pytes
         assert isinstance(outcome(Exchange(proxy.url, Settings(token=TOKEN), seconds=5)), Answer)
 
 
+def test_port_that_does_not_speak_https(collector: Collector, settings: Settings) -> None:
+    """https to a port of plain http is told in words, without OpenSSL's."""
+    exchange = Exchange(collector.url.replace("http:", "https:"), settings)
+    error = outcome(exchange)
+    exchange.close()
+    assert (
+        str(error)
+        == f"https://127.0.0.1:{collector.port} cannot be reached: that port does not speak https; http perhaps?"
+    )
+
+
 def test_redirect_is_not_followed(exchange: Exchange, proxy: FaultProxy, collector: Collector) -> None:
     """The host that a redirect names hears nothing, least of all the token (case 16)."""
     with FaultProxy("127.0.0.1", collector.port) as other:

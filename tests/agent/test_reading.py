@@ -55,6 +55,21 @@ def test_a_run_by_name(backend: Backend) -> None:
     assert get_run() == run
 
 
+def test_a_run_in_one_line(backend: Backend) -> None:
+    """Whoever evaluates a run in a shell sees which one it is and how it stands, in one printable line."""
+    complete_run(backend)
+    assert repr(get_run()) == "<Run calm-otter-12 finished, experiment default, loss -0.00760085>"
+    Recording(backend, "odd\x1b[31m\n", start_ns=START_NS + 10**9).points("lr", [0.1])
+    assert repr(get_run()) == "<Run odd [31m  running, experiment default>"
+
+
+def test_names_for_completion() -> None:
+    """What a shell offers behind ``looptap.`` is public, and there."""
+    assert sorted(dir(looptap)) == sorted(looptap.__all__)
+    assert {"get_run", "search_runs", "autolog"} <= set(dir(looptap))
+    assert all(hasattr(looptap, name) for name in dir(looptap))
+
+
 def test_a_single_series_needs_no_context(backend: Backend) -> None:
     """A key with one series goes by the key alone, even where the series has a context."""
     Recording(backend, "ranked").points("loss", [1.0, 0.5], context={"rank": "0"})
@@ -174,6 +189,10 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         get_run("calm-otter", store=tmp_path / "other")
     with pytest.raises(ValueError, match="cannot read from the store 'off'"):
         get_run(store="off")
+    with pytest.raises(
+        ValueError, match=r"^store cannot be used: a database is written and read through its collector"
+    ):
+        get_run(store="postgresql://me@db/x")
 
 
 def test_the_run_under_way_is_up_to_date() -> None:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -454,3 +454,67 @@ def test_end_of_the_run_is_delivered_by_stop(writer: JournalWriter) -> None:
     assert sender.stop(10)
     assert store.records[-1] == RunEnded("finished", 9)
     assert read_cursor(folder_of(writer)).ended
+
+
+def test_outage_is_told_once_and_so_is_its_end(writer: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong: one line when it has lasted for a while, one when it is over, and the same for the next outage."""
+    monkeypatch.setattr("looptap.sender.BACKOFF_BASE_SECONDS", 0.01)
+    monkeypatch.setattr("looptap.sender.OUTAGE_TOLD_SECONDS", 0.05)
+    told: list[str] = []
+
+    class Failing(Store):
+        away = True
+
+        def deliver(self, batch: Batch) -> None:
+            if self.away:
+                raise OSError("database is locked\n(and more)")
+            super().deliver(batch)
+
+    store = Failing()
+    sender = Sender(writer, RUN, lambda: store, interval=0.01, warn=told.append)
+    sender.start()
+
+    def go_away_and_come_back(outage: int) -> None:
+        store.away = True
+        writer.append(point(outage))
+        wait_for(lambda: len(told) == 2 * outage - 1)
+        retries = sender.state().retries
+        wait_for(lambda: sender.state().retries >= retries + 3)
+        store.away = False
+        wait_for(lambda: len(told) == 2 * outage)
+
+    go_away_and_come_back(1)
+    go_away_and_come_back(2)
+    assert sender.stop(10)
+    away = "OSError: database is locked · training goes on, records wait in the journal"
+    assert told == [away, "the store takes records again, those that waited first"] * 2
+
+
+def test_short_outage_is_not_told(writer: JournalWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is over before anybody would notice costs no line."""
+    monkeypatch.setattr("looptap.sender.BACKOFF_BASE_SECONDS", 0.001)
+    told: list[str] = []
+
+    class Hiccup(Store):
+        failures = 5
+
+        def deliver(self, batch: Batch) -> None:
+            self.failures -= 1
+            if self.failures >= 0:
+                raise OSError("not now")
+            super().deliver(batch)
+
+    writer.append(point(0))
+    sender = Sender(writer, RUN, Hiccup, interval=0.01, warn=told.append)
+    sender.start()
+    assert sender.flush(10)
+    assert sender.state().retries >= 5
+    assert sender.stop(10)
+    assert told == []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from looptap.settings import TABLE, Settings, journal_root, load, resolve_store
+from looptap.settings import TABLE, Settings, journal_root, load, resolve_store, store_to_read
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_journal_is_in_the_state_folder(monkeypatch: pytest.MonkeyPatch, tmp_pat
     [
         ("https://host", "https://host"),
         ("HTTPS://Host:8766/", "https://Host:8766"),
-        ("http://[::1]:8766/looptap/", "http://[::1]:8766/looptap"),
+        ("http://[::1]:8766/", "http://[::1]:8766"),
         ("off", "off"),
         ("some/folder", "some/folder"),
     ],
@@ -100,6 +100,7 @@ def test_address_of_a_collector(monkeypatch: pytest.MonkeyPatch, given: str, sto
         "https://host/?token=hunter2",
         "https://host/#hunter2",
         "https://host:hunter2",
+        "https://host/hunter2",
         "https://:hunter2@",
         "https://[hunter2",
         "postgresql://me:hunter2@host/db",
@@ -114,6 +115,40 @@ def test_address_with_a_secret_is_left_out(monkeypatch: pytest.MonkeyPatch, addr
     (problem,) = problems
     assert problem.startswith("LOOPTAP_STORE: store was left out: ")
     assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("address", "mend"),
+    [
+        (
+            "postgresql://me:hunter2@db/x",
+            "a database is written and read through its collector: looptap server --store …",
+        ),
+        ("htp://hunter2", "expected a folder, 'off' or the address of a collector, https://host:port"),
+        ("http://me:hunter2@host", "give the token as LOOPTAP_TOKEN"),
+        ("http://127.0.0.1:99999", "expected https://host:port"),
+        ("http://host/path", "has no path; expected https://host:port"),
+    ],
+)
+def test_whoever_reads_gets_no_other_store(
+    project: Path, monkeypatch: pytest.MonkeyPatch, address: str, mend: str
+) -> None:
+    """A store that cannot be used is refused wherever it was given, named by its place; the next place is not asked."""
+    with pytest.raises(ValueError, match=r"^--store cannot be used: ") as given:
+        store_to_read(address, "--store")
+    monkeypatch.setenv("LOOPTAP_STORE", address)
+    with pytest.raises(ValueError, match=r"^LOOPTAP_STORE cannot be used: ") as variable:
+        store_to_read()
+    assert store_to_read("elsewhere") == str(project / "deep" / "elsewhere")
+    monkeypatch.delenv("LOOPTAP_STORE")
+    (project / "pyproject.toml").write_text(f'[tool.looptap]\nstore = "{address}"\n')
+    with pytest.raises(ValueError, match=r"^pyproject.toml \[tool.looptap\]: store cannot be used: ") as shared:
+        store_to_read()
+    for caught in (given, variable, shared):
+        assert mend in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+    (project / "pyproject.toml").unlink()
+    assert store_to_read() == resolve_store()
 
 
 def test_what_guards_a_secret_is_not_shared(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

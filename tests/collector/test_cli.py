@@ -87,6 +87,56 @@ def test_what_the_user_chose_comes_first(backend: Backend) -> None:
     assert text.index("z_chosen") < text.index("a.framework")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["runs"], ["show"], ["export", "--format", "csv"], ["ui", "--no-browser"], ["artifact", "list"]],
+    ids=" ".join,
+)
+def test_address_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """No command reads from another store than the one that was meant, whether an option or the environment names it."""
+    for address in ("postgresql://a@b/c", "htp://x"):
+        result = looptap(*words, "--store", address)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("looptap: --store cannot be used: ")
+        monkeypatch.setenv("LOOPTAP_STORE", address)
+        result = looptap(*words)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("looptap: LOOPTAP_STORE cannot be used: ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_what_a_collector_does_not_know(tmp_path: Path) -> None:
+    """A question that the collector has no answer to is one line."""
+    from collector.server.collectors import collecting
+    from looptap_collector.cli import opened
+    from looptap_collector.mistake import Mistake
+    from looptap_collector.remote.asking import NotThere
+
+    with collecting(tmp_path / "store") as collector, pytest.raises(Mistake), opened(collector.address):
+        raise NotThere("there is no such thing")
+
+
+def test_a_collector_is_no_store_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where LOOPTAP_STORE is a collector, it is told which variable that is and how the collector's own store is given."""
+    monkeypatch.setenv("LOOPTAP_STORE", "http://127.0.0.1:8766")
+    for command, how in (
+        (["store", "check"], "as the argument FOLDER|URL"),
+        (["token", "list"], "with --store FOLDER|URL"),
+        (["server"], "with --store FOLDER|URL"),
+    ):
+        result = looptap(*command)
+        assert result.exit_code == 2
+        assert result.stderr == (
+            "looptap: LOOPTAP_STORE names a collector (http://127.0.0.1:8766); this command works on the collector's own "
+            f"store: give it {how} or LOOPTAP_COLLECTOR_STORE\n"
+        )
+    monkeypatch.setenv("LOOPTAP_COLLECTOR_STORE", "http://me:hunter2@host")
+    refused = looptap("token", "list")
+    assert refused.exit_code == 2
+    assert "LOOPTAP_COLLECTOR_STORE cannot be used" in refused.stderr
+    assert "hunter2" not in refused.stderr
+
+
 def test_silence_is_told(backend: Backend) -> None:
     """A run that has long not been heard from is lost, until it tells its own end."""
     recording = Recording(backend, "silent")
@@ -171,7 +221,7 @@ def test_export_to_a_pipe(backend: Backend) -> None:
         (["runs", "--store", "off"], "the store is 'off'"),
         (
             ["runs", "--store", "http://someone:secret@collector"],
-            "the store's address cannot be used: the address of a collector has no user, password or query",
+            "--store cannot be used: the address of a collector has no user, password or query",
         ),
         (["export", "--format", "csv", "-o", "nowhere/x.csv"], "cannot write nowhere/x.csv: No such file or directory"),
         (["ui", "--host", "0.0.0.0"], "--host 0.0.0.0: the page has no login yet"),

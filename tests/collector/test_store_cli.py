@@ -119,9 +119,11 @@ def test_compact(programs: Programs, backend: Backend, store: Path) -> None:
     for run in ("one", "two"):
         long_run(backend, run)
     exact = backend.history("one", "x", {})
-    assert "10 chunks became 1 long ones in 1 series, 1 outlines" in said(programs, "compact", "--run", "two")
-    assert "10 chunks became 1 long ones in 1 series" in said(programs, "compact", str(store))
-    assert "0 chunks became 0 long ones in 0 series" in said(programs, "compact")
+    assert "10 chunks became 1 long one in 1 series, 1 outline made" in said(programs, "compact", "--run", "two")
+    assert "nothing to do" in said(programs, "compact", "--run", "two")
+    assert "there is no run 'nope'" in said(programs, "compact", "--run", "nope", code=2)
+    assert "10 chunks became 1 long one in 1 series" in said(programs, "compact", str(store))
+    assert "nothing to do" in said(programs, "compact")
     assert backend.history("one", "x", {}).steps.tobytes() == exact.steps.tobytes()
     with closing(sqlite3.connect(store / DATABASE, isolation_level=None)) as spoiler:
         spoiler.execute(
@@ -139,12 +141,12 @@ def test_gc_looks_first(programs: Programs, backend: Backend, store: Path) -> No
     unused = keep_file(store, "ef" * 32, b"unused", age_s=10**6)
     told = said(programs, "gc")
     assert "ef" * 32 in told
-    assert "1 files of 6 bytes are of no run, 2 stay; delete them with --yes" in told
+    assert "1 file of no run (6 bytes), 2 stay; delete with --yes" in told
     assert unused.exists()
-    assert "1 files of 6 bytes deleted, 2 stay" in said(programs, "gc", "--yes")
+    assert "1 file deleted (6 bytes), 2 stay" in said(programs, "gc", "--yes")
     assert (kept.exists(), young.exists(), unused.exists()) == (True, True, False)
     backend.delete_run("long")
-    assert "2 files of 12 bytes deleted, 0 stay" in said(programs, "gc", "--yes", "--older-than", "0")
+    assert "2 files deleted (12 bytes), 0 stay" in said(programs, "gc", "--yes", "--older-than", "0")
 
 
 def test_gc_of_a_database_must_be_told_where(programs: Programs, postgresql_address: str, tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_gc_of_a_database_must_be_told_where(programs: Programs, postgresql_addr
     assert "tell where with --artifacts" in said(programs, "gc", postgresql_address, code=2)
     unused = keep_file(tmp_path, "ef" * 32, age_s=10**6)
     artifacts = str(tmp_path / ARTIFACTS)
-    assert "1 files" in said(programs, "gc", postgresql_address, "--artifacts", artifacts, "--yes")
+    assert "1 file deleted" in said(programs, "gc", postgresql_address, "--artifacts", artifacts, "--yes")
     assert not unused.exists()
 
 
@@ -170,7 +172,7 @@ def test_copy_between_folders_and_databases(
     assert re.fullmatch(r"[0-9a-f]{64} long long: 30,000 points, copied, equal", lines[0])
     assert re.fullmatch(r"[0-9a-f]{64} run-calm-otter-12 calm-otter-12: 1,500 points, copied, equal", lines[1])
     assert f"artifact {'ab' * 32} has other content" in lines[2], "a damaged file is not copied"
-    assert lines[3] == "1 files copied, 0 were there"
+    assert lines[3] == "1 file copied, 0 there before"
     back = tmp_path / "back"
     second = said(programs, "copy", mariadb_address, str(back), "--artifacts", files, code=1).splitlines()
     assert second[:2] == lines[:2]
@@ -179,7 +181,9 @@ def test_copy_between_folders_and_databases(
     assert [line.split()[0] for line in third[:2]] == [line.split()[0] for line in lines[:2]]
     assert all("was there, equal" in line for line in third[:2])
     assert third[2] == "2 runs are equal in both"
-    assert "files stay where they are" in said(programs, "copy", str(store), mariadb_address)
+    assert "files stay where they are; give --to-artifacts to take them along" in said(
+        programs, "copy", str(store), mariadb_address
+    )
     assert "files are not looked for" in said(programs, "check", mariadb_address)
     assert said(programs, "check", mariadb_address, "--artifacts", files, code=1).count("is not there") == 1
 
@@ -194,7 +198,7 @@ def test_copy_refuses_what_would_be_mixed_up(programs: Programs, backend: Backen
     told = said(programs, "copy", str(other), str(store), code=2)
     assert "has 1 runs that" in told
     assert "--merge" in told
-    assert "1 runs are equal in both" in said(programs, "copy", str(other), str(store), "--merge")
+    assert "1 run is equal in both" in said(programs, "copy", str(other), str(store), "--merge")
     assert "are the same store" in said(programs, "copy", str(store), str(store) + "/", code=2)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _Shape = TypeVar("_Shape")
 
 
-class NotThere(LookupError):
+class NotThere(Unavailable):
     """The collector does not know what it was asked for. The message is the collector's own, one line."""
 
 
