@@ -167,10 +167,19 @@ def _target(store: str) -> str:
     try:
         target = settings.store_to_read(store, "--to")
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise _Refused(str(error)) from None
     if target == "off":
-        raise click.UsageError("--to off would throw away what waits; give a folder, or the address of a collector")
+        raise _Refused("--to off would throw away what waits; give a folder, or the address of a collector")
     return target
+
+
+class _Refused(click.ClickException):
+    """What the user gave cannot be used, in one line."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        _say(self.message)
 
 
 @commands.command("doctor")

@@ -7,8 +7,7 @@
     run.params["lr"], run.metrics["loss"].last
     run.history("loss").plot(x="step", y="value")
 
-Reading needs the collector and pandas, which training does not; both are imported when the first question
-is asked.
+Reading needs the collector and pandas, which training does not; both are imported when the first question is asked.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ class ArtifactSummary:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Counts of records: ``emitted = stored + in_journal + sum(dropped.values())``. Points are records,
-    too."""
+    """Counts of records: ``emitted = stored + in_journal + sum(dropped.values())``. Points are records, too."""
 
     emitted: int
     stored: int

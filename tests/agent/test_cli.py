@@ -95,6 +95,7 @@ def test_sync_to_no_store(programs: Programs, root: Path, store: str) -> None:
     left(root, "calm-otter-1", str(programs.store))
     done = programs.looptap("sync", "--to", store)
     assert done.returncode == 2
-    assert "--to" in done.stderr
+    assert done.stderr.startswith("looptap: --to ")
+    assert done.stderr.count("\n") == 1
     assert "hunter2" not in done.stderr
     assert len(find_journals(root)) == 1

@@ -223,6 +223,20 @@ def test_address_in_the_journal_has_no_secret(programs: Programs) -> None:
     assert meta.store.rpartition(":")[2].isdecimal()
 
 
+def test_nothing_is_called_safe_that_is_not(programs: Programs) -> None:
+    """Where there is no journal on disk and no store, the end says how many records were lost, and not that any wait."""
+    (programs.folder / "file").write_text("no folder")
+    said = ends(
+        programs,
+        f"http://127.0.0.1:{free_port()}",
+        f"import os; os.environ['LOOPTAP_JOURNAL'] = {str(programs.folder / 'file')!r}",
+    )
+    end = said.splitlines()[-1]
+    assert "no_journal)" in end
+    assert "safe" not in end
+    assert "the store did not take everything: http://127.0.0.1:" in end
+
+
 def test_one_journal_waits_for_a_silent_collector(programs: Programs) -> None:
     """Of ten journals for a collector that answers nothing, sync asks for the first only."""
     with FaultProxy("127.0.0.1", 1) as proxy:
