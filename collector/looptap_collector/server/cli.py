@@ -142,9 +142,14 @@ def revoke(id: str, store: str | None) -> None:
 
 @contextmanager
 def _tokens(store: str | None) -> Iterator[TokenStore]:
+    from looptap_collector.backend import Unavailable
+    from looptap_collector.backends.schema import UnusableStore
     from looptap_collector.stores import open_store
 
-    backend = open_store(own_store(store), create=True)
+    try:
+        backend = open_store(own_store(store), create=True)
+    except (Unavailable, UnusableStore, ValueError, RuntimeError) as error:
+        raise Mistake(str(error)) from error
     try:
         yield backend
     finally:

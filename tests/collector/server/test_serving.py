@@ -20,6 +20,9 @@ from collector.server.collectors import MEDIA_TYPE, Process, body_of, server_pro
 from looptap_collector.stores import open_store
 from looptap_collector.testing.batches import Journal, points, started
 
+#: The matrix asks for 200: ``DEATHS=200 pytest --timeout 1200 -k killed tests/collector/server/test_serving.py`` (six minutes).
+DEATHS = int(os.environ.get("DEATHS", "25"))
+
 
 def send(running: Process, body: bytes, client: httpx.Client | None = None) -> httpx.Response:
     headers = {
@@ -143,7 +146,16 @@ def test_token_commands(tmp_path: Path) -> None:
     """Make, list and revoke, while a server runs on the store; the text of a token is shown once and never again."""
 
     def looptap(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "looptap.cli", "token", *words, "--store", str(tmp_path / "store")]
+        command = [
+            sys.executable,
+            "-m",
+            "looptap.cli",
+            "token",
+            words[0],
+            "--store",
+            str(tmp_path / "store"),
+            *words[1:],
+        ]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
 
     with server_process(tmp_path) as running:
@@ -162,6 +174,8 @@ def test_token_commands(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
     assert looptap("create", "local").returncode == 2
+    nonsense = looptap("create", "me", "--store", "htp://x")
+    assert (nonsense.returncode, nonsense.stderr.count("\n")) == (2, 1)
 
 
 def test_killed_again_and_again_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
@@ -172,15 +186,14 @@ def test_killed_again_and_again_nothing_acknowledged_is_lost(tmp_path: Path) -> 
     unanswered: list[bytes | None] = [None] * 4
     acknowledged = [0] * 4
     sent = [0] * 4
-    deaths = 25
-    for death in range(deaths + 1):
+    for death in range(DEATHS + 1):
         with server_process(tmp_path) as running:
             store = open_store(str(tmp_path / "store"), create=False)
             for number in range(4):
                 assert store.position(f"j{number}") >= acknowledged[number]
             store.close()
 
-            def deliver(number: int, running: Process = running, last: bool = death == deaths) -> None:
+            def deliver(number: int, running: Process = running, last: bool = death == DEATHS) -> None:
                 with httpx.Client(trust_env=False) as client:
                     for _ in range(3 if last else 1_000):
                         body = unanswered[number]
@@ -204,7 +217,7 @@ def test_killed_again_and_again_nothing_acknowledged_is_lost(tmp_path: Path) -> 
             threads = [threading.Thread(target=deliver, args=(number,)) for number in range(4)]
             for thread in threads:
                 thread.start()
-            if death < deaths:
+            if death < DEATHS:
                 time.sleep(chance.uniform(0.0, 0.25))
                 running.process.kill()
             for thread in threads:
