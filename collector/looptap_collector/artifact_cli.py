@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from looptap.events import Artifact
 from looptap_collector.backend import Backend, RunRow
 
 _STORE = click.option(
@@ -46,26 +47,23 @@ def list_artifacts(run: str, as_json: bool, store: str | None) -> None:
 
 @artifact.command("get")
 @click.argument("run")
-@click.argument("which", metavar="NAME_OR_DIGEST")
+@click.argument("which", metavar="[NAME_OR_DIGEST]", required=False)
 @click.option("-o", "--output", metavar="PATH", help="A file or a folder. Default: a file of that name here.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @_STORE
-def get(run: str, which: str, output: str | None, force: bool, store: str | None) -> None:
-    """Get the content of one file of a RUN, by its name (the newest) or its SHA-256 (8 digits or more).
+def get(run: str, which: str | None, output: str | None, force: bool, store: str | None) -> None:
+    """Get the content of one file of a RUN, by its name (the newest) or its SHA-256 (8 digits or more); or of any run, by
+    its whole SHA-256 alone.
 
     The file appears when all of it is there and verified.
     """
     from looptap_collector.artifacts import DamagedArtifact
-    from looptap_collector.artifacts.downloads import UnknownArtifact, choose, file_name, save
+    from looptap_collector.artifacts.downloads import file_name, save
     from looptap_collector.cli import store_address
     from looptap_collector.mistake import Mistake
     from looptap_collector.opening import contents_to_read
 
-    with _run(store, run) as (backend, row):
-        try:
-            found = choose(backend.artifacts(row.run), which)
-        except UnknownArtifact as error:
-            raise Mistake(f"{error}. See them all: looptap artifact list {row.name}") from error
+    found = _of_any_run(store, run) if which is None else _of_run(store, run, which)
     assert found.digest is not None
     target = Path(output or ".")
     if target.is_dir():
@@ -86,6 +84,31 @@ def get(run: str, which: str, output: str | None, force: bool, store: str | None
     from looptap_collector.terminal import printable, size
 
     click.echo(printable(f"{found.name} ({size(target.stat().st_size)}) → {target}"))
+
+
+def _of_run(store: str | None, run: str, which: str) -> Artifact:
+    from looptap_collector.artifacts.downloads import UnknownArtifact, choose
+    from looptap_collector.mistake import Mistake
+
+    with _run(store, run) as (backend, row):
+        try:
+            return choose(backend.artifacts(row.run), which)
+        except UnknownArtifact as error:
+            raise Mistake(f"{error}. See them all: looptap artifact list {row.name}") from error
+
+
+def _of_any_run(store: str | None, digest: str) -> Artifact:
+    """What the latest run that has this content calls it."""
+    from looptap_collector.artifacts.store import is_digest
+    from looptap_collector.cli import opened
+    from looptap_collector.mistake import Mistake
+
+    if not is_digest(digest):
+        raise Mistake(f"which file of {digest}? Give its name or SHA-256, too: looptap artifact list {digest}")
+    with opened(store) as backend:
+        for edge in backend.edges(digests=[digest], limit=1):
+            return edge.artifact
+    raise Mistake(f"no run has a file with the SHA-256 {digest}")
 
 
 @contextmanager

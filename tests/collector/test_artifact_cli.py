@@ -61,6 +61,21 @@ def test_get(backend: Backend, store: Path, here: Path) -> None:
         assert hashlib.sha256((here / path).read_bytes()).hexdigest() == digest
 
 
+def test_get_by_digest_alone(backend: Backend, store: Path, here: Path) -> None:
+    """The whole SHA-256 finds the file whoever wrote it; anything else needs its run, and is told so."""
+    digest = record(backend, store, "out/model.pt", b"weights")
+    assert looptap("artifact", "get", digest).stdout == "out/model.pt (7 B) → model.pt\n"
+    assert (here / "model.pt").read_bytes() == b"weights"
+    for which, message in (
+        ("0" * 64, "no run has a file"),
+        ("latest", "which file of latest?"),
+        (digest[:10], "which file"),
+    ):
+        refused = looptap("artifact", "get", which)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+
+
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_a_name_of_a_run_is_never_a_path(backend: Backend, store: Path, here: Path, name: str) -> None:
     """Whatever a run called its file, it lands here under a clean name, and the terminal obeys nothing of it."""
