@@ -20,7 +20,7 @@ from collector.server.collectors import MEDIA_TYPE, Process, body_of, server_pro
 from looptap_collector.stores import open_store
 from looptap_collector.testing.batches import Journal, points, started
 
-#: The matrix asks for 200: ``DEATHS=200 pytest --timeout 1200 -k killed tests/collector/server/test_serving.py`` (six minutes).
+#: The matrix asks for 200: ``DEATHS=200 pytest --timeout 1200 -k killed tests/collector/server/test_serving.py`` (three minutes).
 DEATHS = int(os.environ.get("DEATHS", "25"))
 
 
