@@ -94,6 +94,21 @@ class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
     step: int | None = None
     description: str | None = None
 
+    def as_artifact(self, *, digest: str | None = None, missing: str | None = None) -> Artifact:
+        """What a store is told of it: the digest of the content that it has, or why it is missing."""
+        return Artifact(
+            name=self.name,
+            time_ns=self.time_ns,
+            size_bytes=self.size_bytes,
+            digest=digest,
+            missing=missing,
+            path=self.path,
+            role=self.role,
+            kind=self.kind,
+            step=self.step,
+            description=self.description,
+        )
+
 
 class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
     """A file by its content. ``digest`` is the SHA-256 in hex, or None when the content could not be had:

@@ -15,7 +15,7 @@ import zstandard
 from looptap.events import Artifact, Batch, File, Rejected
 from looptap.exchange import Answer, Exchange, Whole
 from looptap.settings import Settings
-from looptap.sinks import REQUEST_SECONDS, Unavailable, artifact_of
+from looptap.sinks import REQUEST_SECONDS, Unavailable
 from looptap.upload import PieceSize, Unobtainable, Upload
 
 #: A proxy may have a limit of its own for bodies, but hardly one below this: what refuses less refuses everything.
@@ -70,9 +70,9 @@ class HttpSink:
             upload = self._upload_of(file)
             if not (upload.received is None and self._is_known(upload)) and not self._send_piece(upload):
                 return None
-            artifact = artifact_of(file, digest=upload.digest)
+            artifact = file.as_artifact(digest=upload.digest)
         except Unobtainable as reason:
-            artifact = artifact_of(file, missing=str(reason))
+            artifact = file.as_artifact(missing=str(reason))
         self._forget_upload()
         return artifact
 

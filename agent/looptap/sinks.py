@@ -55,26 +55,10 @@ class NoSink:
         return None
 
     def keep_file(self, file: File) -> Artifact:
-        return artifact_of(file, missing="store is off")
+        return file.as_artifact(missing="store is off")
 
     def close(self) -> None:
         return None
-
-
-def artifact_of(file: File, *, digest: str | None = None, missing: str | None = None) -> Artifact:
-    """What a store is told of a file: the digest of the content that it has, or why it is missing."""
-    return Artifact(
-        name=file.name,
-        time_ns=file.time_ns,
-        size_bytes=file.size_bytes,
-        digest=digest,
-        missing=missing,
-        path=file.path,
-        role=file.role,
-        kind=file.kind,
-        step=file.step,
-        description=file.description,
-    )
 
 
 def open_sink(store: str, settings: Settings | None = None, *, seconds: float = REQUEST_SECONDS) -> Sink:

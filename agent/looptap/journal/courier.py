@@ -20,7 +20,7 @@ from looptap.journal.frames import decode
 from looptap.journal.reader import JournalReader
 from looptap.journal.ring import Waiting
 from looptap.journal.writer import JournalWriter
-from looptap.sinks import Sink, artifact_of
+from looptap.sinks import Sink
 
 BATCH_BYTES = 2**20
 #: Small, because decoding holds the interpreter lock: after each, other threads get their turn.
@@ -205,7 +205,7 @@ class Courier:
             self._file_attempts += 1
             if isinstance(error, OSError) or self._file_attempts < _FILE_ATTEMPTS:
                 raise
-            artifact = artifact_of(file, missing=f"could not be kept: {type(error).__name__}: {error}"[:500])
+            artifact = file.as_artifact(missing=f"could not be kept: {type(error).__name__}: {error}"[:500])
         self._file_attempts = 0
         return artifact
 

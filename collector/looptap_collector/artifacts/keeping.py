@@ -20,15 +20,4 @@ def keep(file: File, store: ArtifactStore, *, limit_bytes: int = DEFAULT_LIMIT_B
             digest = store.put(Source(file.path, file.size_bytes, file.modified_ns))
         except Unobtainable as reason:
             missing = str(reason)
-    return Artifact(
-        name=file.name,
-        time_ns=file.time_ns,
-        size_bytes=file.size_bytes,
-        digest=digest,
-        missing=missing,
-        path=file.path,
-        role=file.role,
-        kind=file.kind,
-        step=file.step,
-        description=file.description,
-    )
+    return file.as_artifact(digest=digest, missing=missing)
