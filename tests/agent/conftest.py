@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent.collectors import TOKEN, Collector, serving
+from agent.journal.scenes import new_writer
 from faultproxy import FaultProxy
+from looptap.journal.writer import JournalWriter
 from looptap.settings import Settings
 
 
@@ -28,3 +30,11 @@ def proxy(collector: Collector) -> Iterator[FaultProxy]:
 def settings() -> Settings:
     """Of an agent that is let in."""
     return Settings(token=TOKEN)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[JournalWriter]:
+    """Of a journal with the start of its run in it."""
+    writer = new_writer(tmp_path / "journal")
+    yield writer
+    writer.close()

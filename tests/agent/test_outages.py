@@ -14,7 +14,7 @@ import pytest
 import zstandard
 
 from agent.collectors import TOKEN, Collector, serving
-from agent.journal.scenes import RUN, folder_of, new_writer, point
+from agent.journal.scenes import RUN, folder_of, point
 from faultproxy import (
     Exchange,
     FaultProxy,
@@ -40,13 +40,6 @@ from looptap.journal.reader import tail_position
 from looptap.journal.writer import JournalWriter
 from looptap.sender import Sender
 from looptap.settings import Settings
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[JournalWriter]:
-    writer = new_writer(tmp_path / "journal")
-    yield writer
-    writer.close()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from looptap.journal.folder import JournalMeta
 from looptap.journal.frames import encode
 from looptap.journal.reader import JournalReader
 from looptap.journal.writer import JournalWriter
+from looptap.sender import Sender
 
 RUN = "run-1"
 
@@ -112,3 +113,10 @@ def assert_conserved(emitted: int, store: Store, journal: str, in_journal: int =
     """emitted = stored + in journal + dropped by reason; nothing is left to explain."""
     dropped = store.dropped.get(journal, {})
     assert emitted == store.stored[journal] + in_journal + sum(dropped.values()), (store.stored, in_journal, dropped)
+
+
+def send(writer: JournalWriter, store: Store) -> Sender:
+    """A sender that is under way, and looks often."""
+    sender = Sender(writer, RUN, lambda: store, interval=0.01)
+    sender.start()
+    return sender
