@@ -92,5 +92,5 @@ def _integration(name: str, load: object, disabled: bool) -> Iterator[str]:
         yield f"! {name} {version}: not captured; needs {kind.requires}"
         return
     yield f"{name}{f' {version}' if version else ''}: captured"
-    yield from (f"  + {text}" for text in kind.captures)
+    yield from (f"  + {capture.what}" for capture in kind.captures)
     yield from (f"  - {text}" for text in kind.not_captured)

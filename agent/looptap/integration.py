@@ -12,18 +12,31 @@ import wakes it. The author never writes a ``try``, never an uninstall, and neve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from looptap.patching import Patcher
     from looptap.recorder import Recorder
 
 
+class Capture(NamedTuple):
+    """One row of the table *what is captured, from where, at what cost* (``docs/pytorch.md`` is made from these)."""
+
+    #: In the user's words, with the names of series and params.
+    what: str
+    #: The call, hook or object that it is seen in.
+    source: str
+    #: How often that happens: ``each step``, ``each pass``, ``once a run``, ``each call``, …
+    when: str
+    #: What one such time costs: a key of ``benchmarks/budget.toml``, or words ("in the background").
+    cost: str = ""
+
+
 class Integration:
     #: One PEP 508 requirement; an installed version outside it is left alone, and ``looptap doctor`` says so. Empty: any.
     requires: ClassVar[str] = ""
     #: For ``looptap doctor``, in the user's words: what is captured, and what is not and why.
-    captures: ClassVar[tuple[str, ...]] = ()
+    captures: ClassVar[tuple[Capture, ...]] = ()
     not_captured: ClassVar[tuple[str, ...]] = ()
 
     #: Where records go; set before :meth:`install` is called.

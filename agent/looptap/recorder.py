@@ -44,8 +44,9 @@ class Recorder:
         self._preamble: list[JournalRecord] = []
         self._notes: set[tuple[str, str]] = set()
         self._next_step: dict[str, int] = {}
-        #: How many threads suppress; where it is 0, nobody has to ask is_suppressed().
-        self.suppressing = 0
+        #: How many threads suppress, and how many frameworks lead; where it is 0, nobody has to ask for either.
+        self.unusual = 0
+        self._covers: list[frozenset[str]] = []
         self._suppressed_here = threading.local()
 
     # --- the run that records go to -------------------------------------------------------------------------------
@@ -75,15 +76,33 @@ class Recorder:
         """Nothing that this thread does inside is recorded."""
         here = self._suppressed_here
         here.depth = getattr(here, "depth", 0) + 1
-        self.suppressing += 1
+        self.unusual += 1
         try:
             yield
         finally:
             here.depth -= 1
-            self.suppressing -= 1
+            self.unusual -= 1
+
+    @contextmanager
+    def cover(self, *what: str) -> Iterator[None]:
+        """Inside, a framework on top leads the training and records these itself, under its own names: ``loss``, ``lr``,
+        ``epoch``, ``grad_norm``, ``validation``. The layers below leave them out, so that nothing is recorded twice, and go on with
+        the rest (steps, times, settings, files)."""
+        covered = frozenset(what)
+        self._covers.append(covered)
+        self.unusual += 1
+        try:
+            yield
+        finally:
+            self._covers.remove(covered)
+            self.unusual -= 1
+
+    def covers(self, what: str) -> bool:
+        """Whether a framework on top records this."""
+        return self.unusual > 0 and any(what in covered for covered in self._covers)
 
     def is_suppressed(self) -> bool:
-        return self.suppressing > 0 and getattr(self._suppressed_here, "depth", 0) > 0
+        return self.unusual > 0 and getattr(self._suppressed_here, "depth", 0) > 0
 
     # --- records --------------------------------------------------------------------------------------------------
 
@@ -103,7 +122,7 @@ class Recorder:
             journal = self._begin()
             if journal is None:
                 return
-        if self.suppressing and self.is_suppressed():
+        if self.unusual and self.is_suppressed():
             return
         if time_ns is None:
             time_ns = time.time_ns()

@@ -102,7 +102,8 @@ class Registry:
             patcher = Patcher(entry.name)
             with guard:
                 kind = entry.load()
-                entry.version = getattr(module, "__version__", None) or installed_version(kind.requires)
+                # Not getattr(): a module may compute it, with a warning (click).
+                entry.version = vars(module).get("__version__") or installed_version(kind.requires)
                 if not supported(kind.requires, entry.version):
                     entry.state = "unsupported"
                     entry.reason = f"needs {kind.requires}, found {entry.version}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from looptap.integration import Capture
 from looptap.session import SESSION
 
 
@@ -16,7 +17,7 @@ class IntegrationStatus:
     version: str | None
     reason: str
     problems: tuple[str, ...]
-    captures: tuple[str, ...]
+    captures: tuple[Capture, ...]
     not_captured: tuple[str, ...]
 
 
@@ -49,7 +50,7 @@ class Status:
             version = f" {item.version}" if item.version else ""
             lines.append(f"{item.name}{version}: {item.state}{f' ({item.reason})' if item.reason else ''}")
             if item.state == "active":
-                lines += [f"  + {text}" for text in item.captures]
+                lines += [f"  + {capture.what}" for capture in item.captures]
                 lines += [f"  - {text}" for text in item.not_captured]
             lines += [f"  ! {text}" for text in item.problems]
         lines += [f"! {text}" for text in self.problems]

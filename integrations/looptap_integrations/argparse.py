@@ -6,13 +6,19 @@ import argparse
 import threading
 from typing import Any
 
-from looptap.integration import Integration
+from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
 
 
 class ArgparseIntegration(Integration):
-    captures = ("results of argparse, given values (source argparse) told from defaults (source default)",)
+    captures = (
+        Capture(
+            "command-line arguments: given values (source argparse) told from defaults (source default)",
+            "ArgumentParser.parse_known_args",
+            "each call",
+        ),
+    )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
         self.record = record

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from looptap.integration import Integration
+from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
 
 
 class NumpyIntegration(Integration):
     requires = "numpy>=1.22"
-    captures = ("the seed given to numpy.random.seed, before or at the first step of a run",)
+    captures = (Capture("seed.numpy, given before or at the first step of a run", "numpy.random.seed", "once a run"),)
 
     def install(self, patch: Patcher, record: Recorder) -> None:
         self.record = record

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from looptap.integration import Integration
+from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
 
 
 class RandomIntegration(Integration):
-    captures = ("the seed given to random.seed, before or at the first step of a run",)
+    captures = (Capture("seed.python, given before or at the first step of a run", "random.seed", "once a run"),)
 
     def install(self, patch: Patcher, record: Recorder) -> None:
         self.record = record

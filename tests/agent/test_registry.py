@@ -70,10 +70,11 @@ def test_autolog_alone_leaves_nothing(programs: Programs) -> None:
 
 THIRD_PARTY = """
 from looptap import Integration
+from looptap.integration import Capture
 
 class Good(Integration):
     requires = ""
-    captures = ("calls of made_up.train",)
+    captures = (Capture("calls of made_up.train", "made_up.train", "each call"),)
 
     def install(self, patch, record):
         patch.observe("made_up", "train", self.on_train)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, dataloader
 
-from looptap.integration import Integration
+from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
 from looptap_integrations.torch.loop import Loop
@@ -21,10 +21,17 @@ from looptap_integrations.torch.loop import Loop
 class TorchIntegration(Integration):
     requires = "torch>=2.2"
     captures = (
-        "the loss of every optimizer step, by its variable name; step time, epoch of the DataLoader",
-        "learning rates, gradient norms that your own clip_grad_norm_ computes, GradScaler scale and skipped steps",
-        "settings of optimizers, model, DataLoader, seeds and determinism flags at the first step",
-        "files written with torch.save",
+        Capture("the loss of every optimizer step, by its variable name", "torch.autograd.backward", "each step"),
+        Capture("step_time, lr when it changes", "optimizer step hooks", "each step"),
+        Capture("epoch", "DataLoader.__iter__", "each pass"),
+        Capture("grad_norm", "clip_grad_norm_ of the program", "each call"),
+        Capture("amp_scale, amp_skipped", "torch.amp.GradScaler", "each step that uses it"),
+        Capture(
+            "settings of optimizers, model, DataLoader, seeds, determinism flags",
+            "the objects, at the first step",
+            "once a run",
+        ),
+        Capture("model files", "torch.save", "each call", "in the background"),
     )
     not_captured = (
         "steps of an optimizer whose step() is itself compiled: PyTorch calls no hook there",

@@ -90,7 +90,7 @@ class Loop:
     def before_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backwarded | CallSite | None:
         """None when this is no backward pass of a step; a call site when its loss has been taken in already."""
         record = self.record
-        if self.is_plain and record.generation == self.generation and not record.suppressing and args:
+        if self.is_plain and record.generation == self.generation and not record.unusual and args:
             tensor = args[0]
             # A loss with a gradient given for it may have any shape.
             if type(tensor) is _Tensor and tensor.is_cpu and (len(args) < 2 or args[1] is None):
@@ -124,7 +124,8 @@ class Loop:
 
     def _before_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backwarded | None:
         closure = self.closure
-        if (closure is not None and closure.is_repeating) or self.record.is_suppressed():
+        record = self.record
+        if (closure is not None and closure.is_repeating) or record.is_suppressed() or record.covers("loss"):
             return None
         given = args[0] if args else kwargs.get("tensors")
         usual: FrameType | None = None
@@ -215,7 +216,7 @@ class Loop:
             or record.generation != self.generation
             or not self.is_plain
             or scalars.has_device
-            or record.suppressing
+            or record.unusual
         ):
             if not (is_compiling() or record.is_suppressed()):
                 self.complete(optimizer)
@@ -303,6 +304,8 @@ class Loop:
     def _add_rates(
         self, rates: Iterable[tuple[Context, Any]], own: dict[str, Scalar], step: int, context: Context | None
     ) -> None:
+        if self.record.covers("lr"):
+            return
         for of_group, rate in rates:
             # A schedule made with numpy leaves numpy's floats.
             value = float(rate) if isinstance(rate, float) else self.scalars.read(rate)
@@ -320,7 +323,7 @@ class Loop:
             feeding.fetched, self.trained_on = 0, id(feeding.loader)
             if start is None or feeding.started > start:
                 start = feeding.started
-            if feeding.epoch != self.epoch:
+            if feeding.epoch != self.epoch and not self.record.covers("epoch"):
                 self.epoch = feeding.epoch
                 values["epoch"] = float(feeding.epoch)
         if start is not None:
@@ -406,7 +409,7 @@ class Loop:
 
     def clipped(self, maximum: Any, norm: Any) -> None:
         """The program has computed the norm of its gradients."""
-        if self.record.is_suppressed():
+        if self.record.is_suppressed() or self.record.covers("grad_norm"):
             return
         value = self.scalars.read(norm)
         if value is not None and len(self.norms) < _NORMS_LIMIT:
