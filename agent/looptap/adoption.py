@@ -147,7 +147,7 @@ def _write_end(owned: Owned, meta: JournalMeta, position: int, time_ns: int) -> 
     """Raises Unusable when the disk does not take it; then nothing of it counts as written."""
     # A second descriptor of the same open file: closing it with the writer leaves the lock with us.
     writer = JournalWriter(meta.journal, Owned(owned.folder, os.dup(owned.lock)), first=position)
-    writer.append(encode(RunEnded("killed", time_ns, KILLED)))
+    writer.append(encode(RunEnded("killed", time_ns, KILLED, meta.rank)))
     problem = writer.problem
     writer.close()
     if problem is not None:

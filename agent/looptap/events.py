@@ -24,7 +24,10 @@ Context: TypeAlias = dict[str, str]
 
 
 class RunStarted(msgspec.Struct, tag="run", frozen=True, omit_defaults=True):
-    """The identity of a run, known at its start. The first record of every journal; the same run may start twice (a fork)."""
+    """The identity of a run, known at its start. The first record of every journal; the same run may start twice (a fork).
+
+    Of a job of several processes each starts the run, as ``rank`` of ``world_size``; the identity that counts is that of rank 0.
+    """
 
     run: str
     name: str
@@ -38,6 +41,8 @@ class RunStarted(msgspec.Struct, tag="run", frozen=True, omit_defaults=True):
     user: str | None = None
     pid: int | None = None
     python: str | None = None
+    rank: int = 0
+    world_size: int = 1
 
 
 class Environment(msgspec.Struct, tag="environment", frozen=True, omit_defaults=True):
@@ -136,11 +141,13 @@ class Note(msgspec.Struct, tag="note", frozen=True):
 
 
 class RunEnded(msgspec.Struct, tag="end", frozen=True, omit_defaults=True):
-    """``status`` is finished, failed or killed; ``error`` is the exception in text, with its type first."""
+    """``status`` is finished, failed or killed; ``error`` is the exception in text, with its type first. Of a job, each ``rank``
+    tells its own end; what that makes of the run is the store's to say."""
 
     status: str
     time_ns: int
     error: str | None = None
+    rank: int = 0
 
 
 class Cells(msgspec.Struct, tag="cells", frozen=True):
@@ -209,4 +216,5 @@ class Rejected(Exception):
         self.field = field
 
 
-RUN_STATUSES = ("running", "finished", "failed", "killed", "lost")
+#: ``partial``: of a job of several processes, some are dead or lost, and the others have finished.
+RUN_STATUSES = ("running", "finished", "failed", "killed", "lost", "partial")

@@ -80,14 +80,19 @@ class TooExpensive(Unavailable):
     """The question takes longer than one may. Narrower ones may be asked."""
 
 
-class Delivery(msgspec.Struct, frozen=True):
-    """What the store knows of one journal. ``next`` is one past the last sequence number it has seen."""
+class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the store knows of one journal. ``next`` is one past the last sequence number it has seen; ``rank`` the process of the
+    run's job that it is of. ``status``, ``ended_ns`` and ``error`` are what this process told of its end, None before."""
 
     journal: str
     run: str
     next: int
     stored: int
     dropped: dict[str, int]
+    rank: int = 0
+    status: str | None = None
+    ended_ns: int | None = None
+    error: str | None = None
 
 
 class RunRow(msgspec.Struct, frozen=True):

@@ -13,12 +13,16 @@ import msgspec
 
 from looptap.events import Artifact, Batch, Environment, Param, RunEnded, RunStarted
 from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, Rejected
+from looptap_collector.ranks import End, together
 
 _DROP_REASONS = 256
+#: What others conclude from the silence of a run, as long as it has not told its end.
+_GIVEN_UP = ("lost", "partial", "failed")
 
 
 class RunState(msgspec.Struct):
-    """The columns of a run that change while it goes on. ``started`` is set for one that begins in this group."""
+    """The columns of a run that change while it goes on. ``started`` is set for one that begins in this group (``is_new``), and
+    where the identity of rank 0 comes after that of another process of the job."""
 
     run: str
     owner: str | None
@@ -28,6 +32,7 @@ class RunState(msgspec.Struct):
     error: str | None = None
     told_end: int = 0
     started: RunStarted | None = None
+    is_new: bool = False
     environment: Environment | None = None
     is_changed: bool = False
 
@@ -37,13 +42,18 @@ class RunState(msgspec.Struct):
             return
         if self.heartbeat_ns is None or heartbeat_ns > self.heartbeat_ns:
             self.heartbeat_ns, self.is_changed = heartbeat_ns, True
-        if self.status == "lost" and not self.told_end and self.ended_ns is not None and self.ended_ns < heartbeat_ns:
+        if self.status in _GIVEN_UP and not self.told_end and self.ended_ns is not None and self.ended_ns < heartbeat_ns:
             # It was given up too early: a machine that slept, a disk that was away.
             self.status, self.ended_ns, self.error, self.is_changed = "running", None, None, True
 
-    def end(self, ended: RunEnded) -> None:
-        self.status, self.ended_ns, self.error = ended.status, ended.time_ns, ended.error
-        self.told_end, self.is_changed = 1, True
+    def conclude(self, end: End | None) -> None:
+        """All of its ranks that are known have told their end, which comes to this; None: one of them goes on."""
+        if end is not None:
+            self.status, self.ended_ns, self.error = end.status, end.ended_ns, end.error
+            self.told_end, self.is_changed = 1, True
+        elif self.told_end:
+            self.status, self.ended_ns, self.error = "running", None, None
+            self.told_end, self.is_changed = 0, True
 
 
 class LedgerState(msgspec.Struct):
@@ -57,7 +67,14 @@ class LedgerState(msgspec.Struct):
     dropped: dict[str, int] = {}
     first: int | None = None
     digest: str | None = None
+    rank: int = 0
+    status: str | None = None
+    ended_ns: int | None = None
+    error: str | None = None
     is_changed: bool = False
+
+    def end(self, ended: RunEnded) -> None:
+        self.rank, self.status, self.ended_ns, self.error = ended.rank, ended.status, ended.time_ns, ended.error
 
     def drop(self, told: dict[str, int]) -> None:
         """Totals only ever grow, so an old copy of a batch changes nothing."""
@@ -68,7 +85,8 @@ class LedgerState(msgspec.Struct):
 
 
 class Standing(msgspec.Struct):
-    """Runs by id and ledgers by journal, as far as a group of batches is concerned."""
+    """Runs by id and ledgers by journal, as far as a group of batches is concerned: those of the batches and, of the runs in
+    :func:`of_several`, all."""
 
     runs: dict[str, RunState] = {}
     ledgers: dict[str, LedgerState] = {}
@@ -77,7 +95,10 @@ class Standing(msgspec.Struct):
         """What these batches are about, to be judged by without a change to this one."""
         batches = [arrival.batch for arrival in arrivals]
         runs = {batch.run: copy.copy(self.runs[batch.run]) for batch in batches if batch.run in self.runs}
-        entries = [self.ledgers[batch.journal] for batch in batches if batch.journal in self.ledgers]
+        journals, whole = {batch.journal for batch in batches}, of_several(batches)
+        entries = [self.ledgers[journal] for journal in journals if journal in self.ledgers]
+        if whole:
+            entries += [entry for entry in self.ledgers.values() if entry.run in whole]
         ledgers = {entry.journal: msgspec.structs.replace(entry, dropped=dict(entry.dropped)) for entry in entries}
         return Standing(runs, ledgers)
 
@@ -113,8 +134,7 @@ class Standing(msgspec.Struct):
         return Outcome.STORED
 
     def _advance(self, batch: Batch, owner: str | None, run: RunState, entry: LedgerState | None) -> None:
-        if run.started is not None:
-            self.runs.setdefault(run.run, run)
+        self.runs.setdefault(run.run, run)
         if entry is None:
             entry = self.ledgers[batch.journal] = LedgerState(batch.journal, batch.run, run.owner, dropped={})
         entry.first, entry.next, entry.digest = batch.first, batch.next, digest_of(batch)
@@ -122,11 +142,45 @@ class Standing(msgspec.Struct):
         entry.is_changed = True
         entry.drop(batch.dropped)
         for record in batch.records:
-            if isinstance(record, RunEnded):
-                run.end(record)
+            if isinstance(record, RunStarted):
+                self._start(run, entry, record)
+            elif isinstance(record, RunEnded):
+                entry.end(record)
+                run.conclude(together(self.ranks(batch.run)))
             elif isinstance(record, Environment):
                 run.environment = record
         run.beat(batch.heartbeat_ns)
+
+    def _start(self, run: RunState, entry: LedgerState, started: RunStarted) -> None:
+        """A process of the run has started: its first one, a child of one, or another rank of the job."""
+        others = self.ranks(run.run, but=entry.journal)
+        entry.rank = started.rank
+        if started.rank == 0 and others and 0 not in others:
+            run.started, run.is_changed = started, True
+        if started.world_size > 1 and started.rank not in others:
+            run.conclude(together(self.ranks(run.run)))
+
+    def ranks(self, run: str, but: str | None = None) -> dict[int, End | None]:
+        """The ranks of a run that are known by its journals (``but`` one), and the ends that they told: of several journals of
+        one rank (it has forked), the last."""
+        found: dict[int, End | None] = {}
+        for entry in self.ledgers.values():
+            if entry.run == run and entry.journal != but:
+                before = found.get(entry.rank)
+                end = None if entry.status is None else End(entry.status, entry.ended_ns, entry.error)
+                if end is None or (before is not None and (before.ended_ns or 0) > (end.ended_ns or 0)):
+                    end = before
+                found[entry.rank] = end
+        return found
+
+
+def of_several(batches: Iterable[Batch]) -> set[str]:
+    """Runs whose journals are judged together: one of their processes has started or ended."""
+    return {
+        batch.run
+        for batch in batches
+        if any(isinstance(record, (RunStarted, RunEnded)) for record in batch.records)
+    }
 
 
 def digest_of(batch: Batch) -> str:
@@ -168,7 +222,7 @@ def _begun(batch: Batch, owner: str | None) -> RunState:
     """The state of a run that begins with this batch."""
     for record in batch.records:
         if isinstance(record, RunStarted):
-            return RunState(batch.run, owner, started=record)
+            return RunState(batch.run, owner, started=record, is_new=True)
     raise Rejected(f"run {batch.run!r} never started", field="run")
 
 

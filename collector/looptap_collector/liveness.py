@@ -10,13 +10,15 @@ import time
 from collections.abc import Container
 
 from looptap_collector.backend import Backend
+from looptap_collector.ranks import End, together
 
 #: Together with the pause between two looks (:mod:`looptap_collector.server.app`), a run is lost within a minute.
 SILENT_SECONDS = 50
 
 
 def mark_lost(backend: Backend, waiting: Container[str], now_ns: int | None = None) -> list[str]:
-    """Give the status ``lost`` to running runs without a sign of life for so long; returns their names.
+    """Give the status ``lost`` to running runs without a sign of life for so long; returns their names. A job some of whose
+    processes have told their end is what that comes to: ``partial``, say.
 
     ``waiting`` are the ids of runs with a journal on this machine: they live, or what they left is not delivered yet.
     A run that is heard of again is running again.
@@ -26,6 +28,19 @@ def mark_lost(backend: Backend, waiting: Container[str], now_ns: int | None = No
     for row in backend.runs(status="running"):
         last = max(row.started_ns, row.heartbeat_ns or 0)
         if last < limit and row.run not in waiting:
-            backend.set_status(row.run, "lost", ended_ns=last, error=f"no sign of life for {SILENT_SECONDS} seconds")
+            end = _end(backend, row.run, last)
+            backend.set_status(row.run, end.status, ended_ns=end.ended_ns, error=end.error)
             lost.append(row.name)
     return lost
+
+
+def _end(backend: Backend, run: str, last_ns: int) -> End:
+    """What becomes of a run whose processes have told their end or are silent."""
+    silent = End("lost", last_ns, f"no sign of life for {SILENT_SECONDS} seconds")
+    ranks: dict[int, End] = {}
+    for entry in backend.delivery(run):
+        if entry.status is not None:
+            ranks[entry.rank] = End(entry.status, entry.ended_ns, entry.error)
+        else:
+            ranks.setdefault(entry.rank, silent)
+    return together(ranks) or silent

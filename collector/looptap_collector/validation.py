@@ -40,6 +40,8 @@ CONTEXT_CHARACTERS = 2_048
 VALUE_BYTES = 65_536
 VALUE_DEPTH = 16
 INTEGER_BITS = 4_096
+#: Processes of one job.
+RANKS = 1 << 31
 DOCUMENT_BYTES = 1 << 20
 _WORD = 1 << 63
 _HEX = frozenset("0123456789abcdef")
@@ -98,6 +100,8 @@ def _run_started(record: RunStarted) -> None:
     _text("experiment name", record.experiment, NAME_BYTES, field="experiment")
     _text("kind of run", record.kind, ID_BYTES, field="kind")
     _whole("time_ns", record.time_ns)
+    _rank(record.rank)
+    _whole("world_size", record.world_size, at_least=1)
     _document(record)
 
 
@@ -154,6 +158,13 @@ def _run_ended(record: RunEnded) -> None:
     if record.error is not None:
         _text("error", record.error, VALUE_BYTES, at_least=0, field="error")
     _whole("time_ns", record.time_ns)
+    _rank(record.rank)
+
+
+def _rank(rank: Any) -> None:
+    _whole("rank", rank, at_least=0)
+    if rank >= RANKS:
+        raise Rejected(f"rank {rank} is beyond {RANKS - 1}", field="rank")
 
 
 _CHECKS: dict[type, Any] = {

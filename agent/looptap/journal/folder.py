@@ -39,7 +39,7 @@ class Unusable(Exception):
 class JournalMeta(msgspec.Struct, frozen=True):
     """Whose records a journal holds. ``store`` is an absolute folder, a URL or ``off``.
 
-    ``is_primary``: the process speaks for the run, so the run is over when it dies; False in a forked child.
+    ``is_primary``: the process speaks for its ``rank`` of the run, which is over when it dies; False in a forked child.
     """
 
     format: int
@@ -52,14 +52,17 @@ class JournalMeta(msgspec.Struct, frozen=True):
     host: str
     boot: str
     created_ns: int
+    rank: int = 0
 
     @classmethod
-    def of_this_process(cls, run: str, run_name: str, store: str, is_primary: bool = True) -> JournalMeta:
+    def of_this_process(
+        cls, run: str, run_name: str, store: str, is_primary: bool = True, rank: int = 0
+    ) -> JournalMeta:
         now = time.time_ns()
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
         journal = f"{moment}.{now % 10**9:09d}-{os.urandom(4).hex()}"
         host = socket.gethostname()
-        return cls(VERSION, journal, run, run_name, store, is_primary, os.getpid(), host, boot_id(), now)
+        return cls(VERSION, journal, run, run_name, store, is_primary, os.getpid(), host, boot_id(), now, rank)
 
     def is_of_this_machine(self) -> bool:
         """Whether our look at the lock tells anything: it was made under this kernel (perhaps in another container), or here

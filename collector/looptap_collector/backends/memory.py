@@ -31,6 +31,7 @@ from looptap_collector.backend import (
 )
 from looptap_collector.backends.outlines import in_order
 from looptap_collector.backends.summaries import Points, Summary, columns_by_series, context_text, joined
+from looptap_collector.lineage import edge_of
 from looptap_collector.judging import RunState, Standing
 
 R = TypeVar("R")
@@ -64,6 +65,7 @@ class MemoryBackend(Backend):
         self._standing = Standing()
         self._batches: dict[str, list[Batch]] = {}
         self._edges: list[Edge] = []
+        self._known_edges: set[tuple[object, ...]] = set()
         self._last_edge = 0
         self._tokens: dict[str, TokenRow] = {}
 
@@ -84,6 +86,9 @@ class MemoryBackend(Backend):
                 batch = arrival.batch
                 self._batches.setdefault(batch.run, []).append(batch)
                 for artifact in (record for record in batch.records if isinstance(record, Artifact)):
+                    if (edge := (batch.run, *edge_of(artifact))) in self._known_edges:
+                        continue
+                    self._known_edges.add(edge)
                     self._last_edge += 1
                     self._edges.append(Edge(self._last_edge, batch.run, artifact))
         if (told := change.concluded) is not None:
@@ -95,6 +100,7 @@ class MemoryBackend(Backend):
             for journal in [name for name, entry in self._standing.ledgers.items() if entry.run == gone]:
                 del self._standing.ledgers[journal]
             self._edges = [edge for edge in self._edges if edge.run != gone]
+            self._known_edges = {edge for edge in self._known_edges if edge[0] != gone}
         if change.token is not None:
             self._tokens[change.token.id] = change.token
 
@@ -134,7 +140,20 @@ class MemoryBackend(Backend):
     def delivery(self, run: str) -> Sequence[Delivery]:
         with self.held():
             entries = [entry for _, entry in sorted(self._standing.ledgers.items()) if entry.run == run]
-            return [Delivery(entry.journal, run, entry.next, entry.stored, dict(entry.dropped)) for entry in entries]
+            return [
+                Delivery(
+                    entry.journal,
+                    run,
+                    entry.next,
+                    entry.stored,
+                    dict(entry.dropped),
+                    entry.rank,
+                    entry.status,
+                    entry.ended_ns,
+                    entry.error,
+                )
+                for entry in entries
+            ]
 
     def position(self, journal: str) -> int:
         with self.held():
@@ -261,8 +280,17 @@ class MemoryBackend(Backend):
             error=run.error,
             identity=told,
             environment=run.environment,
-            notes=tuple(self._told(run.run, Note)),
+            # What several processes of a job note is one note.
+            notes=_each_once(self._told(run.run, Note)),
         )
+
+
+def _each_once(notes: Sequence[Note]) -> tuple[Note, ...]:
+    """What several processes of a job note is one note."""
+    found: dict[tuple[str, str], Note] = {}
+    for note in notes:
+        found.setdefault((note.topic, note.message), note)
+    return tuple(found.values())
 
 
 def _news(arrival: Arrival) -> Arrival:

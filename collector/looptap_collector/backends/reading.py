@@ -28,7 +28,17 @@ def deliveries(connection: Connection, run: str) -> list[Delivery]:
     columns = tables.ledger.c
     rows = connection.execute(select(tables.ledger).where(columns.run == run).order_by(columns.journal))
     return [
-        Delivery(row.journal, row.run, row.next, row.stored, msgspec.json.decode(row.dropped, type=dict[str, int]))
+        Delivery(
+            row.journal,
+            row.run,
+            row.next,
+            row.stored,
+            msgspec.json.decode(row.dropped, type=dict[str, int]),
+            row.rank,
+            row.status,
+            row.ended_ns,
+            row.error,
+        )
         for row in rows
     ]
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from looptap.events import Artifact, Batch, Note, Param, Tag
 from looptap_collector.backends import tables
 from looptap_collector.backends.dialects import insert_missing, upsert
 from looptap_collector.backends.slices import slices
+from looptap_collector.lineage import SAME_FILE, edge_of
 
 
 def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
@@ -21,7 +22,7 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
     params: list[tuple[str, Param]] = []
     tags: dict[tuple[str, str], Tag] = {}
     artifacts: list[tuple[str, Artifact]] = []
-    notes: list[dict[str, Any]] = []
+    notes: list[tuple[str, Note]] = []
     for batch in batches:
         for record in batch.records:
             if isinstance(record, Param):
@@ -31,7 +32,7 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
             elif isinstance(record, Artifact):
                 artifacts.append((batch.run, record))
             elif isinstance(record, Note):
-                notes.append({"run": batch.run, **msgspec.structs.asdict(record)})
+                notes.append((batch.run, record))
     if params:
         _set_params(connection, params)
     rows = [{"run": run, "key": key, "value": tag.value, "time_ns": tag.time_ns} for (run, key), tag in tags.items()]
@@ -39,7 +40,7 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
     if artifacts:
         _add_artifacts(connection, artifacts)
     if notes:
-        connection.execute(_INSERT_NOTE, notes)
+        _add_notes(connection, notes)
 
 
 _param = tables.param.c
@@ -58,6 +59,14 @@ _OUTDATE = (
 _INSERT_PARAM = insert(tables.param)
 _INSERT_NOTE = insert(tables.note)
 _INSERT_LINEAGE = insert(tables.lineage)
+_EDGES_OF_RUNS = select(tables.lineage.c.run, *(tables.lineage.c[name] for name in SAME_FILE)).where(
+    tables.lineage.c.run.in_(tables.names("runs"))
+)
+_KNOWN_EDGES = _EDGES_OF_RUNS.where(tables.lineage.c.digest.in_(tables.names("digests")))
+_KNOWN_MISSING = _EDGES_OF_RUNS.where(tables.lineage.c.digest.is_(None))
+_KNOWN_NOTES = select(tables.note.c.run, tables.note.c.topic, tables.note.c.message).where(
+    tables.note.c.run.in_(tables.names("runs"))
+)
 
 
 def _set_params(connection: Connection, params: Sequence[tuple[str, Param]]) -> None:
@@ -116,6 +125,37 @@ def _add_artifacts(connection: Connection, artifacts: Sequence[tuple[str, Artifa
         for digest in sorted(contents)
     ]
     insert_missing(connection, tables.artifact, rows)
-    connection.execute(
-        _INSERT_LINEAGE, [{"run": run, **msgspec.structs.asdict(artifact)} for run, artifact in artifacts]
-    )
+    known = {tuple(row) for row in _like_these(connection, artifacts)}
+    new = []
+    for run, artifact in artifacts:
+        edge = (run, *edge_of(artifact))
+        if edge not in known:
+            known.add(edge)
+            new.append({"run": run, **msgspec.structs.asdict(artifact)})
+    if new:
+        connection.execute(_INSERT_LINEAGE, new)
+
+
+def _like_these(connection: Connection, artifacts: Sequence[tuple[str, Artifact]]) -> Iterator[Row[Any]]:
+    """Edges of the same runs to the same contents, and those without content where there is one here."""
+    runs = sorted({run for run, _ in artifacts})
+    digests = sorted({artifact.digest for _, artifact in artifacts if artifact.digest is not None})
+    for some_runs in slices(runs):
+        for some_digests in slices(digests):
+            yield from connection.execute(_KNOWN_EDGES, {"runs": some_runs, "digests": some_digests})
+        if any(artifact.digest is None for _, artifact in artifacts):
+            yield from connection.execute(_KNOWN_MISSING, {"runs": some_runs})
+
+
+def _add_notes(connection: Connection, notes: Sequence[tuple[str, Note]]) -> None:
+    """What several processes of a job note is one note."""
+    known = set()
+    for some in slices(sorted({run for run, _ in notes})):
+        known |= {(run, topic, message) for run, topic, message in connection.execute(_KNOWN_NOTES, {"runs": some})}
+    new = []
+    for run, note in notes:
+        if (run, note.topic, note.message) not in known:
+            known.add((run, note.topic, note.message))
+            new.append({"run": run, **msgspec.structs.asdict(note)})
+    if new:
+        connection.execute(_INSERT_NOTE, new)

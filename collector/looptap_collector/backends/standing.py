@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, select
 from looptap_collector.backend import Arrival
 from looptap_collector.backends import tables
 from looptap_collector.backends.slices import slices
-from looptap_collector.judging import LedgerState, RunState, Standing
+from looptap_collector.judging import LedgerState, RunState, Standing, of_several
 
 
 def look_up(connection: Connection, arrivals: Iterable[Arrival]) -> Standing:
@@ -18,12 +19,29 @@ def look_up(connection: Connection, arrivals: Iterable[Arrival]) -> Standing:
     batches = [arrival.batch for arrival in arrivals]
     standing = Standing(lock_runs(connection, {batch.run for batch in batches}), {})
     for journals in slices(sorted({batch.journal for batch in batches})):
-        for row in connection.execute(_LEDGERS, {"journals": journals}):
-            dropped = msgspec.json.decode(row.dropped, type=dict[str, int])
-            standing.ledgers[row.journal] = LedgerState(
-                row.journal, row.run, row.owner, row.next, row.stored, dropped, row.first, row.digest
-            )
+        _add_ledgers(standing, connection.execute(_LEDGERS, {"journals": journals}))
+    for runs in slices(sorted(of_several(batches) & standing.runs.keys())):
+        _add_ledgers(standing, connection.execute(_LEDGERS_OF_RUNS, {"runs": runs}))
     return standing
+
+
+def _add_ledgers(standing: Standing, rows: Iterable[Any]) -> None:
+    for row in rows:
+        dropped = msgspec.json.decode(row.dropped, type=dict[str, int])
+        standing.ledgers[row.journal] = LedgerState(
+            row.journal,
+            row.run,
+            row.owner,
+            row.next,
+            row.stored,
+            dropped,
+            row.first,
+            row.digest,
+            row.rank,
+            row.status,
+            row.ended_ns,
+            row.error,
+        )
 
 
 def lock_runs(connection: Connection, runs: Iterable[str]) -> dict[str, RunState]:
@@ -43,8 +61,6 @@ _RUNS = (
     .order_by(_run.run)
     .with_for_update()
 )
-_LEDGERS = (
-    select(tables.ledger, _run.owner)
-    .join(tables.run, _run.run == _ledger.run)
-    .where(_ledger.journal.in_(tables.names("journals")))
-)
+_LEDGERS_WITH_OWNERS = select(tables.ledger, _run.owner).join(tables.run, _run.run == _ledger.run)
+_LEDGERS = _LEDGERS_WITH_OWNERS.where(_ledger.journal.in_(tables.names("journals")))
+_LEDGERS_OF_RUNS = _LEDGERS_WITH_OWNERS.where(_ledger.run.in_(tables.names("runs")))

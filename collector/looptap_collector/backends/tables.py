@@ -213,6 +213,11 @@ ledger = Table(
     # Of the last batch: its first number and the SHA-256 of its records, to tell a copy from a contradiction.
     Column("first", BigInteger),
     Column("digest", Name(64)),
+    # Which process of the run's job it is of, and what that one told of its end.
+    Column("rank", Integer, nullable=False, server_default="0"),
+    Column("status", Name(16)),
+    Column("ended_ns", BigInteger),
+    Column("error", Document),
     Index("ledger_by_run", "run"),
 )
 

@@ -53,10 +53,12 @@ def write_arrivals(connection: Connection, arrivals: Sequence[Arrival]) -> list[
 
 
 def _write_runs(connection: Connection, runs: Sequence[RunState]) -> None:
-    begun = sorted((run for run in runs if run.started is not None), key=lambda run: run.run)
+    begun = sorted((run for run in runs if run.is_new), key=lambda run: run.run)
     if begun:
-        _begin(connection, begun)
-    changed = [run for run in runs if run.is_changed and run.started is None]
+        connection.execute(_INSERT_RUN, _identities(connection, begun))
+    changed = [run for run in runs if run.is_changed and not run.is_new]
+    if told_again := [run for run in changed if run.started is not None]:
+        connection.execute(_UPDATE_IDENTITY, _identities(connection, told_again))
     if changed:
         connection.execute(_UPDATE_RUN, [{"this_run": run.run, **_changing(run)} for run in changed])
     environments = [
@@ -73,6 +75,12 @@ _THIS_RUN = update(tables.run).where(tables.run.c.run == bindparam("this_run"))
 _UPDATE_RUN = _THIS_RUN.values({name: bindparam(name) for name in _CHANGING})
 _UPDATE_ENVIRONMENT = _THIS_RUN.values(environment=bindparam("environment"))
 _INSERT_RUN = insert(tables.run)
+_IDENTITY = ("experiment_id", "name", "kind", "started_ns", "identity")
+_UPDATE_IDENTITY = (
+    update(tables.run)
+    .where(tables.run.c.run == bindparam("this_run"))
+    .values({name: bindparam(name) for name in _IDENTITY})
+)
 _EXPERIMENTS = select(tables.experiment.c.name, tables.experiment.c.id).where(
     tables.experiment.c.name.in_(tables.names("names"))
 )
@@ -82,7 +90,8 @@ def _changing(run: RunState) -> dict[str, Any]:
     return {name: getattr(run, name) for name in _CHANGING}
 
 
-def _begin(connection: Connection, runs: Sequence[RunState]) -> None:
+def _identities(connection: Connection, runs: Sequence[RunState]) -> list[dict[str, Any]]:
+    """Rows of these runs, whose identities were told in this group."""
     starts = {run.run: run.started for run in runs if run.started is not None}
     known = experiment_ids(connection, {started.experiment for started in starts.values()})
     rows = []
@@ -90,17 +99,16 @@ def _begin(connection: Connection, runs: Sequence[RunState]) -> None:
         started = starts[run.run]
         rows.append(
             {
-                "run": run.run,
+                "run" if run.is_new else "this_run": run.run,
                 "experiment_id": known[started.experiment],
                 "name": started.name,
                 "kind": started.kind,
                 "started_ns": started.time_ns,
                 "identity": msgspec.json.encode(started).decode(),
-                "owner": run.owner,
-                **_changing(run),
+                **({"owner": run.owner, **_changing(run)} if run.is_new else {}),
             }
         )
-    connection.execute(_INSERT_RUN, rows)
+    return rows
 
 
 def experiment_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
@@ -132,6 +140,10 @@ def _write_ledgers(connection: Connection, entries: Sequence[LedgerState]) -> No
             "dropped": msgspec.json.encode(entry.dropped).decode(),
             "first": entry.first,
             "digest": entry.digest,
+            "rank": entry.rank,
+            "status": entry.status,
+            "ended_ns": entry.ended_ns,
+            "error": entry.error,
         }
         for entry in entries
     ]

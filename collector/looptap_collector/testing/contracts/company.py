@@ -83,7 +83,7 @@ class CompanyContract:
             journals = [Journal(f"{number}-{run}", run) for run in runs]
             for turn in range(10):
                 random.Random(f"{number} {turn}").shuffle(journals)
-                shared = [Tag("who", str(number), turn), Artifact("a", 1, 1, digest=f"{turn:064}")]
+                shared = [Tag("who", str(number), turn), Artifact("a", 1, 1, digest=f"{number}{turn:063}")]
                 batches = [journal.batch(*shared, series=[points("x", [turn], [1.0])]) for journal in journals]
                 assert stores[number].write([Arrival(batch) for batch in batches]) == [Outcome.STORED] * len(runs)
 
