@@ -19,8 +19,16 @@ from looptap.plain import main_script
 from looptap.redaction import Redactor
 
 
-def start(run: str, name: str, experiment: str, time_ns: int, redactor: Redactor) -> RunStarted:
-    """The identity of a run of this process."""
+def start(
+    run: str,
+    name: str,
+    experiment: str,
+    time_ns: int,
+    redactor: Redactor,
+    rank: int = 0,
+    world_size: int = 1,
+) -> RunStarted:
+    """The identity of a run of this process, or of this rank of its job."""
     script = main_script()
     return RunStarted(
         run=run,
@@ -34,6 +42,8 @@ def start(run: str, name: str, experiment: str, time_ns: int, redactor: Redactor
         user=_user(),
         pid=os.getpid(),
         python=platform.python_version(),
+        rank=rank,
+        world_size=world_size,
     )
 
 

@@ -23,8 +23,16 @@ _ANIMALS = (
 ).split()
 
 
-def run_name() -> str:
-    return f"{_DICE.choice(_MOODS)}-{_DICE.choice(_ANIMALS)}-{_DICE.randrange(90) + 10}"
+#: Of an id.
+ID_DIGITS = 18
+
+
+def run_name(digest: str | None = None) -> str:
+    """A name by chance, or the one that belongs to a digest in hex."""
+    number = _DICE.getrandbits(64) if digest is None else int(digest[:16], 16)
+    number, mood = divmod(number, len(_MOODS))
+    number, animal = divmod(number, len(_ANIMALS))
+    return f"{_MOODS[mood]}-{_ANIMALS[animal]}-{number % 90 + 10}"
 
 
 def new_id() -> str:

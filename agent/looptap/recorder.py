@@ -19,11 +19,14 @@ from looptap.plain import clean, number, plain, step_number
 from looptap.redaction import Redactor
 
 if TYPE_CHECKING:
+    from looptap.jobs import Agree
     from looptap.journal.writer import JournalWriter
 
 _NO_CONTEXT: Context = {}
 #: What is known before a run begins (argparse, seeds) is kept for it; more than this means that none will ever begin.
 _PREAMBLE_LIMIT = 10_000
+#: Integrations use a handful, each time the same; a program may make one for every call.
+_CONTEXTS_LIMIT = 1_000
 
 
 class Recorder:
@@ -33,6 +36,11 @@ class Recorder:
     is_step_under_way: Callable[[], bool] = staticmethod(lambda: False)
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
+    #: Whether this process writes what is told once per run: settings, tags. In a job of several that is rank 0.
+    is_first: bool = True
+    #: For the integration that sees this process join others: its rank, how many there are, and how they agree upon something
+    #: (:meth:`looptap.jobs.Membership.join`).
+    join: Callable[[int, int, Agree], None] = staticmethod(lambda rank, world_size, agree: None)
 
     def __init__(self, begin: Callable[[], JournalWriter | None], redactor: Redactor) -> None:
         """``begin`` starts a run and returns its journal, or None where this process must stay silent."""
@@ -42,6 +50,10 @@ class Recorder:
         self.keeps_files = True
         self.keeps_constants = True
         self._preamble: list[JournalRecord] = []
+        #: The context of what is given none, and what is added to others in a rank that is not 0.
+        self._context: Context = _NO_CONTEXT
+        #: By id; the contexts are kept, so that their ids stay their own.
+        self._contexts: dict[int, tuple[Context, Context]] = {}
         self._notes: set[tuple[str, str]] = set()
         self._next_step: dict[str, int] = {}
         #: How many threads suppress, and how many frameworks lead; where it is 0, nobody has to ask for either.
@@ -56,15 +68,24 @@ class Recorder:
         if self._journal is None and not self.is_suppressed():
             self._begin()
 
-    def attach(self, journal: JournalWriter) -> None:
-        """From now on records go to this journal. What was told outside any run holds for every run after it."""
+    def attach(self, journal: JournalWriter, rank: int = 0) -> None:
+        """From now on records go to this journal, as those of this rank. What was told outside any run holds for every run after
+        it."""
+        self.be_rank(rank)
         self._notes.clear()
         self._next_step.clear()
         self.step = -1
         self.generation += 1
         for record in self._preamble:
-            journal.append(encode(record))
+            if self.is_first or not isinstance(record, Param | Tag):
+                journal.append(encode(record))
         self._journal = journal
+
+    def be_rank(self, rank: int) -> None:
+        """Rank 0 records as a process that is alone does; the series of the others have their rank as context."""
+        self.is_first = rank == 0
+        self._context = {"rank": str(rank)} if rank else _NO_CONTEXT
+        self._contexts.clear()
 
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
@@ -127,7 +148,9 @@ class Recorder:
         if time_ns is None:
             time_ns = time.time_ns()
         if context is None:
-            context = _NO_CONTEXT
+            context = self._context
+        elif self._context:
+            context = self._of_rank(context)
         done = journal.put(values, step, time_ns, context)
         if done == len(values):
             return
@@ -137,6 +160,15 @@ class Recorder:
             journal.append_points(values, step, time_ns, context)
         except Exception:  # noqa: BLE001 - one odd value must not cost the others
             self._metrics_one_by_one(journal, values, step, context, time_ns)
+
+    def _of_rank(self, context: Context) -> Context:
+        """This context with the rank: the same object each time, for which the journal is quickest."""
+        known = self._contexts.get(id(context))
+        if known is None:
+            if len(self._contexts) >= _CONTEXTS_LIMIT:
+                self._contexts.clear()
+            known = self._contexts[id(context)] = (context, {**context, **self._context})
+        return known[1]
 
     def log_metrics(
         self,
@@ -176,7 +208,7 @@ class Recorder:
                 self.metrics({key: value}, at, context, time_ns)
 
     def param(self, key: str, value: Any, source: str) -> None:
-        """A setting. Before the run has begun it is kept and written when it does."""
+        """A setting. Before the run has begun it is kept and written when it does. Of a job, rank 0 writes it."""
         key = clean(str(key))
         self._write(Param(key, self.redactor.value(key, plain(value)), source, time.time_ns()))
 
@@ -239,7 +271,8 @@ class Recorder:
             return
         journal = self._journal
         if journal is not None:
-            journal.append(encode(record))
+            if self.is_first or not isinstance(record, Param | Tag):
+                journal.append(encode(record))
         elif len(self._preamble) < _PREAMBLE_LIMIT:
             self._preamble.append(record)
 

@@ -3,6 +3,9 @@
 There is one :class:`Session` per process. ``autolog()`` arms it; the first sign of training, or the first call of the user,
 begins a run: a journal, a recorder that writes into it, a sender that ships it. The end of the program ends the run.
 
+A process that is one of several of a job (:mod:`looptap.jobs`) has the same run as the others, as one of its ranks. Rank 0 speaks
+for the run; the others record their series, quietly.
+
 A process that was forked from this one does not inherit the run's journal or its thread. If the child records something, it
 opens a journal of its own for the same run. Data-loader workers stay silent.
 """
@@ -19,6 +22,7 @@ from typing import Any
 from looptap import identity, naming, settings
 from looptap.events import RunEnded, RunStarted
 from looptap.guard import Guard
+from looptap.jobs import Agree, Job, Membership, from_environment
 from looptap.journal.folder import JournalMeta
 from looptap.journal.frames import encode
 from looptap.journal.writer import JournalWriter
@@ -33,13 +37,15 @@ from looptap.sinks import open_sink
 
 @dataclass
 class ActiveRun:
-    """A run that this process writes to. ``is_primary`` is False in a forked child, which adds to its parent's run."""
+    """A run that this process writes to. ``is_primary`` is False in a forked child, which adds to its parent's run. ``job`` is what
+    this process is in the run's job; None when it is alone."""
 
     started: RunStarted
     store: str
     journal: JournalWriter
     sender: Sender | None
     is_primary: bool
+    job: Job | None = None
     points_before: int = 0
 
     @property
@@ -53,6 +59,15 @@ class ActiveRun:
     @property
     def experiment(self) -> str:
         return self.started.experiment
+
+    @property
+    def rank(self) -> int:
+        return 0 if self.job is None else self.job.rank
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process tells what is told once: to the user, and to the store."""
+        return self.is_primary and self.rank == 0
 
 
 class Session:
@@ -68,7 +83,11 @@ class Session:
         self.registry = Registry(self.recorder)
         self.run: ActiveRun | None = None
         #: The run of the process that this one was forked from.
-        self.inherited: tuple[RunStarted, str] | None = None
+        self.inherited: ActiveRun | None = None
+        self.membership = Membership()
+        self.recorder.join = self.join
+        #: Of a job, only rank 0 talks to the user.
+        self._is_silent = False
         self._lock = threading.RLock()
 
     # --- arming -----------------------------------------------------------------------------------------------------
@@ -80,6 +99,8 @@ class Session:
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
         self.recorder.keeps_constants = self.settings.constants
+        job = from_environment(os.environ)
+        self._is_silent = job is not None and job.rank > 0
         for problem in self.problems:
             self.say(problem)
 
@@ -104,25 +125,25 @@ class Session:
                 self.end()
             if self._is_worker() or not self.settings.enabled:
                 return None
-            if self.inherited is not None:
-                started, store = self.inherited
-            else:
-                store = settings.resolve_store(self.settings.store or None)
-                started = identity.start(
-                    naming.new_id(),
-                    clean(name or self.settings.name or naming.run_name()),
-                    clean(experiment or self.settings.experiment),
-                    time.time_ns(),
-                    self.recorder.redactor,
-                )
+            known = job = self.membership.job()
             is_primary = self.inherited is None
-            meta = JournalMeta.of_this_process(started.run, started.name, store, is_primary)
+            if self.inherited is not None:
+                started, store = self.inherited.started, self.inherited.store
+                job = job or self.inherited.job
+            else:
+                if job is not None and job.key is None:
+                    job = None  # nobody can tell which run is that of the others
+                store = settings.resolve_store(self.settings.store or None)
+                started = self._identity(name, experiment, job)
+            meta = JournalMeta.of_this_process(started.run, started.name, store, is_primary, started.rank)
             journal = JournalWriter.create(
                 settings.journal_root(self.settings), meta, max_bytes=self.settings.journal_mib * 2**20
             )
             journal.append(encode(started))
-            self.run = ActiveRun(started, store, journal, None, is_primary)
-            self.recorder.attach(journal)
+            self.run = ActiveRun(started, store, journal, None, is_primary, job)
+            self._is_silent = self.run.rank > 0
+            self.recorder.attach(journal, self.run.rank)
+            self._tell_job(known)
             self._start_threads(self.run)
             if is_primary:
                 self.say(f"run {started.name} → {_described(store)}")
@@ -146,7 +167,7 @@ class Session:
             with self.guard:
                 if run.is_primary:
                     error = None if error is None else self.recorder.redactor.text(clean(error))
-                    run.journal.append(encode(RunEnded(status, time.time_ns(), error)))
+                    run.journal.append(encode(RunEnded(status, time.time_ns(), error, run.started.rank)))
                 delivered = run.sender.stop(self.settings.exit_timeout) if run.sender else False
                 # First, so that it is known what is on the disk and what was lost.
                 run.journal.close()
@@ -154,6 +175,32 @@ class Session:
                     self.say(_summary(run, status, delivered))
                 if delivered:
                     run.journal.remove()
+
+    def join(self, rank: int, world_size: int, agree: Agree) -> None:
+        """This process has become one of several of a process group. A run that begins from now on is theirs; one that has begun
+        can become theirs only where no other has, and stands by itself otherwise."""
+        with self._lock:
+            self.membership.join(rank, world_size, agree)
+            run = self.run
+            if run is None or world_size < 2:
+                return
+            if not run.is_primary:
+                # It writes to the run that its parent began, as all of them do that the parent has forked.
+                run.job = self.membership.job()
+                self.recorder.be_rank(run.rank)
+                return
+            key = self.membership.offer(run.id) if run.job is None else None
+            job = self.membership.job()
+            if job is None or (run.job is not None and (run.job.key, run.job.rank) == (job.key, job.rank)):
+                return
+            if key is not None and self.membership.is_of(run.id, key):
+                run.job = job
+                self._tell_job(job)
+            elif run.job is None:
+                self._tell_job(job)
+                self.recorder.note(
+                    "job", f"this run began before its process joined {world_size - 1} others, so it is that of rank {rank} alone"
+                )
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until what was recorded so far is in the store. False when that did not happen in time (seconds)."""
@@ -171,7 +218,7 @@ class Session:
         run, self.run = self.run, None
         self.recorder.detach()
         if run is not None:
-            self.inherited = (run.started, run.store)
+            self.inherited = run
             run.journal.abandon_in_child()
 
     # --- private ----------------------------------------------------------------------------------------------------
@@ -185,6 +232,28 @@ class Session:
                     self.begin()
             return self.run.journal if self.run is not None else None
 
+    def _identity(self, name: str | None, experiment: str | None, job: Job | None) -> RunStarted:
+        known = (clean(name or self.settings.name or "") or None, clean(experiment or self.settings.experiment))
+        if job is None:
+            run, title, rank, world_size = naming.new_id(), known[0] or naming.run_name(), 0, 1
+        else:
+            run, title = self.membership.next_run(job, name)
+            title, rank, world_size = known[0] or title, job.rank, job.world_size
+        return identity.start(run, title, known[1], time.time_ns(), self.recorder.redactor, rank, world_size)
+
+    def _tell_job(self, job: Job | None) -> None:
+        """By which the runs of one job are found: its attempts, and ranks that stand by themselves."""
+        if job is None or self.run is None or not self.run.is_primary:
+            return
+        if self.run.job is None:
+            self.recorder.tag("job.rank", str(job.rank))
+        else:
+            self.recorder.param("world_size", job.world_size, "job")
+        if job.key is not None:
+            self.recorder.tag("job", job.key)
+        if job.attempt:
+            self.recorder.tag("job.attempt", str(job.attempt))
+
     def _start_threads(self, run: ActiveRun) -> None:
         chosen = self.settings  # those of the next run may be others
         try:
@@ -197,7 +266,8 @@ class Session:
                 warn=self.say,
             )
             run.sender.start()
-            if run.is_primary:
+            # What dead processes left on a host is looked for by one process of each.
+            if run.is_primary and (run.job is None or run.job.rank == 0 or run.job.is_first_on_host):
                 threading.Thread(target=self._beside, args=(run,), name="looptap-beside", daemon=True).start()
         except RuntimeError:
             # The interpreter is shutting down and starts no threads any more (3.12): the journal keeps everything,
@@ -207,8 +277,9 @@ class Session:
     def _beside(self, run: ActiveRun) -> None:
         """What takes its time and nobody waits for: the environment, and what dead processes left behind."""
         with Guard("environment"):
-            found = identity.environment(run.started.script, self.recorder.redactor)
-            run.journal.append(encode(found))
+            if run.speaks:
+                found = identity.environment(run.started.script, self.recorder.redactor)
+                run.journal.append(encode(found))
         with Guard("adoption"):
             from looptap import adoption  # this thread has the time; the import of looptap has not
 
@@ -226,7 +297,7 @@ class Session:
 
     def say(self, line: str) -> None:
         """One line to the user, on stderr, so that what the program prints stays what it was."""
-        if self.settings.quiet or sys.stderr is None:
+        if self.settings.quiet or self._is_silent or sys.stderr is None:
             return
         with self.guard:
             print(f"looptap: {line}", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, dataloader
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
+from looptap_integrations.torch.groups import Groups
 from looptap_integrations.torch.loop import Loop
 
 
@@ -67,6 +68,8 @@ class TorchIntegration(Integration):
         else:
             patch.observe("torch.nn.utils.clip_grad", "clip_grad_norm_", self.on_clip_norm)
             patch.observe("torch.nn.utils", "clip_grad_norm_", self.on_clip_norm)
+
+        Groups(record).install(patch)
 
     def finish(self) -> None:
         self.loop.finish()
