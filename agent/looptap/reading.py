@@ -116,12 +116,21 @@ class Run:
         ``key`` is a metric's key, or an entry of :attr:`metrics`. ``thin`` keeps at most that many points
         (7 or more), among them the first, the last and every extreme. Raises KeyError when the run has no
         such series or, without ``context``, when the key has more than one.
+
+        Of a job of several processes, ``history("loss")`` is that of rank 0, and ``history("loss", {"rank": "2"})`` that of
+        another. ``slowest_rank`` and ``slowest_rank_lag`` (seconds behind the median of the others) are made from the times of
+        the ranks.
         """
         pandas = _pandas()
-        summary = self._series(key, context)
         with _opened(self.store) as backend:
-            series = (self.id, summary.key, dict(summary.context))
-            found = backend.history(*series) if thin is None else backend.chart(*series, points=thin)
+            from looptap_collector import slowest
+
+            if key in slowest.KEYS and key not in self.metrics and not context:
+                found = slowest.history(backend, self.id, key, points=thin)
+            else:
+                summary = self._series(key, context)
+                series = (self.id, summary.key, dict(summary.context))
+                found = backend.history(*series) if thin is None else backend.chart(*series, points=thin)
         times = pandas.to_datetime(found.times_ns, unit="ns", utc=True)
         table: pd.DataFrame = pandas.DataFrame({"step": found.steps, "time": times, "value": found.values})
         return table

@@ -199,7 +199,8 @@ class Session:
             elif run.job is None:
                 self._tell_job(job)
                 self.recorder.note(
-                    "job", f"this run began before its process joined {world_size - 1} others, so it is that of rank {rank} alone"
+                    "job",
+                    f"this run began before its process joined {world_size - 1} others, so it is that of rank {rank} alone",
                 )
 
     def flush(self, timeout: float | None = None) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from looptap.events import Artifact, Batch, Environment, Param, RunEnded, RunStarted
 from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, Rejected
-from looptap_collector.ranks import End, together
+from looptap_collector.ranks import End, ends_of, together
 
 _DROP_REASONS = 256
 #: What others conclude from the silence of a run, as long as it has not told its end.
@@ -42,7 +42,12 @@ class RunState(msgspec.Struct):
             return
         if self.heartbeat_ns is None or heartbeat_ns > self.heartbeat_ns:
             self.heartbeat_ns, self.is_changed = heartbeat_ns, True
-        if self.status in _GIVEN_UP and not self.told_end and self.ended_ns is not None and self.ended_ns < heartbeat_ns:
+        if (
+            self.status in _GIVEN_UP
+            and not self.told_end
+            and self.ended_ns is not None
+            and self.ended_ns < heartbeat_ns
+        ):
             # It was given up too early: a machine that slept, a disk that was away.
             self.status, self.ended_ns, self.error, self.is_changed = "running", None, None, True
 
@@ -161,25 +166,14 @@ class Standing(msgspec.Struct):
             run.conclude(together(self.ranks(run.run)))
 
     def ranks(self, run: str, but: str | None = None) -> dict[int, End | None]:
-        """The ranks of a run that are known by its journals (``but`` one), and the ends that they told: of several journals of
-        one rank (it has forked), the last."""
-        found: dict[int, End | None] = {}
-        for entry in self.ledgers.values():
-            if entry.run == run and entry.journal != but:
-                before = found.get(entry.rank)
-                end = None if entry.status is None else End(entry.status, entry.ended_ns, entry.error)
-                if end is None or (before is not None and (before.ended_ns or 0) > (end.ended_ns or 0)):
-                    end = before
-                found[entry.rank] = end
-        return found
+        """The ranks of a run that are known by its journals (``but`` one), and the ends that they told."""
+        return ends_of(entry for entry in self.ledgers.values() if entry.run == run and entry.journal != but)
 
 
 def of_several(batches: Iterable[Batch]) -> set[str]:
     """Runs whose journals are judged together: one of their processes has started or ended."""
     return {
-        batch.run
-        for batch in batches
-        if any(isinstance(record, (RunStarted, RunEnded)) for record in batch.records)
+        batch.run for batch in batches if any(isinstance(record, (RunStarted, RunEnded)) for record in batch.records)
     }
 
 

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from looptap.events import Artifact
 from looptap_collector.backend import Backend, Edge
 
-#: Of two files that a run wrote or read at one step and that agree in these, one is kept: the processes of a job often write or
-#: read the very same.
-SAME_FILE = ("role", "name", "path", "kind", "step", "digest", "missing")
 #: A file that every run reads (the tokenizer, say) would bring in the whole store.
 MOST_EDGES = 5_000
-
-
-def edge_of(artifact: Artifact) -> tuple[object, ...]:
-    """Equal for two artifacts of a run that are one; see :data:`SAME_FILE`."""
-    return tuple(getattr(artifact, name) for name in SAME_FILE)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import time
 from collections.abc import Container
 
 from looptap_collector.backend import Backend
-from looptap_collector.ranks import End, together
+from looptap_collector.ranks import End, ends_of, together
 
 #: Together with the pause between two looks (:mod:`looptap_collector.server.app`), a run is lost within a minute.
 SILENT_SECONDS = 50
@@ -37,10 +37,5 @@ def mark_lost(backend: Backend, waiting: Container[str], now_ns: int | None = No
 def _end(backend: Backend, run: str, last_ns: int) -> End:
     """What becomes of a run whose processes have told their end or are silent."""
     silent = End("lost", last_ns, f"no sign of life for {SILENT_SECONDS} seconds")
-    ranks: dict[int, End] = {}
-    for entry in backend.delivery(run):
-        if entry.status is not None:
-            ranks[entry.rank] = End(entry.status, entry.ended_ns, entry.error)
-        else:
-            ranks.setdefault(entry.rank, silent)
-    return together(ranks) or silent
+    ends = ends_of(backend.delivery(run))
+    return together({rank: end or silent for rank, end in ends.items()}) or silent

@@ -175,8 +175,9 @@ def main_loss(rows: Sequence[_AnySeries]) -> _AnySeries | None:
     best = min(rows, key=interest, default=None)
     if best is None or _NOT_A_LOSS.search(best.key):
         return None
-    # Of one name in several phases of the training (optimizers, say), the one that was written last.
-    return max((row for row in rows if row.key == best.key), key=lambda row: row.last_step)
+    # Of one name in several phases of the training (optimizers, say), the one that was written last; of a job, rank 0's.
+    named = [row for row in rows if row.key == best.key]
+    return max([row for row in named if "rank" not in row.context] or named, key=lambda row: row.last_step)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,22 @@ programs log from rank 0 alone, and then the run is rank 0's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import msgspec
+
+
+class Teller(Protocol):
+    """What a store knows of one journal."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def status(self) -> str | None: ...
+    @property
+    def ended_ns(self) -> int | None: ...
+    @property
+    def error(self) -> str | None: ...
 
 
 class End(msgspec.Struct, frozen=True):
@@ -49,6 +63,18 @@ def _first(told: Mapping[int, End], status: str) -> int | None:
 def _error(told: Mapping[int, End], rank: int) -> str | None:
     error = told[rank].error
     return error if len(told) == 1 or error is None else f"rank {rank}: {error}"
+
+
+def ends_of(journals: Iterable[Teller]) -> dict[int, End | None]:
+    """By rank, the end that it told: of several journals of one rank (it has forked), the last. None where there is none."""
+    found: dict[int, End | None] = {}
+    for entry in journals:
+        before = found.get(entry.rank)
+        end = None if entry.status is None else End(entry.status, entry.ended_ns, entry.error)
+        if end is None or (before is not None and (before.ended_ns or 0) > (end.ended_ns or 0)):
+            end = before
+        found[entry.rank] = end
+    return dict(sorted(found.items()))
 
 
 def in_words(ranks: Iterable[int]) -> str:

@@ -45,7 +45,16 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
             "dropped": account.dropped,
             "points_stored": sum(row.count for row in series),
             "journals": [
-                {"journal": entry.journal, "next": entry.next, "stored": entry.stored, "dropped": dict(entry.dropped)}
+                {
+                    "journal": entry.journal,
+                    "next": entry.next,
+                    "stored": entry.stored,
+                    "dropped": dict(entry.dropped),
+                    "rank": entry.rank,
+                    "status": entry.status,
+                    "ended_ns": entry.ended_ns,
+                    "error": entry.error,
+                }
                 for entry in entries
             ],
         },
@@ -125,6 +134,8 @@ def run_fields(run: RunRow) -> dict[str, Any]:
         "user": identity.user,
         "pid": identity.pid,
         "python": identity.python,
+        "rank": identity.rank,
+        "world_size": identity.world_size,
     }
 
 

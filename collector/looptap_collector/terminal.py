@@ -23,7 +23,8 @@ from rich.table import Table
 from rich.text import Text
 
 from looptap.events import Artifact
-from looptap_collector.backend import Backend, History, RunRow, SeriesRow
+from looptap_collector import ranks, slowest
+from looptap_collector.backend import Backend, Delivery, History, RunRow, SeriesRow
 from looptap_collector.query import (
     Accounts,
     InJournal,
@@ -42,11 +43,14 @@ STATUS_STYLES = {
     "failed": "red",
     "killed": "yellow",
     "lost": "yellow",
+    "partial": "yellow",
 }
 
 #: More series than this are listed with their numbers only: each trend reads the points of its series.
 TRENDS = 24
 PLOTS = 3
+#: Of larger jobs nobody counts those that never came.
+_MOST_RANKS = 100_000
 
 #: A live agent is heard from much more often.
 SILENCE_NS = 60 * 10**9
@@ -126,6 +130,8 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
         out.print(Text("$ " + printable(" ".join(identity.command)), style="dim"))
     if run.error:
         out.print(Text(printable(run.error), style="red"))
+    if identity.world_size > 1:
+        out.print(Text(ranks_line(backend.delivery(run.run), identity.world_size)))
 
     params = backend.params(run.run)
     if params:
@@ -153,6 +159,9 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
         out.print(Text("no metrics"))
         return
     labelled = sorted(zip(series_labels(series), series, strict=True), key=lambda pair: interest(pair[1]))
+    of_others = [row for _, row in labelled if "rank" in row.context]
+    if len(of_others) < len(labelled):
+        labelled = [(label, row) for label, row in labelled if "rank" not in row.context]
     histories = [backend.history(run.run, row.key, row.context) for _, row in labelled[:TRENDS]]
     table = _table("metric", "last", "min", "max", "points", "steps", "trend")
     for column in table.columns[1:6]:
@@ -170,6 +179,13 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
             Text(sparkline(histories[index].values) if index < len(histories) else "", style="cyan"),
         )
     out.print(table)
+    if others := {int(row.context["rank"]) for row in of_others if row.context["rank"].isdecimal()}:
+        word = "rank" if len(others) == 1 else "ranks"
+        out.print(
+            Text(f"{word} {ranks.in_words(others)}: {len(of_others)} more series (--json lists them)", style="dim")
+        )
+    if slow := slowest.in_words(backend, run.run, series):
+        out.print(Text(slow))
     changing = [
         (label, history)
         for (label, row), history in zip(labelled, histories, strict=False)
@@ -206,6 +222,21 @@ def _table(*columns: str) -> Table:
 
 def status_text(run: RunRow) -> Text:
     return Text(printable(run.status), style=STATUS_STYLES.get(run.status, ""))
+
+
+def ranks_line(journals: Sequence[Delivery], world_size: int) -> str:
+    """``4 processes: ranks 0–1, 3 finished; rank 2 killed``."""
+    ends = ranks.ends_of(journals)
+    by_status: dict[str, list[int]] = {}
+    for rank, end in ends.items():
+        by_status.setdefault("running" if end is None else end.status, []).append(rank)
+    if silent := [rank for rank in range(world_size) if rank not in ends] if world_size <= _MOST_RANKS else []:
+        by_status["not heard of"] = silent
+    told = [
+        f"{'rank' if len(of_status) == 1 else 'ranks'} {ranks.in_words(of_status)} {printable(status)}"
+        for status, of_status in by_status.items()
+    ]
+    return f"{world_size:,} processes: {'; '.join(told)}"
 
 
 def environment_line(run: RunRow) -> str:

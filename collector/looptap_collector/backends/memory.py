@@ -31,7 +31,7 @@ from looptap_collector.backend import (
 )
 from looptap_collector.backends.outlines import in_order
 from looptap_collector.backends.summaries import Points, Summary, columns_by_series, context_text, joined
-from looptap_collector.lineage import edge_of
+from looptap_collector.edges import changes
 from looptap_collector.judging import RunState, Standing
 
 R = TypeVar("R")
@@ -65,7 +65,6 @@ class MemoryBackend(Backend):
         self._standing = Standing()
         self._batches: dict[str, list[Batch]] = {}
         self._edges: list[Edge] = []
-        self._known_edges: set[tuple[object, ...]] = set()
         self._last_edge = 0
         self._tokens: dict[str, TokenRow] = {}
 
@@ -85,12 +84,7 @@ class MemoryBackend(Backend):
             if self._standing.judge(arrival) is Outcome.STORED:
                 batch = arrival.batch
                 self._batches.setdefault(batch.run, []).append(batch)
-                for artifact in (record for record in batch.records if isinstance(record, Artifact)):
-                    if (edge := (batch.run, *edge_of(artifact))) in self._known_edges:
-                        continue
-                    self._known_edges.add(edge)
-                    self._last_edge += 1
-                    self._edges.append(Edge(self._last_edge, batch.run, artifact))
+                self._add_edges(batch.run, [record for record in batch.records if isinstance(record, Artifact)])
         if (told := change.concluded) is not None:
             run = self._standing.runs.get(told.run)
             if run is not None and not run.told_end:
@@ -100,7 +94,6 @@ class MemoryBackend(Backend):
             for journal in [name for name, entry in self._standing.ledgers.items() if entry.run == gone]:
                 del self._standing.ledgers[journal]
             self._edges = [edge for edge in self._edges if edge.run != gone]
-            self._known_edges = {edge for edge in self._known_edges if edge[0] != gone}
         if change.token is not None:
             self._tokens[change.token.id] = change.token
 
@@ -254,6 +247,15 @@ class MemoryBackend(Backend):
                 self.keep(Change(token=msgspec.structs.replace(token, last_used_ns=at_ns)))
 
     # What a run told
+
+    def _add_edges(self, run: str, artifacts: Sequence[Artifact]) -> None:
+        if not artifacts:
+            return
+        added, gone = changes([(edge.id, edge.artifact) for edge in self._edges if edge.run == run], artifacts)
+        self._edges = [edge for edge in self._edges if edge.id not in gone] if gone else self._edges
+        for artifact in added:
+            self._last_edge += 1
+            self._edges.append(Edge(self._last_edge, run, artifact))
 
     def _told(self, run: str, kind: type[R]) -> list[R]:
         return [record for batch in self._batches.get(run, ()) for record in batch.records if isinstance(record, kind)]

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, func, select
 from looptap.events import Artifact, Context, Environment, Note, RunStarted
 from looptap_collector.backend import Delivery, Edge, ExperimentRow, ParamRow, RunRow, SeriesRow
 from looptap_collector.backends import tables
+from looptap_collector.backends.records import artifact_of
 from looptap_collector.backends.slices import slices
 
 _DIGESTS_AT_ONCE = 10_000
@@ -180,18 +181,14 @@ def edges(
             narrowed = chosen if some_runs is None else chosen.where(columns.run.in_(some_runs))
             if some_digests is not None:
                 narrowed = narrowed.where(columns.digest.in_(some_digests))
-            found += [Edge(row.id, row.run, _artifact(row)) for row in connection.execute(narrowed)]
+            found += [Edge(row.id, row.run, artifact_of(row)) for row in connection.execute(narrowed)]
     return sorted(found, key=lambda edge: -edge.id)[:limit]
-
-
-def _artifact(row: Row[Any]) -> Artifact:
-    return Artifact(**{name: getattr(row, name) for name in Artifact.__struct_fields__})
 
 
 def artifacts(connection: Connection, run: str) -> list[Artifact]:
     columns = tables.lineage.c
     rows = connection.execute(select(tables.lineage).where(columns.run == run).order_by(columns.id))
-    return [_artifact(row) for row in rows]
+    return [artifact_of(row) for row in rows]
 
 
 def digests(connection: Connection, after: str) -> list[str]:

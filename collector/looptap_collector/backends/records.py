@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from looptap.events import Artifact, Batch, Note, Param, Tag
 from looptap_collector.backends import tables
 from looptap_collector.backends.dialects import insert_missing, upsert
 from looptap_collector.backends.slices import slices
-from looptap_collector.lineage import SAME_FILE, edge_of
+from looptap_collector.edges import changes
 
 
 def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
@@ -59,11 +59,7 @@ _OUTDATE = (
 _INSERT_PARAM = insert(tables.param)
 _INSERT_NOTE = insert(tables.note)
 _INSERT_LINEAGE = insert(tables.lineage)
-_EDGES_OF_RUNS = select(tables.lineage.c.run, *(tables.lineage.c[name] for name in SAME_FILE)).where(
-    tables.lineage.c.run.in_(tables.names("runs"))
-)
-_KNOWN_EDGES = _EDGES_OF_RUNS.where(tables.lineage.c.digest.in_(tables.names("digests")))
-_KNOWN_MISSING = _EDGES_OF_RUNS.where(tables.lineage.c.digest.is_(None))
+_edge = tables.lineage.c
 _KNOWN_NOTES = select(tables.note.c.run, tables.note.c.topic, tables.note.c.message).where(
     tables.note.c.run.in_(tables.names("runs"))
 )
@@ -125,26 +121,40 @@ def _add_artifacts(connection: Connection, artifacts: Sequence[tuple[str, Artifa
         for digest in sorted(contents)
     ]
     insert_missing(connection, tables.artifact, rows)
-    known = {tuple(row) for row in _like_these(connection, artifacts)}
-    new = []
+    told: dict[str, list[Artifact]] = {}
     for run, artifact in artifacts:
-        edge = (run, *edge_of(artifact))
-        if edge not in known:
-            known.add(edge)
-            new.append({"run": run, **msgspec.structs.asdict(artifact)})
-    if new:
-        connection.execute(_INSERT_LINEAGE, new)
+        told.setdefault(run, []).append(artifact)
+    known = _known_edges(connection, told)
+    added: list[dict[str, Any]] = []
+    gone: list[int] = []
+    for run, some in told.items():
+        new, outdated = changes(known[run].items(), some)
+        added += [{"run": run, **msgspec.structs.asdict(artifact)} for artifact in new]
+        gone += outdated
+    if added:
+        connection.execute(_INSERT_LINEAGE, added)
+    for some_ids in slices(gone):
+        connection.execute(delete(tables.lineage).where(_edge.id.in_(some_ids)))
 
 
-def _like_these(connection: Connection, artifacts: Sequence[tuple[str, Artifact]]) -> Iterator[Row[Any]]:
-    """Edges of the same runs to the same contents, and those without content where there is one here."""
-    runs = sorted({run for run, _ in artifacts})
-    digests = sorted({artifact.digest for _, artifact in artifacts if artifact.digest is not None})
-    for some_runs in slices(runs):
-        for some_digests in slices(digests):
-            yield from connection.execute(_KNOWN_EDGES, {"runs": some_runs, "digests": some_digests})
-        if any(artifact.digest is None for _, artifact in artifacts):
-            yield from connection.execute(_KNOWN_MISSING, {"runs": some_runs})
+def _known_edges(connection: Connection, told: Mapping[str, Sequence[Artifact]]) -> dict[str, dict[int, Artifact]]:
+    """By run and id, those that :func:`looptap_collector.edges.changes` wants to know of."""
+    every = [artifact for some in told.values() for artifact in some]
+    digests = sorted({artifact.digest for artifact in every if artifact.digest is not None})
+    steps = sorted({artifact.step for artifact in every if artifact.step is not None})
+    conditions = [_edge.digest.in_(some) for some in slices(digests)] + [_edge.step.in_(some) for some in slices(steps)]
+    if any(artifact.digest is None for artifact in every):
+        conditions.append(_edge.digest.is_(None))
+    found: dict[str, dict[int, Artifact]] = {run: {} for run in told}
+    for runs in slices(sorted(told)):
+        for condition in conditions:
+            for row in connection.execute(select(tables.lineage).where(_edge.run.in_(runs), condition)):
+                found[row.run][row.id] = artifact_of(row)
+    return found
+
+
+def artifact_of(row: Row[Any]) -> Artifact:
+    return Artifact(**{name: getattr(row, name) for name in Artifact.__struct_fields__})
 
 
 def _add_notes(connection: Connection, notes: Sequence[tuple[str, Note]]) -> None:

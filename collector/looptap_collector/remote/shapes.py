@@ -30,6 +30,8 @@ class RunFields(msgspec.Struct):
     user: str | None
     pid: int | None
     python: str | None
+    rank: int = 0
+    world_size: int = 1
 
 
 class Git(msgspec.Struct):
@@ -72,6 +74,10 @@ class JournalFields(msgspec.Struct):
     next: int
     stored: int
     dropped: dict[str, int]
+    rank: int = 0
+    status: str | None = None
+    ended_ns: int | None = None
+    error: str | None = None
 
 
 class DeliveryFields(msgspec.Struct):
@@ -125,10 +131,7 @@ class Record(msgspec.Struct):
             "tags": self.tags,
             "series": series_rows(run, self.metrics),
             "artifacts": self.artifacts,
-            "delivery": [
-                Delivery(entry.journal, run, entry.next, entry.stored, entry.dropped)
-                for entry in self.delivery.journals
-            ],
+            "delivery": [Delivery(run=run, **msgspec.structs.asdict(entry)) for entry in self.delivery.journals],
         }
 
 
@@ -156,6 +159,8 @@ def run_row(run: RunFields, environment: EnvironmentFields | None, notes: tuple[
             user=run.user,
             pid=run.pid,
             python=run.python,
+            rank=run.rank,
+            world_size=run.world_size,
         ),
         environment=_environment(environment),
         notes=notes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -9,6 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from looptap_collector import slowest
 from looptap_collector.backend import History, SeriesRow
 from looptap_collector.query import series_label
 from looptap_collector.server.access import Scope, needs
@@ -68,7 +70,8 @@ async def several(
     With `points`, each series is thinned: its first and last point stay, and of each stretch the smallest, the largest, and
     one each of NaN, +Inf and -Inf where it has them. A metric that a run does not have is left out. With
     `Accept: application/x-msgpack` the columns are little-endian arrays of 8 bytes an item. Without `points`, one answer has
-    a million points at most, unless they are all of one step.
+    a million points at most, unless they are all of one step. Of a run of several processes, `slowest_rank` and
+    `slowest_rank_lag` (seconds behind the median of the others) are made from the times of its ranks.
     """
     backend = service_of(request).backend
     bounds = (
@@ -87,9 +90,31 @@ async def several(
             return row.key in wanted and row.context == wanted_context
         return row.key in wanted or series_label(row.key, row.context) in wanted
 
+    derived_keys = [name for name in slowest.KEYS if name in wanted] if not wanted_context else []
+
+    def derived(series: Sequence[SeriesRow]) -> Iterator[tuple[SeriesRow, History]]:
+        """What is made from the times of the ranks, where the run has no series of that name itself."""
+        for of_run in {row.run: None for row in series}:
+            own = [row for row in series if row.run == of_run]
+            sources = slowest.Sources(own)
+            if not sources.tell:
+                continue
+            for name in derived_keys:
+                if all(row.key != name for row in own):
+                    history = slowest.history(backend, of_run, name, points=points, steps=bounds, sources=sources)
+                    yield slowest.summary(of_run, name, sources), history
+
     def ask() -> list[tuple[SeriesRow, History]]:
         ids = [found(backend, which).run for which in run]
-        rows = [row for row in backend.series(ids) if is_wanted(row)]
+        series = backend.series(ids)
+        answered = stored([row for row in series if is_wanted(row)])
+        if derived_keys:
+            answered += derived(series)
+            if points is None and sum(len(history.steps) for _, history in answered) > MOST_POINTS:
+                raise _too_many()
+        return answered
+
+    def stored(rows: list[SeriesRow]) -> list[tuple[SeriesRow, History]]:
         if len(rows) > MOST_SERIES:
             raise Refusal(
                 422, "too_many", f"these are {len(rows)} series; one answer has {MOST_SERIES} at most", field="key"

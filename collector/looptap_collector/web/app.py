@@ -26,11 +26,12 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.staticfiles import StaticFiles
 
+from looptap_collector import slowest
 from looptap_collector.artifacts import DamagedArtifact
 from looptap_collector.backend import Backend, History, RunRow, Unavailable
 from looptap_collector.filters import FilterError
 from looptap_collector.query import InJournal, UnknownRun, find_run, found_runs, is_loss, series_labels
-from looptap_collector.record import listed, run_list, run_record, to_json
+from looptap_collector.record import listed, run_list, run_record, series_fields, to_json
 from looptap_collector.web.shield import Shield
 
 STATIC = Path(__file__).with_name("static")
@@ -153,11 +154,16 @@ def runs(
 
 @pages.get("/api/runs/{run}", response_class=Json)
 def record(request: Request, found: Found) -> Response:
-    """The whole record of one run; each metric also says whether it ``is_loss``."""
+    """The whole record of one run; each metric also says whether it ``is_loss``. Among them is what
+    :mod:`looptap_collector.slowest` makes of the times of several ranks."""
     backend, row = found
     answer = run_record(backend, row, _shown(request).in_journal)
     for metric in answer["metrics"].values():
         metric["is_loss"] = is_loss(metric["key"])
+    sources = slowest.Sources(backend.series([row.run]))
+    for key in slowest.KEYS if sources.tell else ():
+        made = series_fields(slowest.summary(row.run, key, sources)) | {"last": None, "is_loss": False}
+        answer["metrics"].setdefault(key, made)
     return Json(answer)
 
 
@@ -172,8 +178,12 @@ def histories(
     backend, row = found
     rows = backend.series([row.run])
     by_label = dict(zip(series_labels(rows), rows, strict=True))
-    answer = {}
+    answer: dict[str, dict[str, Any]] = {}
     for label in series:
+        if label in slowest.KEYS and label not in by_label and (sources := slowest.Sources(rows)).tell:
+            made = slowest.history(backend, row.run, label, points=points, sources=sources)
+            answer[label] = {"count": sources.count(), **chart_points(made)}
+            continue
         if label not in by_label:
             raise HTTPException(404, f"the run has no series {label!r}")
         known = by_label[label]

@@ -37,7 +37,7 @@ ENDS: list[tuple[list[tuple[str, str | None]], str, str | None]] = [
 
 
 class JobContract:
-    @pytest.mark.parametrize("ends, status, error", ENDS)
+    @pytest.mark.parametrize(("ends", "status", "error"), ENDS)
     @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)], ids=["0 first", "0 last"])
     def test_the_end_of_a_job(
         self,
@@ -132,7 +132,7 @@ class JobContract:
                 {"digest": "cd" * 32},
                 {"path": "/n.pt"},
                 {"role": "input"},
-                {"digest": None, "missing": "superseded"},
+                {"digest": None, "missing": "deleted"},
             )
         ]
         journals = job(backend, 3)
@@ -144,6 +144,20 @@ class JobContract:
         assert sum(entry.stored for entry in backend.delivery("r1")) == 3 * 15
         write(backend, Journal("other", "r2").batch(started("r2"), Artifact("m.pt", 5, 10, **file)))
         assert len(backend.artifacts("r2")) == 1, "another run has its own edge"
+
+    def test_a_file_that_another_rank_has_written_again(self, backend: Backend) -> None:
+        """Of several ranks that write one path at one step, the last is kept; that the others were superseded is no news, whoever
+        is heard of first."""
+        file: dict[str, Any] = {"path": "/m.pt", "kind": "model"}
+        lost = [Artifact("m.pt", 1, 10, missing="superseded", step=step, **file) for step in (7, 8, None)]
+        kept = Artifact("m.pt", 2, 10, digest="ab" * 32, step=7, **file)
+        later = Artifact("m.pt", 3, 10, digest="cd" * 32, step=8, **file)
+        first, second, third = job(backend, 3)
+        write(backend, first.batch(*lost))
+        write(backend, second.batch(kept, later))
+        write(backend, third.batch(*lost))
+        assert list(backend.artifacts("r1")) == [lost[2], kept, later]
+        assert [edge.artifact for edge in backend.edges(digests=["ab" * 32])] == [kept]
 
     def test_one_note_of_several_ranks_is_one(self, backend: Backend) -> None:
         """In order of the first time that it was told."""

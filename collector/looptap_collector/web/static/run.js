@@ -35,7 +35,7 @@ function showHead({ run, delivery }) {
   document.title = `${run.name} · looptap`;
   byId("name").textContent = run.name || run.id;
   byId("status").textContent = run.status;
-  byId("status").className = ["running", "finished", "failed", "killed", "lost"].includes(run.status) ? `badge ${run.status}` : "badge";
+  byId("status").className = ["running", "finished", "failed", "killed", "lost", "partial"].includes(run.status) ? `badge ${run.status}` : "badge";
   const who = [run.user, run.host].filter(Boolean).join("@");
   byId("facts").textContent = [
     `started ${when(run.started)}`, `${run.status === "running" ? "running for" : "took"} ${took(run.duration_seconds)}`, silence(run),

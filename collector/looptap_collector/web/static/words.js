@@ -14,7 +14,7 @@ export function row(...cells) {
 }
 
 export function badge(status) {
-  const known = ["running", "finished", "failed", "killed", "lost"].includes(status);
+  const known = ["running", "finished", "failed", "killed", "lost", "partial"].includes(status);
   return element("span", status, known ? `badge ${status}` : "badge");
 }
 
