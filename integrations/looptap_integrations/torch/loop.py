@@ -301,8 +301,8 @@ class Loop:
             self.files.look_again()
 
     def _is_nested(self, optimizer: Optimizer) -> bool:
-        """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a step
-        that raised leaves no other trace."""
+        """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a
+        step that raised leaves no other trace."""
         frame = sys._getframe(3)  # of PyTorch's wrapper around step()
         wrapper, count = frame.f_code, 0
         for outer in outward(frame.f_back):
