@@ -18,9 +18,9 @@ what it has interrupted, never get the same cell. Closing exhausts the iterator 
 on the interpreter lock; where there is none, there are no cells (:func:`are_possible`).
 
 **The check** is Python's hash of a tuple of numbers, which is the same in every 64-bit CPython from 3.8 on (and tested when this
-module is imported). It starts from the journal and the sequence number; any single bit that flips changes it. What has no hash of
-its own goes into it as the integer that its bytes are: NaN, of which every object has another hash, ±0.0, whose hashes are one, and a
-negative step, since −1 and −2 have the same. ±Inf are values like any other.
+module is imported). It starts from the journal and the sequence number; any single bit that flips changes it. What has no hash
+of its own goes into it as the integer that its bytes are: NaN, of which every object has another hash, ±0.0, whose hashes are one,
+and a negative step, since −1 and −2 have the same. ±Inf are values like any other.
 """
 
 from __future__ import annotations
