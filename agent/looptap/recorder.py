@@ -232,6 +232,12 @@ class Recorder:
             self._notes.add((topic, message))
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
 
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count values that were seen and that nobody will get: they take their numbers in the journal. ``reason`` is one word."""
+        journal = self._journal
+        if journal is not None:
+            journal.drop(reason, count)
+
     # --- private --------------------------------------------------------------------------------------------------
 
     def _write(self, record: JournalRecord) -> None:
