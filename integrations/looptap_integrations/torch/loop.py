@@ -62,7 +62,7 @@ class Loop:
         self.rounds: Rounds[Scalar] = Rounds()
         self.sites = CallSites()
         self.near = self.sites.near
-        self.scalars = Scalars()
+        self.scalars = Scalars(drop=record.drop, note=lambda sentence: record.note("torch", sentence))
         self.optimizers = Optimizers()
         self.passes = Passes()
         self.scaling = Scaling(self.scalars)
@@ -127,6 +127,8 @@ class Loop:
         record = self.record
         if (closure is not None and closure.is_repeating) or record.is_suppressed() or record.covers("loss"):
             return None
+        if self.scalars.has_device:
+            self.scalars.drain()
         given = args[0] if args else kwargs.get("tensors")
         usual: FrameType | None = None
         if isinstance(given, torch.Tensor):
@@ -371,6 +373,7 @@ class Loop:
     def _new_run(self) -> None:
         self.generation = self.record.generation
         self.rounds.restart()
+        self.scalars.restart()
         self.optimizers.restart()
         self.scaling.restart()
         self.facts.restart()
@@ -402,7 +405,7 @@ class Loop:
                 self.record.note("torch", f"no optimizer step followed the last {where}")
         lost = self.scalars.finish(_FINISH_SECONDS)
         if lost:
-            self.record.note("torch", f"the device did not hand over the values of {lost} last writes in time")
+            self.record.note("torch", f"the device did not hand over the last {lost} values in time")
         self.files.look_again(at_end=True)
 
     # --- beside the steps -------------------------------------------------------------------------------------------
