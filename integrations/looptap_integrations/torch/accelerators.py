@@ -10,10 +10,6 @@ from typing import Any, Protocol
 
 import torch
 
-#: Where a copy into pinned memory is queued behind the program's own work, with events that can be asked. Asking elsewhere (a lazy
-#: tensor of XLA, say) may start work or wait for it.
-KINDS = ("cuda", "xpu")
-
 
 class Event(Protocol):
     def query(self) -> bool:
@@ -47,7 +43,8 @@ class Device(Protocol):
 
 
 class Accelerator:
-    """The real one: CUDA, ROCm (which calls itself CUDA), XPU. Asked first for a tensor that it supports."""
+    """The real one: CUDA, ROCm (which calls itself CUDA), XPU. There a copy into pinned memory is queued behind the program's own work,
+    with events that can be asked. Asking elsewhere (a lazy tensor of XLA, say) may start work or wait for it."""
 
     def __init__(self) -> None:
         self._module: Any = None
@@ -56,10 +53,10 @@ class Accelerator:
         self._streams: dict[Hashable, Any] = {}
 
     def is_supported(self, tensor: torch.Tensor) -> bool:
-        kind = tensor.device.type
-        if kind not in KINDS:
+        if not (tensor.is_cuda or tensor.is_xpu):
             return False
         if self._module is None:
+            kind = tensor.device.type
             self._module = torch.get_device_module(kind)
             # A third of the time of current_stream(), which makes an object.
             self._raw_stream = getattr(torch._C, f"_{kind}_getCurrentRawStream", None)

@@ -56,6 +56,7 @@ class TorchIntegration(Integration):
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
         patch.observe(torch.amp.autocast_mode.autocast, "__enter__", self.on_autocast)
+        loop.graphs.install(patch)
         patch.observe("torch", "save", self.on_save)
         patch.observe("torch.serialization", "save", self.on_save)
         clipping = torch.nn.utils.clip_grad

@@ -85,7 +85,7 @@ class Scalars:
         note: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         """``drop`` is told how many values were lost and why, ``note`` what can never be read, in one sentence."""
-        self._device = device or Accelerator()
+        self.device = device or Accelerator()
         self._drop = drop
         self._note = note
         #: True once a value had to be fetched from a device.
@@ -97,6 +97,8 @@ class Scalars:
     def _renew(self) -> None:
         self._process = os.getpid()
         self.has_device = False
+        #: The stream that the last number came from.
+        self.stream: Hashable = None
         self._is_broken = False
         self._ring: Ring | None = None
         self._events: dict[Hashable, list[Any]] = {}
@@ -164,6 +166,10 @@ class Scalars:
             self._drop("device_behind", lost)
         return lost
 
+    def may_ask(self) -> bool:
+        """Whether an event can be asked now without harm to a graph under capture, and has an answer."""
+        return not (self.captures or self._is_broken or self.device.is_capturing())
+
     @property
     def is_waiting(self) -> bool:
         return bool(self._waiting)
@@ -176,7 +182,7 @@ class Scalars:
         # A number behind a bit that negates it would be negated in our memory before it has arrived there.
         if tensor.is_neg() or not self._can_read(tensor):
             return None
-        device = self._device
+        device = self.device
         if device.is_capturing():
             return None
         ring = self._ring
@@ -193,7 +199,7 @@ class Scalars:
         place, memory = taken
         source = tensor.detach()
         memory.copy_(source if source.dim() == 0 else source.reshape(()), non_blocking=True)
-        stream = device.stream(tensor)
+        self.stream = stream = device.stream(tensor)
         kept = source if source.untyped_storage().nbytes() <= _KEPT_BYTES else None
         with self._opening:
             copies = self._open.setdefault(stream, [])
@@ -203,27 +209,27 @@ class Scalars:
         return Reading((owed,))
 
     def _can_read(self, tensor: torch.Tensor) -> bool:
-        if self._device.is_supported(tensor):
+        if self.device.is_supported(tensor):
             return True
         self._note(f"values on {tensor.device.type} are left out: they cannot be read there without a wait")
         return False
 
     def _seal(self) -> None:
         """Put one event behind all copies that have none, one for each stream that they are on."""
-        if not self._open or self._device.is_capturing():
+        if not self._open or self.device.is_capturing():
             return
         with self._opening:
             opened, self._open = self._open, {}
         for stream, copies in opened.items():
             free = self._events.setdefault(stream, [])
-            event = free.pop() if free else self._device.event(stream)
-            self._device.record(event, stream)
+            event = free.pop() if free else self.device.event(stream)
+            self.device.record(event, stream)
             self._under_way.append((event, stream, copies))
 
     def _take(self) -> None:
         """The numbers of all copies that are done, out of the ring."""
         under_way, ring = self._under_way, self._ring
-        if not under_way or ring is None or self.captures or self._device.is_capturing():
+        if not under_way or ring is None or not self.may_ask():
             return
         while under_way:
             event, stream, copies = under_way[0]

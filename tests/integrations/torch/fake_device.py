@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from integrations.recording import Recording, recorded
+from looptap_integrations.torch import TorchIntegration
 from looptap_integrations.torch.scalars import Reading, Scalar, Scalars
 
 
@@ -72,6 +75,14 @@ class FakeDevice:
                     work()
                 del works[:count]
 
+    def work(self, seconds: float) -> None:
+        """The program hands over work that takes so long."""
+
+        def pass_time() -> None:
+            self.clock += seconds
+
+        self.queue(pass_time)
+
     def capture(self, is_on: bool) -> None:
         me = threading.get_ident()
         self.captured_by.add(me) if is_on else self.captured_by.discard(me)
@@ -121,3 +132,21 @@ def queue(scalars: Scalars, value: float, dtype: torch.dtype = torch.float32) ->
     reading = scalars._queue(torch.tensor(value, dtype=dtype, requires_grad=dtype.is_floating_point))
     assert reading is not None
     return reading
+
+
+@contextmanager
+def on_device() -> Iterator[tuple[Recording, FakeDevice, TorchIntegration]]:
+    """looptap takes every tensor for one on the device."""
+    device = FakeDevice()
+    kept: list[TorchIntegration] = []
+
+    class OnDevice(TorchIntegration):
+        def install(self, patch: Any, record: Any) -> None:
+            super().install(patch, record)
+            kept.append(self)
+            scalars = ScalarsOnDevice(device, record.drop, lambda sentence: record.note("torch", sentence))
+            self.loop.scalars = self.loop.scaling._scalars = self.loop.device_times._scalars = scalars
+            record.unusual += 1  # the way of all that is not a number on the CPU
+
+    with recorded(OnDevice) as recording:
+        yield recording, device, kept[0]
