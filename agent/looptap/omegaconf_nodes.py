@@ -43,7 +43,7 @@ def _value(parent: Any, key: Any, node: Any, may_resolve: bool, depth: int) -> A
         return _LEFT_OUT
     if node._is_interpolation():
         written = str(node._value())
-        if not may_resolve and not _leads_to_a_value(node._get_root(), written):
+        if not may_resolve and not _leads_to_values(node._get_root(), written):
             return written
         try:
             node = parent._maybe_resolve_interpolation(
@@ -63,16 +63,18 @@ def _value(parent: Any, key: Any, node: Any, may_resolve: bool, depth: int) -> A
 _LEFT_OUT = object()
 
 
-def _leads_to_a_value(root: Any, written: str) -> bool:
-    """Whether this is nothing but a reference (``${model.width}``) to a value that is none itself."""
-    match = _REFERENCE.fullmatch(written)
-    node = root
-    for key in match[1].split(".") if match else ():
-        content = getattr(node, "_content", None)
-        node = content.get(key) if isinstance(content, dict) else None
-        if node is None or node._is_interpolation():
-            return False
-    return match is not None
+def _leads_to_values(root: Any, written: str) -> bool:
+    """Whether all that is to be filled in are references (``${model.width}``) to values that have none themselves."""
+    if "${" in _REFERENCE.sub("", written):
+        return False
+    for path in _REFERENCE.findall(written):
+        node = root
+        for key in path.split("."):
+            content = getattr(node, "_content", None)
+            node = content.get(key) if isinstance(content, dict) else None
+            if node is None or node._is_interpolation():
+                return False
+    return True
 
 
 def _is_risky(config: Any, is_secret: Callable[[str], bool]) -> bool:

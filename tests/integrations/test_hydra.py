@@ -53,16 +53,12 @@ def written(programs: Programs, at_top: bool = True) -> str:
     return PROGRAM.replace("AT_TOP", call if at_top else "").replace("INSIDE", "pass" if at_top else call)
 
 
-def params(run: looptap.reading.Run) -> dict[str, object]:  # type: ignore[name-defined]
-    return {key: value for key, value in run.params.items() if not key.startswith(("torch.", "seed", "deterministic"))}
-
-
 def test_configuration_of_a_job(programs: Programs) -> None:
     """Typed values by dotted key; references resolved, missing values left out, secrets gone; given told from default."""
     done = programs.python(written(programs), "lr=0.2", "model=big", "+extra.depth=3", SOME_API_KEY="x1y2z3")
     assert done.returncode == 0, done.stderr
     record = programs.record()
-    found = {entry["key"]: (entry["value"], entry["source"]) for entry in record["params"]}
+    found = {key: (entry["value"], entry["source"]) for key, entry in record["params"].items()}
     assert found["lr"] == (0.2, "hydra")
     assert found["model.kind"] == ("big", "hydra")
     assert found["model.width"] == (4, "hydra")
@@ -78,3 +74,42 @@ def test_configuration_of_a_job(programs: Programs) -> None:
     # Neither Hydra's own options, nor the same configuration once more as an object of the program.
     assert not {"overrides", "multirun", "config_path", "cfg.lr", "hydra.job.name"} & set(found)
     assert [float(line) for line in done.stdout.split()] == looptap.get_run("latest").history("loss")["value"].tolist()
+
+
+def test_one_run_for_each_job_of_a_multirun(programs: Programs) -> None:
+    """Each with its own settings and losses; what one job has and the next has not does not stay behind. All in one store."""
+    done = programs.python(written(programs), "--multirun", "model=small,big", "hydra.job.chdir=True")
+    assert done.returncode == 0, done.stderr
+    losses = [float(line) for line in done.stdout.split() if "." in line and "[" not in line and line[0].isdigit()]
+    runs = looptap.search_runs()
+    assert len(runs) == 2
+    found = {looptap.get_run(run).params["model.kind"]: looptap.get_run(run) for run in runs["id"]}
+    assert set(found) == {"small", "big"}
+    assert "model.dropout" in found["small"].params
+    assert "model.dropout" not in found["big"].params
+    assert found["big"].params["hydra.overrides"] == ["model=big"]
+    assert all(run.status == "finished" for run in found.values())
+    told = [*found["small"].history("loss")["value"].tolist(), *found["big"].history("loss")["value"].tolist()]
+    assert [value for value in losses if value in told] == told
+
+
+def test_job_that_fails(programs: Programs) -> None:
+    """Hydra prints the error and leaves; the run knows how it ended."""
+    done = programs.python(written(programs), "+fail=true")
+    assert done.returncode == 1
+    run = looptap.get_run("latest")
+    assert run.status == "failed"
+    assert "the job is broken" in (run.error or "")
+
+
+def test_working_directory_of_a_job_does_not_move_the_store(programs: Programs) -> None:
+    """Hydra goes to the job's folder; without a setting the store is where the program was started, autolog() inside or not."""
+    for at_top in (True, False):
+        place = Programs(programs.folder / str(at_top))
+        place.folder.mkdir()
+        done = place.python(written(place, at_top), "hydra.job.chdir=True", LOOPTAP_STORE="")
+        assert done.returncode == 0, done.stderr
+        assert [path.parent for path in place.folder.rglob("looptap.db")] == [place.folder / ".looptap"]
+        found = looptap.get_run("latest", store=place.folder / ".looptap")
+        assert found.params["lr"] == 0.1
+        assert found.params["model.kind"] == "small"
