@@ -31,6 +31,7 @@ from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
+from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 from looptap_integrations.torch.times import Times
 
 #: How long the end of a run waits for values that a device still owes.
@@ -443,6 +444,7 @@ class Loop:
     # --- what is looked up once per run -----------------------------------------------------------------------------
 
     def _new_run(self) -> None:
+        leave_to_the_interpreter()  # what has been imported since
         self.generation = self.record.generation
         self.rounds.restart()
         self.optimizers.restart()

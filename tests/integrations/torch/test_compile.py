@@ -43,8 +43,17 @@ def trained(case: Callable[[], tuple[nn.Module, Iterator[torch.Tensor]]], betwee
     )
 
 
-def network() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.layers(x)
+
+
+def network() -> Network:
+    return Network()
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:
