@@ -37,7 +37,7 @@ def start(
         time_ns=time_ns,
         script=redactor.text(script) if script else None,
         command=redactor.command(_command()),
-        working_directory=_working_directory(),
+        working_directory=working_directory(),
         host=socket.gethostname(),
         user=_user(),
         pid=os.getpid(),
@@ -71,7 +71,8 @@ def _command() -> list[str]:
     return list(sys.argv)
 
 
-def _working_directory() -> str | None:
+def working_directory() -> str | None:
+    """None where it has been removed."""
     try:
         return os.getcwd()
     except OSError:

@@ -79,7 +79,7 @@ class Session:
         self.command_line: dict[str, Any] = {}
         self.armed = False
         self.guard = Guard("session")
-        self.recorder = Recorder(self._begin, Redactor())
+        self.recorder = Recorder(self._begin, Redactor(), self.end)
         self.registry = Registry(self.recorder)
         self.run: ActiveRun | None = None
         #: The run of the process that this one was forked from.
@@ -96,6 +96,8 @@ class Session:
         """Read the settings. They hold for the next run; a run under way keeps its own."""
         typed = {name: value for name, value in self.command_line.items() if value is not None}
         self.settings, self.problems = settings.load({**arguments, **typed})
+        if not self.armed:
+            self.recorder.folder = identity.working_directory()
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
         self.recorder.keeps_constants = self.settings.constants
@@ -133,7 +135,7 @@ class Session:
             else:
                 if job is not None and job.key is None:
                     job = None  # nobody can tell which run is that of the others
-                store = settings.resolve_store(self.settings.store or None)
+                store = settings.resolve_store(self.settings.store or None, self.recorder.folder)
                 started = self._identity(name, experiment, job)
             meta = JournalMeta.of_this_process(started.run, started.name, store, is_primary, started.rank)
             journal = JournalWriter.create(
@@ -158,6 +160,7 @@ class Session:
             if run is None:
                 return
             with self.guard:
+                self.recorder.rhythm.stop()
                 for entry in self.registry.entries.values():
                     if entry.integration is not None:
                         entry.integration.finish()
@@ -218,6 +221,7 @@ class Session:
         self.registry.renew_lock()
         run, self.run = self.run, None
         self.recorder.detach()
+        self.recorder.rhythm.after_fork_in_child()
         if run is not None:
             self.inherited = run
             run.journal.abandon_in_child()
@@ -267,6 +271,7 @@ class Session:
                 warn=self.say,
             )
             run.sender.start()
+            self.recorder.rhythm.start()
             # What dead processes left on a host is looked for by one process of each.
             if run.is_primary and (run.job is None or run.job.rank == 0 or run.job.is_first_on_host):
                 threading.Thread(target=self._beside, args=(run,), name="looptap-beside", daemon=True).start()

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler
 
+from looptap.config_objects import settings_in
 from looptap.frames import variables_in_reach
 from looptap.guard import Guard
 from looptap.recorder import Recorder
 from looptap.script import script_constants
+from looptap_integrations.torch.sharding import class_of, unwrapped, whole_sizes
 
 SOURCE = "torch"
-#: Wrappers around the user's model, and where they keep it.
-_WRAPPERS = ("module", "_orig_mod")
 _GROUP_KEYS_LEFT_OUT = {"params", "param_names", "initial_lr"}
 _LOADER_KEYS = (
     "batch_size",
@@ -49,7 +49,7 @@ class Facts:
             self._is_first = False
             self._apart("process", self._process)
             if self._record.keeps_constants and frames:
-                self._apart("constants", lambda: self._record.params(script_constants(frames), "constant"))
+                self._apart("constants", lambda: self._constants(frames))
             if self._max_norm is not None:
                 self.clip(self._max_norm)
             for dtype in self._autocast:
@@ -91,6 +91,14 @@ class Facts:
         if guard.last_error:
             self._record.note("torch", f"facts of the {what} are incomplete: {guard.last_error}")
 
+    def _constants(self, frames: list[FrameType]) -> None:
+        """What the program has written down about this training, in its script or in objects."""
+        record = self._record
+        constants = script_constants(frames)
+        record.params(constants, "constant")
+        for source, values in settings_in(frames[0], record.given, record.redactor.is_secret, set(constants)):
+            record.params(values, source)
+
     def _process(self) -> None:
         self._param("torch.version", torch.__version__)
         self._param("torch.threads", torch.get_num_threads())
@@ -122,20 +130,28 @@ class Facts:
         if optimizer is not None:
             trained = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
         models = _models_of(trained, frames)
-        for name, model in models:
+        for name, model, wrapped in models:
             prefix = name if label or len(models) > 1 else "model"
             if prefix not in self._written:
                 self._written.add(prefix)
-                self._model(prefix, model)
+                self._model(prefix, model, wrapped)
 
-    def _model(self, prefix: str, model: torch.nn.Module) -> None:
+    def _model(self, prefix: str, model: torch.nn.Module, wrapped: torch.nn.Module) -> None:
         parameters = list(model.parameters())
-        self._param(f"{prefix}.class", _class_name(model))
-        self._param(f"{prefix}.parameters", _count(parameters))
-        self._param(f"{prefix}.parameters_trainable", _count(p for p in parameters if p.requires_grad))
-        for dtype in dict.fromkeys(tensor.dtype for tensor in parameters):
-            count = _count(tensor for tensor in parameters if tensor.dtype == dtype)
-            self._param(f"{prefix}.parameters_{_dtype_name(dtype)}", count)
+        self._param(f"{prefix}.class", _name(class_of(model)))
+        sizes = whole_sizes(wrapped)
+        if sizes is None:
+            self._record.note("torch", "this version of FSDP does not tell how large the parameters of the model are")
+        else:
+
+            def count(some: Iterable[torch.Tensor]) -> int:
+                return sum(sizes.get(id(tensor), tensor.numel()) for tensor in some)
+
+            self._param(f"{prefix}.parameters", count(parameters))
+            self._param(f"{prefix}.parameters_trainable", count(p for p in parameters if p.requires_grad))
+            for dtype in dict.fromkeys(tensor.dtype for tensor in parameters):
+                of_type = count(tensor for tensor in parameters if tensor.dtype == dtype)
+                self._param(f"{prefix}.parameters_{_dtype_name(dtype)}", of_type)
         devices = list(dict.fromkeys(str(tensor.device) for tensor in parameters))
         if devices:
             self._param(f"{prefix}.device", devices[0] if len(devices) == 1 else devices)
@@ -144,7 +160,8 @@ class Facts:
         for key in _LOADER_KEYS:
             self._param(f"data.{key}", getattr(loader, key, None))
         sampler = loader.sampler
-        self._param("data.shuffle", isinstance(sampler, torch.utils.data.RandomSampler))
+        distributed = sampler if isinstance(sampler, DistributedSampler) else None
+        self._param("data.shuffle", distributed.shuffle if distributed else isinstance(sampler, RandomSampler))
         self._param("data.sampler", _class_name(sampler))
         self._param("data.dataset", _class_name(loader.dataset))
         if not isinstance(loader.dataset, IterableDataset) and hasattr(loader.dataset, "__len__"):
@@ -153,17 +170,22 @@ class Facts:
         if size is None and isinstance(getattr(loader.batch_sampler, "batch_size", None), int):
             size = loader.batch_sampler.batch_size  # type: ignore[union-attr]
         if size is not None:
-            self._param("batch_size_effective", size * backwards)
+            self._param("batch_size_effective", size * backwards * (distributed.num_replicas if distributed else 1))
 
 
-def _models_of(trained: set[int] | None, frames: list[FrameType]) -> list[tuple[str, torch.nn.Module]]:
+def _models_of(trained: set[int] | None, frames: list[FrameType]) -> list[tuple[str, torch.nn.Module, torch.nn.Module]]:
     """The models that hold the trained parameters: the outermost that holds all of them, else those that share them.
-    Without an optimizer: every outermost model that has trainable parameters."""
+    Without an optimizer: every outermost model that has trainable parameters. Each with its name, and once more with what is
+    wrapped around it."""
     found: dict[int, tuple[str, torch.nn.Module]] = {}
+    wrapped: dict[int, torch.nn.Module] = {}
     for frame in frames:
         for name, value in variables_in_reach(frame):
             if issubclass(type(value), torch.nn.Module) and id(value) not in found:
-                found[id(value)] = (name, _unwrapped(value))
+                model = unwrapped(value)
+                found[id(value)] = (name, model)
+                if model is not value:
+                    wrapped[id(model)] = value
     parameters = {key: {id(p) for p in model.parameters()} for key, (_, model) in found.items()}
     chosen = list(found)
     if trained is not None:
@@ -178,31 +200,20 @@ def _models_of(trained: set[int] | None, frames: list[FrameType]) -> list[tuple[
         name, model = found[key]
         if id(model) not in inner:
             outermost.setdefault(id(model), (name, model))
-    result = list(outermost.values())
+    result = [(name, model, wrapped.get(id(model), model)) for name, model in outermost.values()]
     return result[:1] if trained is not None and any(trained <= parameters[key] for key in chosen) else result
 
 
-def _unwrapped(model: torch.nn.Module) -> torch.nn.Module:
-    """The user's model inside DistributedDataParallel, DataParallel and torch.compile."""
-    while type(model).__module__.startswith("torch."):
-        inner = next((part for name, part in model.named_children() if name in _WRAPPERS), None)
-        if inner is None:
-            return model
-        model = inner
-    return model
-
-
 def _class_name(thing: Any) -> str:
-    kind = type(thing)
+    return _name(type(thing))
+
+
+def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _count(parameters: Iterable[torch.Tensor]) -> int:
-    return sum(tensor.numel() for tensor in parameters)
 
 
 def _setting(value: Any) -> Any:
