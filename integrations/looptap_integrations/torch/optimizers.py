@@ -72,8 +72,11 @@ class Optimizers:
         if not held:
             return False
         leaves, is_complete = _leaves(losses)
-        trained = {id(tensor) for optimizer in held for group in optimizer.param_groups for tensor in group["params"]}
-        return not is_complete or not trained.isdisjoint(leaves)
+        trained = [tensor for optimizer in held for group in optimizer.param_groups for tensor in group["params"]]
+        # fully_shard computes with other tensors than the DTensors that the optimizer has.
+        if not is_complete or any(hasattr(type(tensor), "to_local") for tensor in trained):
+            return True
+        return any(id(tensor) in leaves for tensor in trained)
 
     def _look_around(self) -> None:
         """Find those that were made before us: once, at about 0.1 s."""
@@ -123,5 +126,7 @@ def _leaves(losses: Iterable[torch.Tensor]) -> tuple[set[int], bool]:
         leaf = getattr(node, "variable", None)
         if leaf is not None:
             found.add(id(leaf))
+            # FSDP of the first version computes with one flat parameter; the optimizer may have the original ones.
+            found.update(map(id, getattr(leaf, "_params", None) or ()))
         waiting.extend(edge[0] for edge in node.next_functions)
     return found, is_complete

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 from collector.server.collectors import Collector
+from looptap.exchange import Exchange
+from looptap.settings import Settings
+from looptap_collector import slowest
+from looptap_collector.remote.backend import RemoteBackend
 from looptap_collector.testing.batches import START_NS, Journal, points, started
 
 
@@ -132,3 +136,25 @@ def test_a_series_by_its_exact_context(client: httpx.Client) -> None:
     for wrong in ("", "[]", '{"group": 1}', "{"):
         answer = client.get("/v1/histories", params={"run": "r1", "key": "lr", "context": wrong})
         assert (answer.status_code, answer.json()["error"]["field"]) == (422, "context")
+
+
+def test_the_slowest_rank(collector: Collector) -> None:
+    """Made from the times of the ranks when it is asked for, here and by who reads from afar; of one process there is none."""
+    for rank in range(2):
+        series = [points("step_time", [1, 2, 3], [0.1 + rank, 0.5, 0.5 + rank], {"rank": str(rank)} if rank else {})]
+        batch = Journal(f"s{rank}", "job").batch(started("job", rank=rank, world_size=2), series=series)
+        assert collector.send(batch).status_code == 200
+    client = collector.client("read")
+    keys = ["slowest_rank", "slowest_rank_lag", "step_time"]
+    found = client.get("/v1/histories", params={"run": "job", "key": keys}).json()["histories"]
+    values = {(one["key"], one["context"].get("rank")): one["values"] for one in found}
+    assert values["slowest_rank", None] == [1.0, 0.0, 1.0]
+    assert values["slowest_rank_lag", None] == [1.0, 0.0, 1.0]
+    assert len(found) == 4
+    remote = RemoteBackend(Exchange(collector.address, Settings(token=collector.tokens["read"])))
+    assert slowest.history(remote, "job", slowest.RANK).values.tolist() == [1.0, 0.0, 1.0]
+    assert slowest.history(remote, "job", slowest.LAG, steps=(3, 9)).steps.tolist() == [3]
+    assert [(entry.rank, entry.status) for entry in remote.delivery("job")] == [(0, None), (1, None)]
+    remote.close()
+    assert collector.send(Journal("alone", "alone").batch(started("alone"))).status_code == 200
+    assert client.get("/v1/histories", params={"run": "alone", "key": "slowest_rank"}).json()["histories"] == []

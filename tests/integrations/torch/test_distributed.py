@@ -321,10 +321,11 @@ def train(name, wrap):
                 loss = model(x).pow(2).mean() / 2
                 loss.backward()
             total += loss.item()
-        if name != "flat" and name != "original":
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        truth[name].append(total)
+            if is_last:
+                if name != "flat" and name != "original":
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+                optimizer.step()
+                truth[name].append(total)
 
 
 for name, wrap in KINDS.items():
