@@ -191,10 +191,12 @@ class Membership:
         group = self._group
         if group is None:
             return found
-        if found is None or found.rank != group.rank or found.world_size != group.world_size:
+        if found is None or found.world_size != group.world_size:
+            # The launcher's job may be several groups, and its task may have started the processes of one.
             attempt = 0 if found is None else found.attempt
-            key = None if found is None else found.key
-            found = Job("process group", group.rank, group.world_size, None, key, attempt)
+            found = Job("process group", group.rank, group.world_size, attempt=attempt)
+        elif found.rank != group.rank:
+            found = replace(found, rank=group.rank, local_rank=None)
         return replace(found, key=self._key(group, found.key))
 
     def offer(self, run: str) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import looptap
 from looptap import lifetime
+from looptap.launchers import through_looptap
 from looptap.session import SESSION
 
 
@@ -41,8 +42,8 @@ def run_script(path: str, arguments: Sequence[str], settings: dict[str, Any]) ->
 
 
 def run_module(name: str, arguments: Sequence[str], settings: dict[str, Any]) -> int:
-    """Run a module as ``python -m name`` would; returns its exit code."""
-    sys.argv = [name, *arguments]
+    """Run a module as ``python -m name`` would; returns its exit code. Where it is a launcher, what it starts is recorded."""
+    sys.argv = [name, *through_looptap(name, arguments, settings)]
     _replace_first_path(os.getcwd())
     return _run(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True), settings)
 

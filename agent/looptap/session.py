@@ -199,8 +199,9 @@ class Session:
             if key is not None and self.membership.is_of(run.id, key):
                 run.job = job
                 self._tell_job(job)
-            elif run.job is None:
-                self._tell_job(job)
+            else:
+                if run.job is None:
+                    self._tell_job(job)
                 self.recorder.note(
                     "job",
                     f"this run began before its process joined {world_size - 1} others, so it is that of rank {rank} alone",

@@ -181,6 +181,28 @@ def test_a_store_that_cannot_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (job.rank, job.local_rank, job.key) == (5, 1, "slurm//812.0")
 
 
+def test_groups_inside_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups of four in one step of eight tasks are two jobs; a group of all of them is the step's own, in its own order."""
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    keys = []
+    for _ in range(2):
+        store = Store()
+        members = [Membership() for _ in range(4)]
+        for rank, member in enumerate(members):
+            member.join(rank, 4, store.agree)
+        jobs = [job for member in members if (job := member.job())]
+        assert [(job.rank, job.world_size) for job in jobs] == [(rank, 4) for rank in range(4)]
+        keys.append({job.key for job in jobs})
+    assert len(keys[0]) == len(keys[1]) == 1
+    assert keys[0] != keys[1]
+    whole = Membership()
+    whole.join(7, 8, Store().agree)
+    job = whole.job()
+    assert job is not None
+    assert (job.rank, job.key) == (7, "slurm//812.0")
+
+
 LOG = """
 import os, sys
 import looptap

@@ -40,11 +40,16 @@ class TorchIntegration(Integration):
             "the objects, at the first step",
             "once a run",
         ),
+        Capture(
+            "rank, and which run the processes of a job share",
+            "the store of torch.distributed.init_process_group, one request",
+            "once a run",
+        ),
         Capture("model files", "torch.save", "each call", "in the background"),
     )
     not_captured = (
         "steps of an optimizer whose step() is itself compiled: PyTorch calls no hook there",
-        "losses of distributed tensors: reading one would wait for other machines",
+        "losses and gradient norms that are distributed tensors: reading one would wait for other machines",
     )
 
     def install(self, patch: Patcher, record: Recorder) -> None:

@@ -135,6 +135,22 @@ def test_torchrun(programs: Programs) -> None:
     assert slowest["step"].tolist() == run.history("time.forward")["step"].tolist()
 
 
+def test_a_program_that_knows_nothing_of_looptap(programs: Programs) -> None:
+    """``looptap run`` in front of torchrun, with settings of its own: what torchrun starts is recorded, as one run."""
+    code = (TRAIN + FROM_ENVIRONMENT).replace("import looptap", "").replace("    looptap.autolog()", "")
+    port = ["--master-port", str(free_port())]
+    script = programs.script(code)
+    words = ["run", "--experiment", "ours", "-m", "torch.distributed.run", "--nproc-per-node", "2", *port, str(script)]
+    done = programs.looptap(*words, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    (listed,) = programs.runs()
+    assert (listed["status"], listed["world_size"], listed["experiment"]) == ("finished", 2, "ours")
+    record = programs.record()
+    assert record["run"]["script"] == str(script)
+    assert_told_once(record)
+    assert_every_rank_is_exact(programs.folder, looptap.get_run(store=programs.store), 2)
+
+
 def test_one_of_four_is_killed(programs: Programs) -> None:
     """Case 23: one rank is killed by SIGKILL, the others finish. The run is partial; what every rank saw is there, the settings
     once."""
