@@ -64,7 +64,7 @@ class Session:
         self.command_line: dict[str, Any] = {}
         self.armed = False
         self.guard = Guard("session")
-        self.recorder = Recorder(self._begin, Redactor())
+        self.recorder = Recorder(self._begin, Redactor(), self.end)
         self.registry = Registry(self.recorder)
         self.run: ActiveRun | None = None
         #: The run of the process that this one was forked from.
@@ -77,6 +77,8 @@ class Session:
         """Read the settings. They hold for the next run; a run under way keeps its own."""
         typed = {name: value for name, value in self.command_line.items() if value is not None}
         self.settings, self.problems = settings.load({**arguments, **typed})
+        if not self.armed:
+            self.recorder.folder = identity.working_directory()
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
         self.recorder.keeps_constants = self.settings.constants
@@ -107,7 +109,7 @@ class Session:
             if self.inherited is not None:
                 started, store = self.inherited
             else:
-                store = settings.resolve_store(self.settings.store or None)
+                store = settings.resolve_store(self.settings.store or None, self.recorder.folder)
                 started = identity.start(
                     naming.new_id(),
                     clean(name or self.settings.name or naming.run_name()),

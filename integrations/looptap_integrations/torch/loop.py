@@ -34,6 +34,7 @@ from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
 from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, Times
+from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 
 #: How long the end of a run waits for values that a device still owes.
 _FINISH_SECONDS = 1.0
@@ -321,8 +322,8 @@ class Loop:
             self.files.look_again()
 
     def _is_nested(self, optimizer: Optimizer) -> bool:
-        """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a step
-        that raised leaves no other trace."""
+        """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a
+        step that raised leaves no other trace."""
         frame = sys._getframe(3)  # of PyTorch's wrapper around step()
         wrapper, count = frame.f_code, 0
         for outer in outward(frame.f_back):
@@ -482,6 +483,7 @@ class Loop:
     # --- what is looked up once per run -----------------------------------------------------------------------------
 
     def _new_run(self) -> None:
+        leave_to_the_interpreter()  # what has been imported since
         self.generation = self.record.generation
         self.rounds.restart()
         self.scalars.restart()
