@@ -134,7 +134,8 @@ class Scalars:
         return value if type(value) is float else _real(value)
 
     def later(self, values: dict[str, Scalar], emit: Emit) -> None:
-        """Call ``emit`` with the numbers once all of them are there; in the order of these calls."""
+        """Call ``emit`` with the numbers once all of them are there; in the order of these calls. Those that were lost are left out,
+        and it is not called when all of them were. Without any values it is called when what was to come before it has come."""
         self._seal()
         waiting = self._waiting
         if len(waiting) >= _WRITES_LIMIT:
@@ -279,7 +280,7 @@ class Scalars:
                     numbers[name] = number
             if len(numbers) < len(values):
                 self._drop("device_failed" if self._is_broken else "device_behind", len(values) - len(numbers))
-            if numbers:
+            if numbers or not values:
                 emit(numbers)
 
 
