@@ -7,12 +7,13 @@ Each measurement is a fresh process with looptap and its twin without (which doe
 over the pairs. Steps are timed by CUDA events around windows of 20 steps, without a wait inside. The model is an MLP with Adam and
 gradient clipping, as large as it takes for a step of about 1 ms and of about 10 ms on this device.
 
-Goals: 0 additional calls that wait for the device (counted by the profiler in 100 steps), step time within 0.5 %, 1 MiB of memory,
-and the same weights to the bit, also where the step is a CUDA graph. Exits with 1 when a goal is missed, with 2 where there is no GPU.
+Goals: 0 additional calls that wait for the device (counted by the profiler in 100 steps), step time within 0.5 %, 1 MiB of
+memory, and the same weights to the bit, also where the step is a CUDA graph. Exits with 1 when a goal is missed, with 2 where
+there is no GPU.
 
-Needs torch, msgspec, psutil and packaging, and nothing installed: it finds looptap in the folders beside it. For a machine without a
-package index bring these along (3.12 is the Python over there). Without SQLAlchemy and Alembic the store is off, and the journal is
-all that is written:
+Needs torch, msgspec, psutil and packaging, and nothing installed: it finds looptap in the folders beside it. For a machine
+without a package index bring these along (3.12 is the Python over there). Without SQLAlchemy and Alembic the store is off, and
+the journal is all that is written:
 
     pip install --target benchmarks/.deps --python-version 3.12 --only-binary=:all: msgspec psutil packaging
 """
@@ -27,11 +28,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import tomllib
 import torch
 from torch import nn
 
@@ -65,7 +66,9 @@ def make_importable(folder: str) -> None:
     sys.path.append(str(HERE / ".deps"))
     missing = [name for name in ("msgspec", "psutil", "packaging") if importlib.util.find_spec(name) is None]
     if missing:
-        raise SystemExit(f"looptap cannot be imported here: {', '.join(missing)} missing (see python {sys.argv[0]} --help)")
+        raise SystemExit(
+            f"looptap cannot be imported here: {', '.join(missing)} missing (see python {sys.argv[0]} --help)"
+        )
     from importlib import metadata
 
     if metadata.entry_points(group="looptap.integrations"):
@@ -113,7 +116,12 @@ class Looptap:
         looptap.end_run()
         recorded = self.recorded.get("loss", {})
         alike = sum(recorded.get(step) == float(loss) for step, loss in enumerate(losses))
-        return {"store": self.store != "off", "losses": len(losses), "losses_alike": alike, "series": sorted(self.recorded)}
+        return {
+            "store": self.store != "off",
+            "losses": len(losses),
+            "losses_alike": alike,
+            "series": sorted(self.recorded),
+        }
 
 
 # --- one process ------------------------------------------------------------------------------------------------------
@@ -337,7 +345,9 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU (a rehearsal)"
     print(f"{name}, torch {torch.__version__}\n")
     rows = []
-    print("| step | off | ratio (lowest, highest) | host, added | waits, added | memory, added (device, pinned) | weights |")
+    print(
+        "| step | off | ratio (lowest, highest) | host, added | waits, added | memory, added (device, pinned) | weights |"
+    )
     print("|---|---|---|---|---|---|---|")
     for target in TARGETS_MS:
         steps = max(WINDOW, int(arguments.seconds * 1e3 / target / WINDOW) * WINDOW)
@@ -351,11 +361,15 @@ def main() -> None:
             flush=True,
         )
     for row in rows:
-        print(f"\nadded calls in {PROFILED} steps of {row['target_ms']:.0f} ms: {row['added_calls']}; recorded: {row['recorded']}")
+        print(
+            f"\nadded calls in {PROFILED} steps of {row['target_ms']:.0f} ms: {row['added_calls']}; recorded: {row['recorded']}"
+        )
     graph = pair("graphed", device, rows[0], 0, 0)
     same_graph = graph["on"]["checksum"] == graph["off"]["checksum"]
-    print(f"\nCUDA graph, 100 replays: weights and losses {'the same' if same_graph else 'DIFFERENT'}; {graph['on'].get('losses_alike')}"
-          f" of {graph['on'].get('losses')} losses recorded alike")
+    print(
+        f"\nCUDA graph, 100 replays: weights and losses {'the same' if same_graph else 'DIFFERENT'};"
+        f" {graph['on'].get('losses_alike')} of {graph['on'].get('losses')} losses recorded alike"
+    )
     missed = [
         f"step of {row['target_ms']:.0f} ms: {what}"
         for row in rows
@@ -372,7 +386,13 @@ def main() -> None:
     if device == "cpu":
         return
     (HERE / "results").mkdir(exist_ok=True)
-    found = {"device": name, "torch": torch.__version__, "rows": rows, "graph": {"same": same_graph, **graph["on"]}, "missed": missed}
+    found = {
+        "device": name,
+        "torch": torch.__version__,
+        "rows": rows,
+        "graph": {"same": same_graph, **graph["on"]},
+        "missed": missed,
+    }
     found["graph"].pop("checksum", None)
     (HERE / "results" / "gpu_overhead.json").write_text(json.dumps(found, indent=1) + "\n")
     raise SystemExit(1 if missed else 0)

@@ -4,9 +4,10 @@
     python benchmarks/hooks.py torch.backward        # those whose key begins so
     python benchmarks/hooks.py --tolerance 3         # on a busy machine
 
-One process; blocks of calls take turns with ``autolog()`` and after ``stop()``, which puts back the identical originals. A cost is the
-difference of the medians of the blocks, in processor time of the one thread. Exits with 1 when one is over its budget (``budget.toml``, nanoseconds) times the tolerance,
-2 by default: the budget is for a quiet machine. A key that is in the budget and measured nowhere is a failure, too.
+One process; blocks of calls take turns with ``autolog()`` and after ``stop()``, which puts back the identical originals. A cost
+is the difference of the medians of the blocks, in processor time of the one thread. Exits with 1 when one is over its budget
+(``budget.toml``, nanoseconds) times the tolerance, 2 by default: the budget is for a quiet machine. A key that is in the budget
+and measured nowhere is a failure, too.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import json
 import statistics
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tomllib
 import torch
 from torch import nn
 from torch.nn import functional
@@ -212,7 +213,9 @@ class Owner:
         pass
 
 
-def patched(install: Callable[[Patcher, type], None], is_closed: bool = False) -> Callable[[bool], Callable[[], object]]:
+def patched(
+    install: Callable[[Patcher, type], None], is_closed: bool = False
+) -> Callable[[bool], Callable[[], object]]:
     def prepare(is_on: bool) -> Callable[[], object]:
         owner = type("Owner", (), {"watched": staticmethod(nothing)})
         if is_on:
@@ -327,8 +330,8 @@ def main() -> None:
             if is_over:
                 over.append(hook.key)
             print(
-                f"| {hook.key} | {row['without_ns']:,.0f} ns | {row['cost_ns']:+,.0f} ns | {limit:,.0f} ns | {row['spread_ns']:,.0f} ns"
-                f" | {'OVER' if is_over else ''} |",
+                f"| {hook.key} | {row['without_ns']:,.0f} ns | {row['cost_ns']:+,.0f} ns | {limit:,.0f} ns"
+                f" | {row['spread_ns']:,.0f} ns | {'OVER' if is_over else ''} |",
                 flush=True,
             )
     forgotten = [] if keys else sorted(budget.keys() - {hook.key for hook in HOOKS})

@@ -7,13 +7,14 @@ Everything that looptap watches goes on in one process: runs that begin and end 
 DataLoader for each, epochs with a validation pass in between, clipping, schedules, GradScaler, checkpoints that are overwritten and
 loaded again, metrics of the user, TensorBoard where it is installed, closures, exceptions in backward passes, ``suppress()``.
 
-How the compression is counted: what could leak does so per step, or per epoch, run, file, loader. A step here takes well below a
-millisecond, in training a hundred times that; so slopes are per *step*, and an hour is 120,000 steps (30 ms each, a small model on a
-GPU). A run here has 1,600 steps, an epoch 200, in training many thousands: what leaks per run or epoch counts a hundred times too much
-here, which is on the safe side. Three hours are 360,000 steps, which ten minutes must reach, or the result says how many there were.
+How the compression is counted: what could leak does so per step, or per epoch, run, file, loader. A step here takes well below
+a millisecond, in training a hundred times that; so slopes are per *step*, and an hour is 120,000 steps (30 ms each, a small
+model on a GPU). A run here has 1,600 steps, an epoch 200, in training many thousands: what leaks per run or epoch counts a
+hundred times too much here, which is on the safe side. Three hours are 360,000 steps, which ten minutes must reach, or the
+result says how many there were.
 
-The slope is that of least squares through the resident size at the end of each run, after a warm-up of a fifth of the time. Goals: less
-than 1 MB in an hour of 120,000 steps, threads and descriptors flat. Exits with 1 when one is missed.
+The slope is that of least squares through the resident size at the end of each run, after a warm-up of a fifth of the time.
+Goals: less than 1 MB in an hour of 120,000 steps, threads and descriptors flat. Exits with 1 when one is missed.
 """
 
 from __future__ import annotations
@@ -132,7 +133,9 @@ def slope(points: list[tuple[float, float]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--off", action="store_true", help="without looptap's hooks: what torch itself does to the memory")
+    parser.add_argument(
+        "--off", action="store_true", help="without looptap's hooks: what torch itself does to the memory"
+    )
     parser.add_argument("--store", choices=("sqlite", "off"), default="sqlite")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -165,8 +168,16 @@ def main() -> None:
         "hours": steps / STEPS_PER_HOUR,
         "bytes_per_hour": per_hour,
         "resident_bytes": [seen[0][1], seen[-1][1]],
-        "threads": [min(one[2] for one in seen), max(one[2] for one in seen), slope([(one[0], one[2]) for one in seen])],
-        "descriptors": [min(one[3] for one in seen), max(one[3] for one in seen), slope([(one[0], one[3]) for one in seen])],
+        "threads": [
+            min(one[2] for one in seen),
+            max(one[2] for one in seen),
+            slope([(one[0], one[2]) for one in seen]),
+        ],
+        "descriptors": [
+            min(one[3] for one in seen),
+            max(one[3] for one in seen),
+            slope([(one[0], one[3]) for one in seen]),
+        ],
     }
     # A number that goes up and down is flat; one that grows does so by at least one in the second half.
     half = len(seen) // 2
@@ -175,8 +186,12 @@ def main() -> None:
         for what, place in (("threads", 2), ("descriptors", 3))
         if min(one[place] for one in seen[half:]) > max(one[place] for one in seen[:half])
     ]
-    print(f"{number} runs, {steps:,} steps ({found['hours']:.1f} hours of {STEPS_PER_HOUR:,}) in {arguments.minutes:g} minutes")
-    print(f"memory: {per_hour / 1e6:+.2f} MB/h; {seen[0][1] / 1e6:.1f} MB after the warm-up, {seen[-1][1] / 1e6:.1f} MB at the end")
+    print(
+        f"{number} runs, {steps:,} steps ({found['hours']:.1f} hours of {STEPS_PER_HOUR:,}) in {arguments.minutes:g} minutes"
+    )
+    print(
+        f"memory: {per_hour / 1e6:+.2f} MB/h; {seen[0][1] / 1e6:.1f} MB after the warm-up, {seen[-1][1] / 1e6:.1f} MB at the end"
+    )
     for what in ("threads", "descriptors"):
         least, most, _ = found[what]  # type: ignore[misc]
         print(f"{what}: {least} to {most}{', GROWING' if what in grown else ''}")

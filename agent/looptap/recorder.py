@@ -267,8 +267,8 @@ class Recorder:
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
 
     def every(self, seconds: float, function: Callable[[], object]) -> Regularly:
-        """Call it about that often beside the training, while a run is under way. Through the patcher it is guarded, and ends when the
-        integration does: ``patch.hook(record.every, self.sample, 1.0)``."""
+        """Call it about that often beside the training, while a run is under way. Through the patcher it is guarded, and ends when
+        the integration does: ``patch.hook(record.every, self.sample, 1.0)``."""
         return self.rhythm.every(seconds, function)
 
     def drop(self, reason: str, count: int = 1) -> None:

@@ -24,15 +24,20 @@ from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 class TorchIntegration(Integration):
     requires = "torch>=2.2"
     captures = (
-        Capture("the loss of every optimizer step, by its variable name", "torch.autograd.backward", "each step"),
-        Capture("step_time, lr when it changes", "optimizer step hooks", "each step"),
+        Capture(
+            "the loss of every optimizer step, by its variable name",
+            "torch.autograd.backward",
+            "each step",
+            "torch.backward",
+        ),
+        Capture("step_time, lr when it changes", "optimizer step hooks", "each step", "torch.step"),
         Capture(
             "time.data, time.forward, time.backward, time.optimizer, time.other; summed at the end of an epoch as epoch_time.…",
             "the host's clock at these same hooks",
             "each step",
         ),
         Capture("epoch", "DataLoader.__iter__", "each pass"),
-        Capture("grad_norm", "clip_grad_norm_ of the program", "each call"),
+        Capture("grad_norm", "clip_grad_norm_ of the program", "each call", "torch.clip"),
         Capture("amp_scale, amp_skipped", "torch.amp.GradScaler", "each step that uses it"),
         Capture(
             "settings of optimizers, model, DataLoader, seeds, determinism flags",
@@ -40,10 +45,33 @@ class TorchIntegration(Integration):
             "once a run",
         ),
         Capture("model files", "torch.save", "each call", "in the background"),
+        Capture(
+            "on a GPU: all numbers above, copied into pinned memory and written when the device has done so",
+            "the tensors, and an event behind them",
+            "each step",
+            "torch.device_value",
+        ),
+        Capture(
+            "device_time.data, device_time.forward, device_time.backward, device_time.optimizer, device_time.other",
+            "CUDA events at the marks of the host's clock",
+            "every 20th step",
+        ),
+        Capture("losses and steps of CUDA graphs", "torch.cuda.CUDAGraph.replay", "each replay"),
+        Capture(
+            "memory.allocated, memory.reserved, memory.peak, memory.reserved_peak, memory.retries, memory.out_of_memory by device",
+            "torch's caching allocator",
+            "about once a second",
+            "in the background",
+        ),
+        Capture("what was held when memory ran out", "the allocator's observer", "each failure, 5 a run"),
     )
     not_captured = (
         "steps of an optimizer whose step() is itself compiled: PyTorch calls no hook there",
         "losses of distributed tensors: reading one would wait for other machines",
+        "losses on MPS, XLA and other devices without pinned copies and events: reading one would wait for the device",
+        "grad_norm inside of a CUDA graph, and a loss in it that the program keeps no variable for",
+        "the copy to the device by itself: it is in time.forward and device_time.forward. Watching Tensor.to would cost at every"
+        " call of it, and models call it hundreds of times a step",
     )
 
     def install(self, patch: Patcher, record: Recorder) -> None:

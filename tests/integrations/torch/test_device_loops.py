@@ -82,7 +82,7 @@ def test_failed_backward_leaves_no_loss() -> None:
             loss = model(batch(step)).square().mean()
             if step % 2:
                 try:
-                    Fails.apply(loss).backward()
+                    Fails.apply(loss).backward()  # type: ignore[no-untyped-call]
                 except ValueError:
                     continue
             loss.backward()
@@ -94,7 +94,7 @@ def test_failed_backward_leaves_no_loss() -> None:
 
 def test_nothing_is_waited_for() -> None:
     """A device that never gets on: training ends, and what is missing is said."""
-    with on_device() as (recording, device, _):
+    with on_device() as (recording, _, _):
         model, optimizer = model_and_optimizer()
         for step in range(3):
             model(batch(step)).square().mean().backward()

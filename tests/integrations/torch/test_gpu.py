@@ -14,7 +14,14 @@ from looptap_integrations.torch.memory import TorchAllocator
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "cudaHostAlloc", "cudaMalloc")
+WAITS = (
+    "cudaStreamSynchronize",
+    "cudaDeviceSynchronize",
+    "cudaEventSynchronize",
+    "cudaMemcpy",
+    "cudaHostAlloc",
+    "cudaMalloc",
+)
 
 
 class Training:
