@@ -31,8 +31,8 @@ from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
+from looptap_integrations.torch.times import PHASES_OF_A_STEP, Times
 from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
-from looptap_integrations.torch.times import Times
 
 #: How long the end of a run waits for values that a device still owes.
 _FINISH_SECONDS = 1.0
@@ -74,6 +74,8 @@ class Loop:
         self.is_plain = True
         #: True once losses are written without any optimizer.
         self.is_manual = False
+        #: An optimizer that compiled code has stepped since, which is to be written before anything else.
+        self.unseen: Optimizer | None = None
         #: Gradient norms since the last step, in the order of the program's calls.
         self.norms: list[Scalar] = []
         self.closure: Closure | None = None
@@ -141,6 +143,8 @@ class Loop:
         record = self.record
         if record.is_suppressed():
             return None
+        if self.unseen is not None:
+            self.settle()
         if (closure is not None and closure.is_repeating) or record.covers("loss"):
             self.times.into_forward()
             return Backwarded()
@@ -252,6 +256,9 @@ class Loop:
 
     def on_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if is_dynamo_compiling():  # of the two questions the one that asks nobody else
+            # These assignments the compiler traces, and its code makes them at every step: no hook is called there any more.
+            self.unseen = optimizer
+            self.is_plain = False
             return
         if self.nested:
             self.nested -= 1
@@ -312,9 +319,22 @@ class Loop:
         self.nested = count
         return count > 0
 
-    def complete(self, optimizer: Optimizer, is_skipped: bool = False) -> None:
-        """An optimizer step is over: everything that belongs to it is written now."""
-        self.times.into_optimizer()
+    def settle(self) -> None:
+        """Write the step that compiled code has made, if there was one: the last moment before something new begins."""
+        optimizer, self.unseen = self.unseen, None
+        if optimizer is not None:
+            self.is_plain = self.closure is None and not self.scaling.in_use
+            if not self.record.is_suppressed():
+                self.complete(optimizer, is_late=True)
+
+    def complete(self, optimizer: Optimizer, is_skipped: bool = False, is_late: bool = False) -> None:
+        """An optimizer step is over: everything that belongs to it is written now. ``is_late``: nobody knows for how long."""
+        if self.unseen is not None:
+            self.settle()
+        if is_late:
+            self.times.last = _now()
+        else:
+            self.times.into_optimizer()
         now = self.times.last
         record = self.record
         known = self.optimizers.known.get(id(optimizer))
@@ -329,6 +349,9 @@ class Loop:
         # What belongs to this optimizer, where there are several, and not to the round.
         own: dict[str, Scalar] = values if known.context is None else {}
         self._time(values, own, now)
+        if is_late:
+            for phase in PHASES_OF_A_STEP:
+                own.pop(phase, None)
         closure = self.closure
         if closure is not None:
             self.closure, self.is_plain = None, not self.scaling.in_use
@@ -339,7 +362,9 @@ class Loop:
             self.scaling.complete(optimizer, own, is_skipped)
         if self.norms:
             self._add_norms(own, step, known.context)
-        self._add_rates(known.rates.changed(optimizer.param_groups) or (), own, step, known.context)
+        groups = optimizer.param_groups
+        rates = known.late_rates(groups, self.scalars.read) if is_late else known.rates.changed(groups)
+        self._add_rates(rates or (), own, step, known.context)
         if values:
             self._write(values, step, None)
         if own is not values and own:
@@ -468,6 +493,7 @@ class Loop:
             self.facts.loader(self.passes.feeding.loader, backwards)
 
     def finish(self) -> None:
+        self.settle()
         if self.epoch is not None and self.generation == self.record.generation:
             self._end_epoch()
         if self.rounds.pending and self.generation == self.record.generation:
