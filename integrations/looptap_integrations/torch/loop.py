@@ -299,8 +299,8 @@ class Loop:
         groups = optimizer.param_groups
         if len(groups) != 1 or groups[0].get("lr") is not known.only_rate:
             self._add_rates(known.rates.changed(groups) or (), values, step, None)
-            rate = groups[0].get("lr")
-            known.only_rate = rate if len(groups) == 1 and type(rate) is float else NEVER
+            rate = groups[0].get("lr") if len(groups) == 1 else None
+            known.only_rate = rate if type(rate) is float else NEVER
         record.metrics(values, step)  # type: ignore[arg-type]
         record.step = step
         self.ended = now
