@@ -82,7 +82,12 @@ class Optimizers:
         optimizer will do.
         """
         self._look_around()
-        held = [optimizer for reference in list(self._alive.values()) if (optimizer := reference()) is not None]
+        # One that does not call the __init__ of its base class has a step without hooks, of which we never hear.
+        held = [
+            optimizer
+            for reference in list(self._alive.values())
+            if (optimizer := reference()) is not None and getattr(type(optimizer).step, "hooked", False)
+        ]
         if not held:
             return False
         leaves, is_complete = _leaves(losses)
