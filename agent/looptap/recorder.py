@@ -17,6 +17,7 @@ from looptap.events import Context, File, JournalRecord, Note, Param, Points, Ta
 from looptap.journal.frames import encode
 from looptap.plain import clean, exception, flat, number, plain, step_number
 from looptap.redaction import Redactor
+from looptap.rhythm import Regularly, Rhythm
 
 if TYPE_CHECKING:
     from looptap.journal.writer import JournalWriter
@@ -45,6 +46,7 @@ class Recorder:
         self._end = end
         self._journal: JournalWriter | None = None
         self.redactor = redactor
+        self.rhythm = Rhythm()
         self.keeps_files = True
         self.keeps_constants = True
         #: Where ``autolog()`` was called: a program that changes its working directory later does not move its store.
@@ -263,6 +265,17 @@ class Recorder:
         if (topic, message) not in self._notes:
             self._notes.add((topic, message))
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
+
+    def every(self, seconds: float, function: Callable[[], object]) -> Regularly:
+        """Call it about that often beside the training, while a run is under way. Through the patcher it is guarded, and ends when the
+        integration does: ``patch.hook(record.every, self.sample, 1.0)``."""
+        return self.rhythm.every(seconds, function)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count values that were seen and that nobody will get: they take their numbers in the journal. ``reason`` is one word."""
+        journal = self._journal
+        if journal is not None:
+            journal.drop(reason, count)
 
     # --- private --------------------------------------------------------------------------------------------------
 

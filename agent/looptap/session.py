@@ -139,6 +139,7 @@ class Session:
             if run is None:
                 return
             with self.guard:
+                self.recorder.rhythm.stop()
                 for entry in self.registry.entries.values():
                     if entry.integration is not None:
                         entry.integration.finish()
@@ -172,6 +173,7 @@ class Session:
         self.registry.renew_lock()
         run, self.run = self.run, None
         self.recorder.detach()
+        self.recorder.rhythm.after_fork_in_child()
         if run is not None:
             self.inherited = (run.started, run.store)
             run.journal.abandon_in_child()
@@ -199,6 +201,7 @@ class Session:
                 warn=self.say,
             )
             run.sender.start()
+            self.recorder.rhythm.start()
             if run.is_primary:
                 threading.Thread(target=self._beside, args=(run,), name="looptap-beside", daemon=True).start()
         except RuntimeError:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, dataloader
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
+from looptap_integrations.torch import memory
 from looptap_integrations.torch.loop import Loop
 from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 
@@ -60,6 +61,9 @@ class TorchIntegration(Integration):
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
         patch.observe(torch.amp.autocast_mode.autocast, "__enter__", self.on_autocast)
+        loop.graphs.install(patch)
+        if allocator := memory.built_in():
+            memory.Memory(record, allocator).install(patch)
         patch.observe("torch", "save", self.on_save)
         patch.observe("torch.serialization", "save", self.on_save)
         clipping = torch.nn.utils.clip_grad

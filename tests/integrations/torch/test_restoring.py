@@ -18,7 +18,18 @@ from looptap.patching import Patcher
 from looptap.session import SESSION
 
 #: With what the program may have imported besides; what is slow to import is tested by its own integration's tests.
-FRAMEWORKS = ("argparse", "random", "numpy", "click", "typer", "fire", "absl.flags", "hydra", "tqdm", "safetensors.torch")
+FRAMEWORKS = (
+    "argparse",
+    "random",
+    "numpy",
+    "click",
+    "typer",
+    "fire",
+    "absl.flags",
+    "hydra",
+    "tqdm",
+    "safetensors.torch",
+)
 
 
 @pytest.fixture(autouse=True)
