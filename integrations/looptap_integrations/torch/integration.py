@@ -66,7 +66,7 @@ class TorchIntegration(Integration):
         Capture("what was held when memory ran out", "the allocator's observer", "each failure, 5 a run"),
     )
     not_captured = (
-        "steps of an optimizer whose step() is itself compiled: PyTorch calls no hook there",
+        "phases of a step that is itself compiled, and the learning rate of its first one where a schedule changes it",
         "losses of distributed tensors: reading one would wait for other machines",
         "losses on MPS, XLA and other devices without pinned copies and events: reading one would wait for the device",
         "grad_norm inside of a CUDA graph, and a loss in it that the program keeps no variable for",
@@ -109,6 +109,7 @@ class TorchIntegration(Integration):
 
     def on_pass(self, call: Call) -> Observation:
         now = time.perf_counter()
+        self.loop.settle()
         yield
         if call.error is None:
             self.loop.begin_pass(call.instance, call.result, now)
@@ -119,6 +120,7 @@ class TorchIntegration(Integration):
             self.loop.optimizers.exists(call.instance)
 
     def on_scale(self, call: Call) -> Observation:
+        self.loop.settle()
         yield
         if call.error is None and not self.record.is_suppressed():
             outputs = call.args[1] if len(call.args) > 1 else call.kwargs.get("outputs")
@@ -133,6 +135,7 @@ class TorchIntegration(Integration):
         before = self.loop.completed
         self.loop.scaling.begin_step(scaler)
         yield
+        self.loop.settle()
         if call.error is None and self.loop.completed == before and not self.record.is_suppressed():
             # No hook was called: the gradients were not finite. The attempt still has its loss and its number.
             self.loop.complete(optimizer, is_skipped=True)
@@ -156,6 +159,7 @@ class TorchIntegration(Integration):
             self.loop.facts.autocast(context.fast_dtype)
 
     def on_save(self, call: Call) -> Observation:
+        self.loop.settle()
         yield
         if call.error is None and not self.record.is_suppressed():
             target = call.args[1] if len(call.args) > 1 else call.kwargs.get("f")

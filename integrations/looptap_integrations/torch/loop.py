@@ -33,7 +33,7 @@ from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
-from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, Times
+from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, PHASES_OF_A_STEP, Times
 from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 
 #: How long the end of a run waits for values that a device still owes.
@@ -80,6 +80,8 @@ class Loop:
         self.is_plain = True
         #: True once losses are written without any optimizer.
         self.is_manual = False
+        #: An optimizer that compiled code has stepped since, which is to be written before anything else.
+        self.unseen: Optimizer | None = None
         #: Gradient norms since the last step, in the order of the program's calls.
         self.norms: list[Scalar] = []
         self.closure: Closure | None = None
@@ -151,6 +153,8 @@ class Loop:
             if self.graphs.under_capture is not None:
                 self.graphs.backward(args, kwargs)
             return None
+        if self.unseen is not None:
+            self.settle()
         if (closure is not None and closure.is_repeating) or record.covers("loss"):
             self.times.into_forward()
             return Backwarded()
@@ -270,6 +274,9 @@ class Loop:
 
     def on_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if is_dynamo_compiling():  # of the two questions the one that asks nobody else
+            # These assignments the compiler traces, and its code makes them at every step: no hook is called there any more.
+            self.unseen = optimizer
+            self.is_plain = False
             return
         if self.nested:
             self.nested -= 1
@@ -312,8 +319,8 @@ class Loop:
         groups = optimizer.param_groups
         if len(groups) != 1 or groups[0].get("lr") is not known.only_rate:
             self._add_rates(known.rates.changed(groups) or (), values, step, None)
-            rate = groups[0].get("lr")
-            known.only_rate = rate if len(groups) == 1 and type(rate) is float else NEVER
+            rate = groups[0].get("lr") if len(groups) == 1 else None
+            known.only_rate = rate if type(rate) is float else NEVER
         record.metrics(values, step)  # type: ignore[arg-type]
         record.step = step
         self.ended = now
@@ -332,11 +339,24 @@ class Loop:
         self.nested = count
         return count > 0
 
-    def complete(self, optimizer: Optimizer, is_skipped: bool = False) -> None:
-        """An optimizer step is over: everything that belongs to it is written now."""
-        self.times.into_optimizer()
+    def settle(self) -> None:
+        """Write the step that compiled code has made, if there was one: the last moment before something new begins."""
+        optimizer, self.unseen = self.unseen, None
+        if optimizer is not None:
+            self.is_plain = self.closure is None and not self.scaling.in_use
+            if not self.record.is_suppressed():
+                self.complete(optimizer, is_late=True)
+
+    def complete(self, optimizer: Optimizer, is_skipped: bool = False, is_late: bool = False) -> None:
+        """An optimizer step is over: everything that belongs to it is written now. ``is_late``: nobody knows for how long."""
+        if self.unseen is not None:
+            self.settle()
+        if is_late:
+            self.times.last = _now()
+        else:
+            self.times.into_optimizer()
         now = self.times.last
-        if self.marks is not None:
+        if self.marks is not None and not is_late:
             self.marks.mark(OPTIMIZER)
         record = self.record
         known = self.optimizers.known.get(id(optimizer))
@@ -351,6 +371,9 @@ class Loop:
         # What belongs to this optimizer, where there are several, and not to the round.
         own: dict[str, Scalar] = values if known.context is None else {}
         self._time(values, own, now)
+        if is_late:
+            for phase in PHASES_OF_A_STEP:
+                own.pop(phase, None)
         closure = self.closure
         if closure is not None:
             self.closure, self.is_plain = None, not self.scaling.in_use
@@ -361,7 +384,9 @@ class Loop:
             self.scaling.complete(optimizer, own, is_skipped)
         if self.norms:
             self._add_norms(own, step, known.context)
-        self._add_rates(known.rates.changed(optimizer.param_groups) or (), own, step, known.context)
+        groups = optimizer.param_groups
+        rates = known.late_rates(groups, self.scalars.read) if is_late else known.rates.changed(groups)
+        self._add_rates(rates or (), own, step, known.context)
         if values:
             self._write(values, step, None)
         if own is not values and own:
@@ -510,6 +535,7 @@ class Loop:
             self.facts.loader(self.passes.feeding.loader, backwards)
 
     def finish(self) -> None:
+        self.settle()
         if self.epoch is not None and self.generation == self.record.generation:
             self._end_epoch()
         if self.rounds.pending and self.generation == self.record.generation:
