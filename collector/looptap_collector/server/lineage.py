@@ -1,4 +1,4 @@
-"""Questions about files: which run made them, which used them, and what hangs together."""
+"""Questions about files: which run made them, which used them, and what hangs together. Data is in :mod:`.datasets`."""
 
 from __future__ import annotations
 
@@ -48,17 +48,6 @@ async def models(
 ) -> Response:
     """Model files, newest first; `next` is the `before` of the next page."""
     return await _edges(request, "models", kind="model", limit=limit, before=before)
-
-
-@lineage.get("/v1/datasets", responses=example({"datasets": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "next": None}))
-@needs(Scope.READ)
-async def datasets(
-    request: Request,
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    before: Before = None,
-) -> Response:
-    """Files that runs read, newest first; `next` is the `before` of the next page."""
-    return await _edges(request, "datasets", role="input", limit=limit, before=before)
 
 
 @lineage.get("/v1/edges", responses=example({"edges": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "next": None}))
