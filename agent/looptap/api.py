@@ -126,8 +126,8 @@ def log_artifact(path: str | os.PathLike[str], name: str | None = None, *, descr
 def log_dataset(data_or_path: Any, name: str | None = None, role: str = "train") -> None:
     """Say what data the run is fed with: a data set or loader, an array, a table, or the path of a file or folder.
 
-    Nothing is iterated and none of the data's own code is called. ``role`` is ``train``, ``validation``, ``test``, … The fingerprint
-    of files is made in the background; a file is also kept as an input of the run.
+    Nothing is iterated and none of the data's own code is called. ``role`` is ``train``, ``validation``, ``test``, … The
+    fingerprint of files is made in the background; a file is also an input of the run.
     """
     recorder = _record()
     recorder.begin()

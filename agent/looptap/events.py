@@ -128,8 +128,8 @@ class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
 
 
 class Dataset(msgspec.Struct, tag="dataset", frozen=True, omit_defaults=True):
-    """Data that a run was fed with. A later one of the same name and role supersedes: the fingerprint of many files follows when
-    it is known.
+    """Data that a run was fed with. A later one of the same name and role supersedes: the fingerprint of many files follows
+    when it is known.
 
     ``fingerprint`` identifies the content as far as ``covers`` says: ``content``, ``sampled content``, ``names, sizes, mtimes`` (of
     files), ``urls``, ``huggingface``, or several of these. Two can be compared when ``algorithm`` and ``covers`` are equal. None when

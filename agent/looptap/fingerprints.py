@@ -1,7 +1,7 @@
 """What identifies data: a digest, and what it covers.
 
-Of files that is a *manifest*: the name below the root, the size and the time of the last change of each file, in order of the names,
-or with the content of each instead of its time. All bounded in number and time, and made off the training thread.
+Of files that is a *manifest*: the name below the root, the size and the time of the last change of each file, in order of the
+names, or with the content of each instead of its time. All bounded in number and time, and made off the training thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Looking at a program's objects without running any of its code.
 
-A property may load, ``__getattr__`` may fetch, ``__len__`` may count the lines of a file and ``__repr__`` may print a table. None of
-them is called here: an attribute is what lies in the object's or its class's own dictionary, a length is worked out by reading
+A property may load, ``__getattr__`` may fetch, ``__len__`` may count the lines of a file and ``__repr__`` may print a table. None
+of them is called here: an attribute is what lies in the object's or its class's own dictionary, a length is worked out by reading
 what ``__len__`` would do, and an object is sketched from its attributes.
 """
 
@@ -226,7 +226,7 @@ def _sketch(thing: Any, depth: int) -> str:
         return f"partial({', '.join([_sketch(thing.func, depth + 1), *inside])})"
     if isinstance(thing, types.MethodType):
         return f"{_sketch(thing.__self__, depth + 1)}.{thing.__func__.__name__}"
-    if isinstance(thing, type) or isinstance(thing, (types.FunctionType, types.BuiltinFunctionType)):
+    if isinstance(thing, (type, types.FunctionType, types.BuiltinFunctionType)):
         return f"{thing.__module__}.{thing.__qualname__}".removeprefix("builtins.").removeprefix("__main__.")
     if is_well_known(thing) and kind.__name__ in ("ndarray", "Tensor", "Parameter"):
         shape = ", ".join(str(size) for size in tuple(thing.shape))

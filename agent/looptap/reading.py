@@ -180,8 +180,9 @@ class Run:
         return _table(rows, ("name", "role", "outcome", "fields", "first", "second"))
 
     def runs_with_same_data(self, role: str | None = None) -> pd.DataFrame:
-        """Other runs that were fed with the same data (by its fingerprint, under whatever name and in whatever role there), the latest
-        first: ``run`` (id), ``run_name``, and the columns of :attr:`datasets`. ``role``: only what this run used in that role."""
+        """Other runs that were fed with the same data (by its fingerprint, under whatever name and in whatever role there), the
+        latest first: ``run`` (id), ``run_name``, and the columns of :attr:`datasets`. ``role``: only what this run used in that
+        role."""
         from looptap_collector.datasets import MOST_USES, dataset_fields, of_run
 
         with _opened(self.store) as backend:

@@ -238,8 +238,8 @@ class Recorder:
         )
 
     def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
-        """Data that the run is fed with (:meth:`Describers.describe`). Told at once; a fingerprint that has to be looked for in files
-        follows from another thread."""
+        """Data that the run is fed with (:meth:`Describers.describe`). Told at once; a fingerprint that has to be looked for in
+        files follows from another thread."""
         if self.is_suppressed():
             return
         if self._journal is None and self._begin() is None:

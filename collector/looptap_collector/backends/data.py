@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Row, delete, select
 
 from looptap.events import Dataset
 from looptap_collector.backend import DatasetUse
@@ -60,7 +61,7 @@ def uses(
     for column, value in ((_use.name, name), (_use.role, role)):
         if value is not None:
             chosen = chosen.where(column == value)
-    found = []
+    found: list[Row[Any]] = []
     # Of long lists each slice gives its latest; together they hold the latest of all.
     for some_runs in [None] if runs is None else slices(sorted(set(runs))):
         for some_prints in [None] if fingerprints is None else slices(sorted(set(fingerprints))):

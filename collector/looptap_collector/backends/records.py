@@ -1,4 +1,4 @@
-"""How the records of batches that are not points become rows: params, tags, artifacts, datasets and notes of several runs at once."""
+"""How the records of batches that are not points become rows: params, tags, artifacts, … of several runs at once."""
 
 from __future__ import annotations
 

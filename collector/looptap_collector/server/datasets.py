@@ -76,8 +76,8 @@ async def uses(
 )
 @needs(Scope.READ)
 async def comparison(request: Request, first: Annotated[str, _RUN], second: Annotated[str, _RUN]) -> Response:
-    """In what the data of two runs differs. `outcome` is `same` or `different` by the fingerprints, `unknown` where there is none or
-    they do not cover the same, or that only one of the runs has it; `fields` are those that differ beside."""
+    """In what the data of two runs differs. `outcome` is `same` or `different` by the fingerprints, `unknown` where there is none
+    or they do not cover the same, or that only one of the runs has it; `fields` are those that differ beside."""
     backend = service_of(request).backend
 
     def ask() -> dict[str, Any]:

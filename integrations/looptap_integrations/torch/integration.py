@@ -31,10 +31,17 @@ class TorchIntegration(Integration):
             "the objects, at the first step",
             "once a run",
         ),
+        Capture(
+            "data sets that train and validate: class, length, split, root, transform, fingerprint",
+            "DataLoader.__iter__, its next batch",
+            "once a run",
+            "files are listed in the background",
+        ),
         Capture("model files", "torch.save", "each call", "in the background"),
     )
     not_captured = (
         "steps of an optimizer whose step() is itself compiled: PyTorch calls no hook there",
+        "the length of a data set whose __len__ does more than tell what is there; the content of tensors on a device",
         "losses of distributed tensors: reading one would wait for other machines",
     )
 
@@ -47,6 +54,7 @@ class TorchIntegration(Integration):
         patch.observe(Optimizer, "__init__", self.on_optimizer)
         patch.observe(DataLoader, "__iter__", self.on_pass)
         patch.tap(dataloader._BaseDataLoaderIter, "__next__", None, loop.passes.fed)
+        patch.hook(record.describers.register, loop.datasets.describe)
         # The base class: torch.cuda.amp.GradScaler and torch.cpu.amp.GradScaler inherit from it.
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from looptap.events import Context
 from looptap.recorder import Recorder
+from looptap_integrations.torch.datasets import Datasets
 from looptap_integrations.torch.facts import Facts
 from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, loss_name
 from looptap_integrations.torch.model_files import ModelFiles
@@ -65,6 +66,8 @@ class Loop:
         self.scalars = Scalars()
         self.optimizers = Optimizers()
         self.passes = Passes()
+        self.datasets = Datasets(record, lambda: bool(self.rounds.pending))
+        self.passes.on_switch = self.datasets.switched
         self.scaling = Scaling(self.scalars)
         self.facts = Facts(record)
         self.files = ModelFiles(record)
@@ -321,6 +324,7 @@ class Loop:
         start, feeding = self.ended, self.passes.feeding
         if feeding is not None:
             feeding.fetched, self.trained_on = 0, id(feeding.loader)
+            self.datasets.trains(feeding)
             if start is None or feeding.started > start:
                 start = feeding.started
             if feeding.epoch != self.epoch and not self.record.covers("epoch"):
@@ -404,6 +408,7 @@ class Loop:
         if lost:
             self.record.note("torch", f"the device did not hand over the values of {lost} last writes in time")
         self.files.look_again(at_end=True)
+        self.datasets.finish()
 
     # --- beside the steps -------------------------------------------------------------------------------------------
 

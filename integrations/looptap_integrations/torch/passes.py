@@ -28,6 +28,8 @@ class Passes:
     def __init__(self) -> None:
         #: The pass that gave the program its last batch; None where it uses no DataLoader.
         self.feeding: Pass | None = None
+        #: Gets the pass whenever another one than before has given a batch.
+        self.on_switch: Callable[[Pass], None] = lambda feeding: None
         self._epochs: dict[int, tuple[weakref.ref[Any], int]] = {}
         #: Where a loader is gone: its dataset, by id, how it was batched, and its last epoch. A program that makes a new loader for
         #: every pass goes on from there.
@@ -87,6 +89,7 @@ class Passes:
             self.feeding = known[1]
             self._fed_by = place
             known[1].fetched += 1
+            self.on_switch(known[1])
 
 
 def _batching(loader: Any) -> tuple[Any, ...]:
