@@ -132,8 +132,8 @@ class Dataset(msgspec.Struct, tag="dataset", frozen=True, omit_defaults=True):
     when it is known.
 
     ``fingerprint`` identifies the content as far as ``covers`` says: ``content``, ``sampled content``, ``names, sizes, mtimes`` (of
-    files), ``urls``, ``huggingface``, or several of these. Two can be compared when ``algorithm`` and ``covers`` are equal. None when
-    there is none yet, or ever: ``missing`` then says why.
+    files), ``urls``, ``huggingface``, or several of these. Two can be compared when ``algorithm`` and ``covers`` are equal. None
+    when there is none yet, or ever: ``missing`` then says why.
     """
 
     name: str

@@ -111,8 +111,7 @@ class Patcher:
         """Watch a call on the path of every step.
 
         ``before(args, kwargs)`` returns a token, or None to leave this call alone. ``after`` gets the token when the call has
-        succeeded, unless the token has an ``is_open`` that is false: no second look is needed. ``failed`` gets it when the call
-        has raised. Without ``before``, ``after`` gets the arguments of a call that succeeded.
+        succeeded, ``failed`` when it has raised. Without ``before``, ``after`` gets the arguments of a call that succeeded.
         """
 
         def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -222,10 +221,16 @@ def _tapped(
             result = original(*args, **kwargs)
         except BaseException:
             if token is not None and failed is not None:
-                _call(failed, token, guard)
+                with guard:
+                    failed(token)
             raise
-        if token is not None and getattr(token, "is_open", True):
-            _call(after, token, guard)
+        if token is not None:
+            try:
+                after(token)
+            except Exception as error:
+                if guard.strict:
+                    raise
+                guard.failed(error)
         return result
 
     return tapped
@@ -245,15 +250,6 @@ def _followed(original: Callable[..., Any], after: Callable[[Any], None], guard:
         return result
 
     return followed
-
-
-def _call(observe: Callable[[Any], None], token: Any, guard: Guard) -> None:
-    try:
-        observe(token)
-    except Exception as error:
-        if guard.strict:
-            raise
-        guard.failed(error)
 
 
 def _finish(observation: Observation, guard: Guard) -> None:

@@ -27,8 +27,8 @@ def version_of(dataset: Dataset) -> str | None:
 
 
 class Compared(msgspec.Struct, frozen=True):
-    """One data set of two runs. ``outcome``: by the fingerprints ``same`` or ``different``, ``unknown`` where one is missing or they
-    do not cover the same; or in which of the runs alone it is. ``fields`` are those that differ beside the fingerprint."""
+    """One data set of two runs. ``outcome``: by the fingerprints ``same`` or ``different``, ``unknown`` where one is missing or
+    they do not cover the same; or in which of the runs alone it is. ``fields`` differ beside the fingerprint."""
 
     role: str
     name: str

@@ -68,7 +68,7 @@ def uses(
             narrowed = chosen if some_runs is None else chosen.where(_use.run.in_(some_runs))
             if some_prints is not None:
                 narrowed = narrowed.where(_version.fingerprint.in_(some_prints))
-            found += connection.execute(narrowed).all()
+            found.extend(connection.execute(narrowed))
     found.sort(key=lambda row: (-row.time_ns, row.run, row.role, row.name))
     return [DatasetUse(row.run, Dataset(**json.loads(row.told))) for row in found[:limit]]
 

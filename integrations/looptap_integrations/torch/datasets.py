@@ -72,9 +72,9 @@ class Datasets:
 
     # --- what a loader is for ---------------------------------------------------------------------------------------
 
-    def switched(self, feeding: Pass) -> None:
+    def switched(self, feeding: Pass | None) -> None:
         """Another pass than before has given the program a batch. Without gradients that is to validate."""
-        if not self._guard.closed and not self._record.is_suppressed():
+        if feeding is not None and not self._guard.closed and not self._record.is_suppressed():
             with self._guard:
                 self._switched(feeding)
 

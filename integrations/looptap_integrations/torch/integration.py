@@ -23,6 +23,11 @@ class TorchIntegration(Integration):
     captures = (
         Capture("the loss of every optimizer step, by its variable name", "torch.autograd.backward", "each step"),
         Capture("step_time, lr when it changes", "optimizer step hooks", "each step"),
+        Capture(
+            "time.data, time.forward, time.backward, time.optimizer, time.other; summed at the end of an epoch as epoch_time.…",
+            "the host's clock at these same hooks",
+            "each step",
+        ),
         Capture("epoch", "DataLoader.__iter__", "each pass"),
         Capture("grad_norm", "clip_grad_norm_ of the program", "each call"),
         Capture("amp_scale, amp_skipped", "torch.amp.GradScaler", "each step that uses it"),
@@ -53,7 +58,7 @@ class TorchIntegration(Integration):
         patch.tap("torch.autograd", "backward", loop.before_backward, loop.after_backward, loop.failed_backward)
         patch.observe(Optimizer, "__init__", self.on_optimizer)
         patch.observe(DataLoader, "__iter__", self.on_pass)
-        patch.tap(dataloader._BaseDataLoaderIter, "__next__", None, loop.passes.fed)
+        patch.tap(dataloader._BaseDataLoaderIter, "__next__", loop.before_next, loop.after_next)
         patch.hook(record.describers.register, loop.datasets.describe)
         # The base class: torch.cuda.amp.GradScaler and torch.cpu.amp.GradScaler inherit from it.
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
@@ -78,7 +83,7 @@ class TorchIntegration(Integration):
         now = time.perf_counter()
         yield
         if call.error is None:
-            self.loop.passes.begin(call.instance, call.result, now)
+            self.loop.begin_pass(call.instance, call.result, now)
 
     def on_optimizer(self, call: Call) -> Observation:
         yield
