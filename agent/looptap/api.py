@@ -134,7 +134,7 @@ def log_dataset(data_or_path: Any, name: str | None = None, role: str = "train")
     with SESSION.guard:
         described = recorder.describers.describe(data_or_path)
         recorder.dataset(described, role=str(role), name=None if name is None else str(name))
-        if described.kind == "file" and described.root is not None and described.missing is None:
+        if described.kind == "file" and described.root is not None and os.path.isfile(described.root):
             recorder.file(described.root, name=name, role="input", kind="dataset")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,25 +21,40 @@ TOO_LATE = "the run ended before it was made"
 #: A program that makes new data for every pass would fill the store.
 MOST_IN_RUN = 64
 
-_Job: TypeAlias = "tuple[Dataset, Sequence[Part], bool]"
+#: What a store takes of a schema or of details is 64 KiB.
+MOST_BYTES = 32_768
+_KEY = 120
+
+
+class _Job(NamedTuple):
+    record: Dataset
+    parts: Sequence[Part]
+    otherwise: Sequence[Part]
+    content: bool
 
 
 class RunData:
     """Of one run. ``write`` takes a record into its journal; nothing is written once :meth:`settle` has returned."""
 
-    def __init__(self, write: Callable[[Dataset], None], note: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, write: Callable[[Dataset], None], note: Callable[[str, str], None], redact: Callable[[str], str]
+    ) -> None:
         self._write = write
         self._note = note
+        self._redact = redact
         self._lock = threading.Condition()
         self._told: dict[tuple[str, str], Dataset] = {}
         self._jobs: deque[_Job] = deque()
         self._is_working = False
         self._is_over = False
 
-    def tell(self, record: Dataset, parts: Sequence[Part], *, content: bool = False) -> None:
+    def tell(
+        self, record: Dataset, parts: Sequence[Part], otherwise: Sequence[Part] = (), *, content: bool = False
+    ) -> None:
         """The same data again is not told again; other data of the same name and role gets a number behind the name.
 
-        ``content``: files are identified by what is in them.
+        ``otherwise``: what it is made of where files among the parts cannot be looked into. ``content``: files are identified by
+        what is in them.
         """
         ready = [part for part in parts if isinstance(part, Fingerprint)]
         is_ready = len(ready) == len(parts)
@@ -56,7 +71,7 @@ class RunData:
                 return
             self._write(named)
             if not is_ready:
-                self._jobs.append((named, parts, content))
+                self._jobs.append(_Job(named, parts, otherwise, content))
                 self._start()
 
     def settle(self, seconds: float) -> None:
@@ -64,8 +79,8 @@ class RunData:
         with self._lock:
             self._lock.wait_for(lambda: not self._is_working, seconds)
             self._is_over = True
-            for record, _, _ in self._jobs:
-                self._write(msgspec.structs.replace(record, missing=TOO_LATE))
+            for job in self._jobs:
+                self._write(msgspec.structs.replace(job.record, missing=TOO_LATE))
             self._jobs.clear()
 
     # --- private ------------------------------------------------------------------------------------------------------
@@ -99,36 +114,57 @@ class RunData:
                     self._is_working = False
                     self._lock.notify_all()
                     return
-                record, parts, content = self._jobs[0]
-            found = self._made(record, parts, content)
+                job = self._jobs[0]
+            found = self._looked_for(job)
             with self._lock:
                 if self._is_over:
                     return
                 self._jobs.popleft()
                 self._write(found)
 
-    def _made(self, record: Dataset, parts: Sequence[Part], content: bool) -> Dataset:
+    def _looked_for(self, job: _Job) -> Dataset:
         try:
-            made = [
-                part
-                if isinstance(part, Fingerprint)
-                else of_files(part.root, content=content, is_wanted=lambda: not self._is_over)
-                for part in parts
-            ]
-            whole = together([item.fingerprint if isinstance(item, Made) else item for item in made])
-            files = [item for item in made if isinstance(item, Made)]
-            counts: dict[str, Any] = {
-                "files": sum(item.files for item in files),
-                "size_bytes": sum(item.size_bytes for item in files),
-            }
-            return msgspec.structs.replace(_with(record, whole), details={**record.details, **counts})
-        except Unknown as reason:
-            return msgspec.structs.replace(record, missing=str(reason))
+            return self._made(job.record, job.parts, job.content)
+        except Unknown as unknown:
+            reason = str(unknown)
         except Exception as error:  # noqa: BLE001 - a file system may say anything
-            return msgspec.structs.replace(record, missing=f"{type(error).__name__}: {error}"[:200])
+            reason = f"{type(error).__name__}: {error}"[:200]
+        ready = [part for part in job.otherwise if isinstance(part, Fingerprint)]
+        if ready and len(ready) == len(job.otherwise):
+            return _with(job.record, together(ready))
+        return msgspec.structs.replace(job.record, missing=reason)
+
+    def _made(self, record: Dataset, parts: Sequence[Part], content: bool) -> Dataset:
+        made = [
+            part
+            if isinstance(part, Fingerprint)
+            else of_files(part, content=content, is_wanted=lambda: not self._is_over)
+            for part in parts
+        ]
+        found = _with(record, together([item.fingerprint if isinstance(item, Made) else item for item in made]))
+        files = [item for item in made if isinstance(item, Made)]
+        counts: dict[str, Any] = {
+            "files": sum(item.files for item in files),
+            "size_bytes": sum(item.size_bytes for item in files),
+        }
+        # Where the files are is known better now, if they are in one place.
+        root = self._redact(files[0].place) if len(files) == 1 and record.root is not None else record.root
+        return msgspec.structs.replace(found, details={**record.details, **counts}, root=root)
 
 
 def _with(record: Dataset, made: Fingerprint) -> Dataset:
     return msgspec.structs.replace(
         record, fingerprint=made.value, covers=made.covers, algorithm=made.algorithm, missing=None
     )
+
+
+def fitting(value: Any) -> Any:
+    """Plain data as a store takes it: no longer names than it allows, and None for more than it takes."""
+    short = _short(value)
+    return short if len(msgspec.json.encode(short)) <= MOST_BYTES else None
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key[:_KEY].replace("\0", " "): _short(item) for key, item in value.items()}
+    return [_short(item) for item in value] if isinstance(value, list) else value

@@ -48,6 +48,8 @@ class Description:
     schema: Any = None
     details: dict[str, Any] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
+    #: What it is identified by where files among the parts cannot be looked into.
+    otherwise: list[Part] = field(default_factory=list)
     missing: str | None = None
 
 
@@ -78,7 +80,7 @@ class Describers:
         for describer in reversed(self._known):
             if (found := describer(thing)) is not None:
                 return found
-        if isinstance(thing, (str, os.PathLike)):
+        if issubclass(type(thing), (str, os.PathLike)):
             return of_path(os.fsdecode(os.fspath(thing)))
         return self.of_object(thing)
 
@@ -92,15 +94,18 @@ class Describers:
             split_of(thing),
             transform=transform_of(thing),
         )
-        root = looking.text_of(thing, *_ROOTS)
-        if root is not None:
-            place = _place(thing, root)
-            found.root = place
-            found.missing = why_not(place)
-            if found.missing is None:
-                found.parts = [Files(place)]
-            return found
         self._add_arrays(found, thing)
+        root = looking.text_of(thing, *_ROOTS)
+        if root is not None and "\0" not in root:
+            found.root = root if _URL.match(root) else os.path.abspath(os.path.expanduser(root))
+            # Other data may lie beside that of torchvision's kind.
+            below = (looking.attribute(thing, "base_folder"), type(thing).__name__)
+            files = Files(found.root, tuple(name for name in below if type(name) is str))
+            if _URL.match(root):
+                found.missing = None if found.parts else "its files are not on this machine"
+            else:
+                found.otherwise, found.parts, found.missing = found.parts, [files], None
+            return found
         if not found.parts:
             found.missing = "nothing that identifies its content is known"
         return found
@@ -127,26 +132,10 @@ def of_path(path: str) -> Description:
     name = os.path.basename(path.rstrip("/\\")) or path
     if _URL.match(path):
         return Description(name, "url", root=path, missing="it is not a file of this machine")
-    place = os.path.abspath(path)
-    found = Description(name, "folder" if os.path.isdir(place) else "file", root=place, missing=why_not(place))
-    if found.missing is None:
-        found.parts = [Files(place)]
-    return found
-
-
-def why_not(place: str) -> str | None:
-    """Why a place cannot be what identifies the data; None when it can."""
-    try:
-        if not os.path.exists(place):
-            return "its files are not there"
-        real, here = os.path.realpath(place), os.path.realpath(os.getcwd())
-    except (OSError, ValueError):
-        return "its files are not there"
-    if here == real or here.startswith(real.rstrip(os.sep) + os.sep):
-        return "its root is the working directory, or a folder above it"
-    if real in (os.path.realpath(os.path.expanduser("~")), os.sep):
-        return "its root is a whole home or file system"
-    return None
+    if "\0" in path:
+        return Description(name, "file", missing="no path")
+    place = os.path.abspath(os.path.expanduser(path))
+    return Description(name, "folder" if os.path.isdir(place) else "file", root=place, parts=[Files(place)])
 
 
 def combined(parts: list[Description]) -> tuple[list[Part], str | None]:
@@ -173,14 +162,3 @@ def split_of(thing: Any) -> str | None:
             return value
     value = looking.attributes(thing).get("train")
     return None if type(value) is not bool else "train" if value else "test"
-
-
-def _place(thing: Any, root: str) -> str:
-    """Where below its root a data set of torchvision's kind keeps its own files; other data may lie beside them."""
-    if _URL.match(root):
-        return root
-    place = os.path.abspath(os.path.expanduser(root))
-    for name in (looking.attribute(thing, "base_folder"), type(thing).__name__):
-        if type(name) is str and name and os.path.isdir(inside := os.path.join(place, name)):
-            return inside
-    return place

@@ -23,6 +23,8 @@ CONTENT_SECONDS = 3_600.0
 _BLOCK_BYTES = 2**20
 #: After so many files other threads get their turn.
 _BREATH = 100
+#: Our own, which changes with every run.
+_STORE = ".looptap"
 
 
 class Unknown(Exception):
@@ -36,9 +38,11 @@ class Fingerprint(NamedTuple):
 
 
 class Files(NamedTuple):
-    """Files whose fingerprint is still to be made: all below a folder, or one file."""
+    """Files whose fingerprint is still to be made: all below a folder, or one file. ``below``: names of folders in it, of which the first
+    that is there is meant."""
 
     root: str
+    below: tuple[str, ...] = ()
 
 
 #: Of what a fingerprint is made: what is known, and what must be looked into.
@@ -47,6 +51,8 @@ Part: TypeAlias = Fingerprint | Files
 
 class Made(NamedTuple):
     fingerprint: Fingerprint
+    #: The folder or file that it is of.
+    place: str
     files: int
     size_bytes: int
 
@@ -69,7 +75,7 @@ def together(parts: Iterable[Fingerprint]) -> Fingerprint:
     return Fingerprint(digest(*(f"{part.algorithm}:{part.value}".encode() for part in known)), covers)
 
 
-def of_files(root: str, *, content: bool = False, is_wanted: Callable[[], bool] = lambda: True) -> Made:
+def of_files(files: Files, *, content: bool = False, is_wanted: Callable[[], bool] = lambda: True) -> Made:
     """Of one file: of its content. Of a folder: of its manifest; with ``content`` the time of each file gives way to its content.
 
     Raises :class:`Unknown`, also when ``is_wanted`` has become false meanwhile.
@@ -83,16 +89,34 @@ def of_files(root: str, *, content: bool = False, is_wanted: Callable[[], bool] 
             raise Unknown("it took too long")
 
     try:
+        root = _place(files)
         facts = os.stat(root)
         if stat.S_ISREG(facts.st_mode):
-            return Made(Fingerprint(_content(root, go_on), CONTENT), 1, facts.st_size)
+            return Made(Fingerprint(_content(root, go_on), CONTENT), root, 1, facts.st_size)
         if not stat.S_ISDIR(facts.st_mode):
             raise Unknown("neither a file nor a folder")
-        return _of_folder(os.path.abspath(root), content, go_on)
+        _check(root)
+        return _of_folder(root, content, go_on)
+    except FileNotFoundError as error:
+        raise Unknown("its files are not there") from error
     except OSError as error:
         raise Unknown(f"it cannot be read ({error.strerror or type(error).__name__})") from error
     except ValueError as error:  # a NUL in the path
         raise Unknown("no path") from error
+
+
+def _place(files: Files) -> str:
+    root = os.path.abspath(os.path.expanduser(files.root))
+    inside = (os.path.join(root, name) for name in files.below if name)
+    return next((place for place in inside if os.path.isdir(place)), root)
+
+
+def _check(root: str) -> None:
+    """Raises :class:`Unknown` for a folder that has more in it than the data."""
+    real, here, home = (os.path.realpath(path) for path in (root, os.getcwd(), os.path.expanduser("~")))
+    for folder, what in ((here, "the working directory"), (home, "the home folder")):
+        if os.path.commonpath((folder, real)) == real:
+            raise Unknown(f"its root is {what}, or a folder above it")
 
 
 def _of_folder(root: str, content: bool, go_on: Callable[[], None]) -> Made:
@@ -110,7 +134,7 @@ def _of_folder(root: str, content: bool, go_on: Callable[[], None]) -> Made:
         last = _content(path, go_on) if content else str(modified_ns)
         whole.update(b"%d:%b %d %b\n" % (len(name), name, size, last.encode()))
     covers = "names, content" if content else MANIFEST
-    return Made(Fingerprint(whole.hexdigest(), covers), len(listed), sum(size for _, size, *_ in listed))
+    return Made(Fingerprint(whole.hexdigest(), covers), root, len(listed), sum(size for _, size, *_ in listed))
 
 
 def _entries(root: str, go_on: Callable[[], None]) -> Iterator[os.DirEntry[str]]:
@@ -124,7 +148,8 @@ def _entries(root: str, go_on: Callable[[], None]) -> Iterator[os.DirEntry[str]]
                     go_on()
                     time.sleep(0)
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
+                    if entry.name != _STORE:
+                        folders.append(entry.path)
                 elif entry.is_file():  # a link that leads nowhere is none
                     yield entry
 

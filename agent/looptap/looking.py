@@ -220,13 +220,13 @@ def _sketch(thing: Any, depth: int) -> str:
         return repr(thing) if thing.bit_length() < 256 else "int"
     if kind in (str, bytes):
         return repr(thing if len(thing) <= 200 else thing[:200])
-    if isinstance(thing, functools.partial):
+    if issubclass(kind, functools.partial):
         inside = [_sketch(item, depth + 1) for item in thing.args[:_ITEMS]]
         inside += [f"{key}={_sketch(item, depth + 1)}" for key, item in list(thing.keywords.items())[:_ITEMS]]
         return f"partial({', '.join([_sketch(thing.func, depth + 1), *inside])})"
-    if isinstance(thing, types.MethodType):
+    if kind is types.MethodType:
         return f"{_sketch(thing.__self__, depth + 1)}.{thing.__func__.__name__}"
-    if isinstance(thing, (type, types.FunctionType, types.BuiltinFunctionType)):
+    if issubclass(kind, (type, types.FunctionType, types.BuiltinFunctionType)):
         return f"{thing.__module__}.{thing.__qualname__}".removeprefix("builtins.").removeprefix("__main__.")
     if is_well_known(thing) and kind.__name__ in ("ndarray", "Tensor", "Parameter"):
         shape = ", ".join(str(size) for size in tuple(thing.shape))

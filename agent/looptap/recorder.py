@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from looptap.data import RunData
+from looptap.data import RunData, fitting
 from looptap.describing import Describers, Description
 from looptap.events import Context, Dataset, File, JournalRecord, Note, Param, Points, Tag
 from looptap.journal.frames import encode
@@ -50,7 +50,7 @@ class Recorder:
         self.hashes_data = False
         #: What is known about data sets, by integration.
         self.describers = Describers()
-        self._data = RunData(self._write, self.note)
+        self._data = RunData(self._write, self.note, self._redacted)
         self._preamble: list[JournalRecord] = []
         self._notes: set[tuple[str, str]] = set()
         self._next_step: dict[str, int] = {}
@@ -79,7 +79,7 @@ class Recorder:
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
         self._journal = None
-        self._data = RunData(self._write, self.note)
+        self._data = RunData(self._write, self.note, self._redacted)
         self.generation += 1
 
     @contextmanager
@@ -244,15 +244,14 @@ class Recorder:
             return
         if self._journal is None and self._begin() is None:
             return
-        redact = self.redactor.text
 
         def text(value: str | None) -> str | None:
-            return None if value is None else redact(clean(value))
+            return None if value is None else self._redacted(value)
 
         record = Dataset(
-            name=redact(clean(name or described.name or "data"))[:NAME_LIMIT],
+            name=self._redacted(name or described.name or "data")[:NAME_LIMIT],
             time_ns=time.time_ns(),
-            role=clean(role)[:ROLE_LIMIT] or "train",
+            role=self._redacted(role)[:ROLE_LIMIT] or "train",
             kind=described.kind,
             class_name=text(described.class_name),
             length=described.length,
@@ -260,10 +259,10 @@ class Recorder:
             root=text(described.root),
             transform=text(described.transform),
             missing=text(described.missing),
-            schema=self.redactor.value("", plain(described.schema)),
-            details=self.redactor.value("", plain(described.details)),
+            schema=fitting(self.redactor.value("", plain(described.schema))),
+            details=fitting(self.redactor.value("", plain(described.details))) or {},
         )
-        self._data.tell(record, described.parts, content=self.hashes_data)
+        self._data.tell(record, described.parts, described.otherwise, content=self.hashes_data)
 
     def settle(self, seconds: float) -> None:
         """The run is about to end: wait so long at most for what is still being looked for."""
@@ -274,6 +273,9 @@ class Recorder:
         if (topic, message) not in self._notes:
             self._notes.add((topic, message))
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
+
+    def _redacted(self, text: str) -> str:
+        return self.redactor.text(clean(text)).replace("\0", " ")
 
     # --- private --------------------------------------------------------------------------------------------------
 

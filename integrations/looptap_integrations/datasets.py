@@ -37,7 +37,7 @@ class DatasetsIntegration(Integration):
         patch.hook(record.describers.register, self.describe)
 
     def describe(self, thing: Any) -> Description | None:
-        if not isinstance(thing, (self._dataset, self._stream)):
+        if not issubclass(type(thing), (self._dataset, self._stream)):
             return None
         # Attributes of the object itself: what is named `info` or `split` may be computed.
         info = looking.attribute(thing, "_info")
@@ -50,11 +50,11 @@ class DatasetsIntegration(Integration):
             schema=_features(info),
             details=_details(info),
         )
-        if isinstance(thing, self._dataset):
+        if issubclass(type(thing), self._dataset):
             if type(thing).__len__ is self._dataset.__len__:
                 found.length = len(thing)  # the number of rows of its table
             value = looking.attribute(thing, "_fingerprint")
-            if type(value) is str and value:
+            if type(value) is str and 0 < len(value) <= 64:
                 found.parts = [Fingerprint(value, HUGGINGFACE, HUGGINGFACE)]
             else:
                 found.missing = "it has no fingerprint"

@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 
 from looptap.events import Artifact, Batch, Context, Dataset
 from looptap_collector.exact import MEDIA_TYPE
-from looptap_collector.remote.backend import EdgeFields, Experiments, Position, Uses
+from looptap_collector.remote.backend import EdgeFields, Experiments, Position, UseFields, Uses
 from looptap_collector.remote.shapes import Page, Record
 from looptap_collector.server.access import AccessTable, Scope
 
@@ -103,6 +103,7 @@ class Lineage(msgspec.Struct):
     runs: list[str]
     artifacts: list[str]
     edges: list[EdgeFields]
+    datasets: list[UseFields]
     complete: bool
 
 

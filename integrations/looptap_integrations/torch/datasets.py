@@ -16,7 +16,7 @@ from torch.utils import data
 
 from looptap import looking
 from looptap.describing import Description, combined, of_path, split_of
-from looptap.fingerprints import SAMPLED, Files, Fingerprint, digest
+from looptap.fingerprints import SAMPLED, Fingerprint, digest
 from looptap.guard import Guard
 from looptap.recorder import Recorder
 from looptap_integrations.torch.passes import Pass
@@ -153,7 +153,7 @@ class Datasets:
     def _described(self, loader: Any) -> Description:
         dataset = looking.attribute(loader, "dataset")
         described = self._record.describers.describe(dataset)
-        is_sized = not isinstance(dataset, data.IterableDataset) and hasattr(type(dataset), "__len__")
+        is_sized = not issubclass(type(dataset), data.IterableDataset) and hasattr(type(dataset), "__len__")
         if described.length is None and is_sized:
             name = type(dataset).__name__
             self._record.note("data", f"the length of {name} is not recorded: its __len__ would have to be called")
@@ -168,11 +168,11 @@ class Datasets:
     def _describe(self, thing: Any, depth: int) -> Description | None:
         if depth > _MOST_DEPTH:
             return Description(type(thing).__name__, "torch", missing="data sets in data sets, too deep to look into")
-        if isinstance(thing, torch.Tensor):
+        if issubclass(type(thing), torch.Tensor):
             return _tensor(thing)
-        if isinstance(thing, data.DataLoader):
+        if issubclass(type(thing), data.DataLoader):
             return self._inner(looking.attribute(thing, "dataset"), depth)
-        if not isinstance(thing, data.Dataset):
+        if not issubclass(type(thing), data.Dataset):
             return self._list(thing)
         if _is(thing, data.Subset):
             return self._subset(thing, depth)
@@ -183,13 +183,13 @@ class Datasets:
         if (urls := _urls(thing)) is not None:
             return self._shards(thing, urls)
         found = self._record.describers.of_object(thing, "torch")
-        if isinstance(thing, data.IterableDataset):
+        if issubclass(type(thing), data.IterableDataset):
             found.length = None
         return found
 
     def _inner(self, thing: Any, depth: int) -> Description:
         """Of a data set in another one, which may be of another framework."""
-        if isinstance(thing, (data.Dataset, torch.Tensor, list, tuple)):
+        if issubclass(type(thing), (data.Dataset, torch.Tensor, list, tuple)):
             found = self._describe(thing, depth + 1)
             if found is not None:
                 return found
@@ -209,9 +209,11 @@ class Datasets:
         found.details = {**found.details, "subset_of": of_all}
         picked = _indices(indices)
         if picked is None:
-            found.parts, found.missing = [], found.missing or "its indices are not looked at"
+            found.parts, found.otherwise = [], []
+            found.missing = found.missing or "its indices are not looked at"
         elif found.parts:
             found.parts = [*found.parts, picked]
+            found.otherwise = [*found.otherwise, picked] if found.otherwise else []
             found.details["indices"] = picked.value[:16]
         return found
 
@@ -231,9 +233,9 @@ class Datasets:
             ]
         }
         lengths = [part.length for part in parts]
-        if isinstance(thing, data.StackDataset):
+        if issubclass(type(thing), data.StackDataset):
             found.length = lengths[0] if lengths else None
-        elif not isinstance(thing, data.IterableDataset):
+        elif not issubclass(type(thing), data.IterableDataset):
             found.length = (
                 sum(known) if len(known := [one for one in lengths if one is not None]) == len(parts) else None
             )
@@ -261,20 +263,19 @@ class Datasets:
         """Of WebDataset's kind."""
         found = Description(type(thing).__name__, "urls", looking.class_name(thing), split=split_of(thing))
         found.details = {"urls": [self._record.redactor.text(url) for url in urls[:_MOST_PARTS]], "shards": len(urls)}
+        # Without what opens them: a signature in an address is another one tomorrow.
+        plain = [self._record.redactor.text(url).partition("?")[0].encode() for url in urls]
+        found.parts = [Fingerprint(digest(*plain), "urls")]
         local = [of_path(url.removeprefix("file:")) for url in urls[:_MOST_URLS]]
-        if len(urls) <= _MOST_URLS and all(one.parts and one.kind == "file" for one in local):
-            found.parts = [Files(one.root) for one in local if one.root is not None]
-        else:
-            # Without what opens them: a signature in an address is another one tomorrow.
-            plain = [self._record.redactor.text(url).partition("?")[0].encode() for url in urls]
-            found.parts = [Fingerprint(digest(*plain), "urls")]
+        if len(urls) <= _MOST_URLS and all(one.kind == "file" for one in local):
+            found.parts, found.otherwise = [part for one in local for part in one.parts], found.parts
         return found
 
 
 def _is(thing: Any, *kinds: type) -> bool:
     """One of these kinds, and not one that has made its own of it: what it gives could be something else."""
     return any(
-        isinstance(thing, kind)
+        issubclass(type(thing), kind)
         and all(getattr(type(thing), name, None) is getattr(kind, name, None) for name in ("__getitem__", "__iter__"))
         for kind in kinds
     )
@@ -300,7 +301,7 @@ def _urls(thing: Any) -> list[str] | None:
 
 def _indices(indices: Any) -> Fingerprint | None:
     """Of all of them, or of some at fixed places where there are many."""
-    if isinstance(indices, torch.Tensor):
+    if issubclass(type(indices), torch.Tensor):
         part = _tensor(indices)
         print_ = next((one for one in part.parts if isinstance(one, Fingerprint)), None)
         return None if print_ is None else print_._replace(covers=SAMPLED_INDICES)
