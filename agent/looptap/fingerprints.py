@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 MANIFEST = "names, sizes, mtimes"
@@ -38,8 +39,8 @@ class Fingerprint(NamedTuple):
 
 
 class Files(NamedTuple):
-    """Files whose fingerprint is still to be made: all below a folder, or one file. ``below``: names of folders in it, of which the first
-    that is there is meant."""
+    """Files whose fingerprint is still to be made: all below a folder, or one file. ``below``: names of folders in it, of which the
+    first that is there is meant."""
 
     root: str
     below: tuple[str, ...] = ()
@@ -113,9 +114,11 @@ def _place(files: Files) -> str:
 
 def _check(root: str) -> None:
     """Raises :class:`Unknown` for a folder that has more in it than the data."""
-    real, here, home = (os.path.realpath(path) for path in (root, os.getcwd(), os.path.expanduser("~")))
-    for folder, what in ((here, "the working directory"), (home, "the home folder")):
-        if os.path.commonpath((folder, real)) == real:
+    real, folders = os.path.realpath(root), {"the home folder": os.path.expanduser("~")}
+    with suppress(OSError):  # it was deleted
+        folders["the working directory"] = os.getcwd()
+    for what, folder in folders.items():
+        if os.path.isabs(folder) and os.path.commonpath((os.path.realpath(folder), real)) == real:
             raise Unknown(f"its root is {what}, or a folder above it")
 
 

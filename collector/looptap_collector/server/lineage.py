@@ -91,7 +91,8 @@ async def connected(
     ] = "both",
     depth: Annotated[int, Query(ge=1, le=32, description="Steps from a run to a file or back.")] = 6,
 ) -> Response:
-    """What led to a run or a file, and what came of it; `datasets` are what these runs were fed with. `complete` is false when `depth` or the size of an answer cut it off."""
+    """What led to a run or a file, and what came of it; `datasets` are what these runs were fed with. `complete` is false when
+    `depth` or the size of an answer cut it off."""
     if (run is None) == (artifact is None):
         raise Refusal(422, "invalid", "give either run or artifact", field="run")
     backend = service_of(request).backend
