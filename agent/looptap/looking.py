@@ -8,6 +8,7 @@ what ``__len__`` would do, and an object is sketched from its attributes.
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -109,7 +110,8 @@ def _at_rest(thing: Any, name: str) -> Any:
 def length(thing: Any) -> int | None:
     """``len(thing)`` where that is sure to be cheap and harmless, else None."""
     try:
-        return _length(thing, 0)
+        found = _length(thing, 0)
+        return found if found is None or found <= sys.maxsize else None
     except Exception:  # noqa: BLE001 - len() of what is well known may raise, too: of an array without dimensions
         return None
 
