@@ -171,9 +171,7 @@ class Named(Dataset[Any]):
 
 def roles(record: Recording) -> dict[str, list[float]]:
     """Which tensors have which role: by the fingerprint of tensors full of a number."""
-    numbers = {
-        print_of(record, TensorDataset(torch.full((6, 3), float(number)))): float(number) for number in range(5)
-    }
+    numbers = {print_of(record, TensorDataset(torch.full((6, 3), float(number)))): float(number) for number in range(5)}
     found: dict[str, list[float]] = {}
     for (role, _), told in record.datasets.items():
         if told.fingerprint in numbers:
@@ -528,7 +526,9 @@ def circle() -> Any:
     return inner
 
 
-@pytest.mark.parametrize("make", [lambda: nest(10_000), circle, lambda: ConcatDataset([TensorDataset(torch.ones(1))] * 10_000)])
+@pytest.mark.parametrize(
+    "make", [lambda: nest(10_000), circle, lambda: ConcatDataset([TensorDataset(torch.ones(1))] * 10_000)]
+)
 def test_hostile_nesting_ends(record: Recording, make: Callable[[], Any]) -> None:
     """However deep or wide: no fingerprint, and why."""
     found = described(record, make())
