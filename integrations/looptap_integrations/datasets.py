@@ -78,7 +78,16 @@ def _features(info: Any) -> dict[str, str] | None:
     features = looking.attribute(info, "features")
     if not isinstance(features, dict):
         return None
-    return {str(name): looking.sketch(kind) for name, kind in list(dict.items(features))[:_MOST_FEATURES]}
+    return {str(name): _feature(kind) for name, kind in list(dict.items(features))[:_MOST_FEATURES]}
+
+
+def _feature(kind: Any) -> str:
+    dtype, names = looking.attribute(kind, "dtype"), looking.attribute(kind, "names")
+    if type(kind).__name__ == "Value" and type(dtype) is str:
+        return dtype
+    if type(kind).__name__ == "ClassLabel" and type(names) is list:
+        return looking.sketch(("ClassLabel", *names))
+    return looking.sketch(kind)
 
 
 def _details(info: Any) -> dict[str, Any]:

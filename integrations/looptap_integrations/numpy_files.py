@@ -30,7 +30,10 @@ class NumpyFilesIntegration(Integration):
         ),
         Capture("arrays: shape, type, values at a few places", "log_dataset, attributes of a data set", "once a run"),
     )
-    not_captured = ("what is read from an open file or from memory",)
+    not_captured = (
+        "what is read from an open file or from memory",
+        "calls of a reader that was imported by its name before autolog()",
+    )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
         self.record = record

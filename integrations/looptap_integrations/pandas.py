@@ -38,7 +38,10 @@ class PandasIntegration(Integration):
         ),
         Capture("tables: columns, types, rows, values at a few places", "log_dataset", "each call"),
     )
-    not_captured = ("what is read from an open file, from memory, from an address, or from a folder of files",)
+    not_captured = (
+        "what is read from an open file, from memory, from an address, or from a folder of files",
+        "calls of a reader that was imported by its name before autolog()",
+    )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
         import pandas
@@ -66,7 +69,7 @@ class PandasIntegration(Integration):
         found = Description("DataFrame", "table", "pandas.DataFrame", rows, schema=types)
         found.details = {"columns": width}
         places = sorted({number * (rows - 1) // (_ROWS - 1) for number in range(_ROWS)}) if rows else []
-        sample = thing.iloc[places, :_MOST_COLUMNS].to_dict("split")["data"] if places else []
+        sample = thing.iloc[places, :_MOST_COLUMNS].itertuples(index=False, name=None) if places else ()
         told = [[repr(value) if isinstance(value, _PLAIN) else type(value).__name__ for value in row] for row in sample]
         names = repr([(str(name), kind) for name, kind in types.items()])
         found.parts = [Fingerprint(digest(f"{rows} {width} {names}".encode(), repr(told).encode()), SAMPLED)]

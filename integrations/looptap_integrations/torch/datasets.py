@@ -31,6 +31,7 @@ _ROWS, _COLUMNS = 16, 32
 _MOST_PARTS = 64
 _MOST_URLS = 1_000
 _MOST_DEPTH = 8
+_GIVING = ("__getitem__", "__iter__", "__len__")
 _MOST_KNOWN = 1_000
 #: One batch may be looked at for any reason.
 _SEVERAL = 2
@@ -276,7 +277,7 @@ def _is(thing: Any, *kinds: type) -> bool:
     """One of these kinds, and not one that has made its own of it: what it gives could be something else."""
     return any(
         issubclass(type(thing), kind)
-        and all(getattr(type(thing), name, None) is getattr(kind, name, None) for name in ("__getitem__", "__iter__"))
+        and all(getattr(type(thing), name, None) is getattr(kind, name, None) for name in _GIVING)
         for kind in kinds
     )
 
