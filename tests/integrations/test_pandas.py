@@ -31,9 +31,7 @@ def record() -> Iterator[Recording]:
         ("read_feather", lambda path: TABLE.to_feather(path), "path"),
     ],
 )
-def test_readers(
-    record: Recording, tmp_path: Path, name: str, write: Callable[[Path], None], argument: str
-) -> None:
+def test_readers(record: Recording, tmp_path: Path, name: str, write: Callable[[Path], None], argument: str) -> None:
     """Given as text, as a path or by its name, the file is an input; the program gets its table."""
     path = tmp_path / "table"
     write(path)
@@ -87,7 +85,12 @@ def test_tables(record: Recording) -> None:
     found = record.describers.describe(TABLE)
     assert (found.kind, found.length, found.schema) == ("table", 3, {"a": "int64", "b": str(TABLE["b"].dtype)})
     assert record.describers.describe(TABLE.copy()).parts == found.parts
-    for other in (TABLE.assign(a=[1, 2, 4]), TABLE.rename(columns={"a": "c"}), TABLE.iloc[:2], TABLE.astype({"a": float})):
+    for other in (
+        TABLE.assign(a=[1, 2, 4]),
+        TABLE.rename(columns={"a": "c"}),
+        TABLE.iloc[:2],
+        TABLE.astype({"a": float}),
+    ):
         assert record.describers.describe(other).parts != found.parts
 
     class Cell:
