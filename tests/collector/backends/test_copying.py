@@ -177,6 +177,7 @@ def test_damage_is_told_and_the_others_are_copied(source: SqlBackend, tmp_path: 
         "DELETE FROM note WHERE id = (SELECT min(id) FROM note)",
         "UPDATE note SET id = 99 WHERE id = (SELECT min(id) FROM note)",
         "UPDATE lineage SET step = 4 WHERE step = 3 AND run = 'r1'",
+        "UPDATE run_dataset SET told = replace(told, 'x', 'y') WHERE role = 'train'",
         "UPDATE ledger SET dropped = '{}' WHERE run = 'r1'",
         "UPDATE series SET last = last + 1 WHERE key = 'few'",
         "UPDATE series SET context = '{}' WHERE key = 'odd'",
