@@ -96,7 +96,12 @@ def test_hostile_names_are_only_text(backend: Backend) -> None:
     run.deliver(dataset(ESCAPES, "ab", root=ESCAPES, split=HOSTILE, schema={ESCAPES: [ESCAPES]}, details={HOSTILE: 1}))
     other = Recording(backend, "other", start_ns=START_NS + 1)
     other.deliver(dataset(ESCAPES, "cd", root=ESCAPES * 2, transform=ESCAPES))
-    for command in (("show", "odd"), ("dataset", "list", "odd"), ("dataset", "runs", ESCAPES), ("dataset", "compare", "odd")):
+    for command in (
+        ("show", "odd"),
+        ("dataset", "list", "odd"),
+        ("dataset", "runs", ESCAPES),
+        ("dataset", "compare", "odd"),
+    ):
         shown = looptap(*command)
         assert shown.exit_code == 0
         assert not any(sign in shown.stdout for sign in ("\x1b", "\x07", "\u202e", "\r"))

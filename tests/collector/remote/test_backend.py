@@ -89,7 +89,9 @@ def local(collector: Collector) -> Backend:
             ),
             Artifact("data", 0, 0, missing="deleted", role="input", media_type="text/plain"),
             Artifact(HOSTILE, -1, 5, digest=f"{number:064x}", role="input"),
-            Dataset(HOSTILE, 2**63 - 1, "test", schema=VALUES, details={"odd": VALUES, HOSTILE: None}, length=2**63 - 1),
+            Dataset(
+                HOSTILE, 2**63 - 1, "test", schema=VALUES, details={"odd": VALUES, HOSTILE: None}, length=2**63 - 1
+            ),
             Dataset("digits", -number, fingerprint=f"f{number % 3}", algorithm="sha256", covers="content", root="ü\n"),
         )
         odd.points("odd", [*ODD_FLOATS, ODD_NAN])

@@ -55,7 +55,10 @@ def test_a_use_has_all_that_was_told(client: httpx.Client) -> None:
     answer = client.get("/v1/datasets", params={"run": "one", "role": "train"}).json()
     assert answer["complete"] is True
     (item,) = answer["datasets"]
-    assert item.pop("version") == client.get("/v1/datasets", params={"run": "two", "role": "train"}).json()["datasets"][0]["version"]
+    assert (
+        item.pop("version")
+        == client.get("/v1/datasets", params={"run": "two", "role": "train"}).json()["datasets"][0]["version"]
+    )
     assert item == {
         "run": "one",
         "name": "digits",

@@ -26,10 +26,10 @@ from torch.utils.data import (
 import looptap.events
 from integrations.recording import Recording, recorded
 from looptap.describing import Description
-from looptap_integrations.numpy_files import NumpyFilesIntegration
-from looptap_integrations.torch import TorchIntegration
 from looptap_collector.testing.batches import Journal, started
 from looptap_collector.validation import check
+from looptap_integrations.numpy_files import NumpyFilesIntegration
+from looptap_integrations.torch import TorchIntegration
 
 
 @pytest.fixture
