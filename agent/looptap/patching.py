@@ -104,12 +104,7 @@ class Patcher:
         several names (``torch.save`` and ``torch.serialization.save``) stays one when all of them are observed by the same
         observer, and so can still be pickled.
         """
-        self._replace(
-            owner,
-            name,
-            observer,
-            lambda original: _observed(original, observer, self._guard(observer), self._is_traced),
-        )
+        self._replace(owner, name, observer, lambda original: _observed(original, observer, self._guard(observer), self._is_traced))
 
     def tap(
         self,

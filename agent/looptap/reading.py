@@ -13,7 +13,7 @@ Reading needs the collector and pandas, which training does not; both are import
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -148,54 +148,34 @@ class Run:
 
     @property
     def datasets(self) -> pd.DataFrame:
-        """What the run was fed with, one row per data set, by role and name: ``name``, ``role``, ``kind``, ``class_name``,
-        ``length``, ``split``, ``root``, ``transform``, ``fingerprint``, ``algorithm``, ``covers``, ``missing`` (why there is no
-        fingerprint), ``schema``, ``details``, ``version``. Goes back to the store."""
-        from looptap_collector.datasets import dataset_fields, of_run
+        """What the run was fed with, one row per data set, by role and name: ``name``, ``time_ns``, ``role``, ``kind``,
+        ``class_name``, ``length``, ``split``, ``root``, ``transform``, ``fingerprint``, ``algorithm``, ``covers``, ``missing``
+        (why there is no fingerprint), ``schema``, ``details``, ``version``. Goes back to the store."""
+        from looptap_collector.datasets import COLUMNS, dataset_fields, of_run
 
         with _opened(self.store) as backend:
-            return _table([dataset_fields(item) for item in of_run(backend, self.id)], _DATASET_COLUMNS)
+            return _objects([dataset_fields(item) for item in of_run(backend, self.id)], COLUMNS)
 
     def compare_data(self, other: Run | str) -> pd.DataFrame:
-        """In what the data of this run and of another differs, one row per data set: ``name``, ``role``, ``outcome`` (``same``,
+        """In what the data of this run and of another differs, one row per data set: ``role``, ``name``, ``outcome`` (``same``,
         ``different``, ``unknown`` without two fingerprints of the same kind, or in which run alone it is), ``fields`` that differ
         beside the fingerprint, ``first`` and ``second`` (dicts, or None). Raises LookupError when there is no such run."""
-        from looptap_collector.datasets import compared, dataset_fields, of_run
+        from looptap_collector.datasets import compared, compared_fields, of_run
         from looptap_collector.query import find_run
 
         with _opened(self.store) as backend:
-            one = of_run(backend, self.id)
-            found = compared(one, of_run(backend, other.id if isinstance(other, Run) else find_run(backend, other).run))
-        rows = [
-            {
-                "name": item.name,
-                "role": item.role,
-                "outcome": item.outcome,
-                "fields": item.fields,
-                "first": None if item.first is None else dataset_fields(item.first),
-                "second": None if item.second is None else dataset_fields(item.second),
-            }
-            for item in found
-        ]
-        return _table(rows, ("name", "role", "outcome", "fields", "first", "second"))
+            second = other.id if isinstance(other, Run) else find_run(backend, other).run
+            found = compared(of_run(backend, self.id), of_run(backend, second))
+        return _objects(map(compared_fields, found), ("role", "name", "outcome", "fields", "first", "second"))
 
     def runs_with_same_data(self, role: str | None = None) -> pd.DataFrame:
         """Other runs that were fed with the same data (by its fingerprint, under whatever name and in whatever role there), the
         latest first: ``run`` (id), ``run_name``, and the columns of :attr:`datasets`. ``role``: only what this run used in that
         role."""
-        from looptap_collector.datasets import MOST_USES, dataset_fields, of_run
+        from looptap_collector.datasets import COLUMNS, same_data
 
         with _opened(self.store) as backend:
-            own = {item.fingerprint for item in of_run(backend, self.id) if role in (None, item.role)} - {None}
-            uses = backend.datasets(fingerprints=sorted(map(str, own)), limit=MOST_USES) if own else []
-            others = [use for use in uses if use.run != self.id]
-            rows = {run: backend.run(run) for run in {use.run for use in others}}
-        told = [
-            {"run": use.run, "run_name": row.name, **dataset_fields(use.dataset)}
-            for use in others
-            if (row := rows[use.run]) is not None
-        ]
-        return _table(told, ("run", "run_name", *_DATASET_COLUMNS))
+            return _objects(same_data(backend, self.id, role), ("run", "run_name", *COLUMNS))
 
     def _series(self, key: str, context: Mapping[str, str] | None) -> MetricSummary:
         if context is None and key in self.metrics:
@@ -444,30 +424,9 @@ def _opened(address: str) -> Iterator[Backend]:
         backend.close()
 
 
-_DATASET_COLUMNS = (
-    "name",
-    "role",
-    "kind",
-    "class_name",
-    "length",
-    "split",
-    "root",
-    "transform",
-    "fingerprint",
-    "algorithm",
-    "covers",
-    "missing",
-    "schema",
-    "details",
-    "version",
-)
-
-
-def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    pandas = _pandas()
-    # As objects: a missing length must not turn the others into floats.
-    data = {name: pandas.Series([row[name] for row in rows], dtype=object) for name in columns}
-    table: pd.DataFrame = pandas.DataFrame(data, columns=list(columns))
+def _objects(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Each value as it is: a missing length does not turn the others into floats."""
+    table: pd.DataFrame = _pandas().DataFrame(list(rows), columns=list(columns), dtype=object)
     return table
 
 

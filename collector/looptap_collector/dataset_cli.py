@@ -46,7 +46,7 @@ def runs_of(which: str, as_json: bool, store: str | None) -> None:
     of it, under whatever name. The latest first."""
     from looptap_collector import terminal
     from looptap_collector.cli import opened
-    from looptap_collector.datasets import dataset_fields
+    from looptap_collector.datasets import named_uses
     from looptap_collector.mistake import Mistake
     from looptap_collector.record import to_json
 
@@ -56,16 +56,12 @@ def runs_of(which: str, as_json: bool, store: str | None) -> None:
             raise Mistake(
                 f"no run used data with the name or fingerprint {which!r}. See that of a run: looptap dataset list"
             )
-        names = {}
-        for use in found:
-            if use.run not in names:
-                row = backend.run(use.run)
-                names[use.run] = row.name if row is not None else use.run
+        told = named_uses(backend, found)
     if as_json:
-        told = [{"run": use.run, "run_name": names[use.run], **dataset_fields(use.dataset)} for use in found]
         click.echo(to_json(told, indent=2))
         return
-    table = terminal.datasets_table([use.dataset for use in found], [names[use.run] for use in found])
+    names = {item["run"]: item["run_name"] for item in told}
+    table = terminal.datasets_table([use.dataset for use in found], [names.get(use.run, use.run) for use in found])
     terminal.console().print(table)
 
 
@@ -76,10 +72,8 @@ def runs_of(which: str, as_json: bool, store: str | None) -> None:
 @_STORE
 def compare(first: str, second: str, as_json: bool, store: str | None) -> None:
     """In what the data of two runs differs; the SECOND is the latest one if not given."""
-    import msgspec
-
     from looptap_collector import terminal
-    from looptap_collector.datasets import compared, of_run
+    from looptap_collector.datasets import compared, compared_fields, of_run
     from looptap_collector.record import to_json
 
     with _run(store, first) as (backend, row):
@@ -87,19 +81,12 @@ def compare(first: str, second: str, as_json: bool, store: str | None) -> None:
     with _run(store, second) as (backend, other):
         found = compared(one, of_run(backend, other.run))
     if as_json:
-        click.echo(to_json([msgspec.structs.asdict(item) | _sides(item) for item in found], indent=2))
+        click.echo(to_json([compared_fields(item) for item in found], indent=2))
     elif found:
         click.echo(terminal.printable(f"{row.name} and {other.name}"))
         terminal.console().print(terminal.comparison_table(found))
     else:
         click.echo(terminal.printable(f"neither {row.name} nor {other.name} has datasets"))
-
-
-def _sides(item: object) -> dict[str, object]:
-    from looptap_collector.datasets import dataset_fields
-
-    sides = {name: getattr(item, name) for name in ("first", "second")}
-    return {name: None if side is None else dataset_fields(side) for name, side in sides.items()}
 
 
 def _uses(backend: Backend, which: str) -> list[DatasetUse]:

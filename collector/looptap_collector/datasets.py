@@ -13,6 +13,10 @@ from looptap.events import Dataset
 from looptap_collector.backend import Backend, DatasetUse
 
 SAME, DIFFERENT, UNKNOWN = "same", "different", "unknown"
+#: So many are looked at in one question.
+MOST_USES = 10_000
+#: What is told of each, beside the run.
+COLUMNS = (*Dataset.__struct_fields__, "version")
 ONLY_FIRST, ONLY_SECOND = "only in the first", "only in the second"
 #: When something was told, and how the fingerprint came to be, is no difference of the data.
 _NO_DIFFERENCE = {"time_ns", "fingerprint", "algorithm", "covers", "missing"}
@@ -94,8 +98,31 @@ def users_of(backend: Backend, fingerprint: str, limit: int = 1_000) -> Sequence
     return backend.datasets(fingerprints=[fingerprint], limit=limit)
 
 
-MOST_USES = 10_000
-
-
 def dataset_fields(dataset: Dataset) -> dict[str, Any]:
-    return {"version": version_of(dataset), **msgspec.structs.asdict(dataset)}
+    return {**msgspec.structs.asdict(dataset), "version": version_of(dataset)}
+
+
+def compared_fields(item: Compared) -> dict[str, Any]:
+    return {
+        "role": item.role,
+        "name": item.name,
+        "outcome": item.outcome,
+        "fields": list(item.fields),
+        "first": None if item.first is None else dataset_fields(item.first),
+        "second": None if item.second is None else dataset_fields(item.second),
+    }
+
+
+def same_data(backend: Backend, run: str, role: str | None = None) -> list[dict[str, Any]]:
+    """Uses of the run's data (of what it used in one role) by other runs, the latest first; see :func:`named_uses`."""
+    prints = {item.fingerprint for item in of_run(backend, run) if role in (None, item.role)} - {None}
+    uses = backend.datasets(fingerprints=sorted(map(str, prints)), limit=MOST_USES) if prints else ()
+    return named_uses(backend, [use for use in uses if use.run != run])
+
+
+def named_uses(backend: Backend, uses: Sequence[DatasetUse]) -> list[dict[str, Any]]:
+    """With the ``run`` and its ``run_name``."""
+    names = {run: row.name for run in {use.run for use in uses} if (row := backend.run(run)) is not None}
+    return [
+        {"run": use.run, "run_name": names[use.run], **dataset_fields(use.dataset)} for use in uses if use.run in names
+    ]

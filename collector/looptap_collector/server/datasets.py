@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from looptap_collector.datasets import MOST_USES, Compared, compared, dataset_fields, of_run
+from looptap_collector.datasets import MOST_USES, compared, compared_fields, dataset_fields, of_run
 from looptap_collector.server.access import Scope, needs
 from looptap_collector.server.answers import answered, example
 from looptap_collector.server.lineage import MOST_NAMES
@@ -82,18 +82,7 @@ async def comparison(request: Request, first: Annotated[str, _RUN], second: Anno
 
     def ask() -> dict[str, Any]:
         one, other = found(backend, first).run, found(backend, second).run
-        told = [_fields(item) for item in compared(of_run(backend, one), of_run(backend, other))]
+        told = [compared_fields(item) for item in compared(of_run(backend, one), of_run(backend, other))]
         return {"first": one, "second": other, "datasets": told}
 
     return await answered(request, ask)
-
-
-def _fields(item: Compared) -> dict[str, Any]:
-    return {
-        "role": item.role,
-        "name": item.name,
-        "outcome": item.outcome,
-        "fields": list(item.fields),
-        "first": None if item.first is None else dataset_fields(item.first),
-        "second": None if item.second is None else dataset_fields(item.second),
-    }

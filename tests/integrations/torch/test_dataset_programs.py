@@ -37,7 +37,8 @@ TRAINING = """
 
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-    held_out, _ = random_split(TensorDataset(torch.arange(30.0).reshape(10, 3)), [4, 6], torch.Generator().manual_seed(int(sys.argv[1])))
+    rows = TensorDataset(torch.arange(30.0).reshape(10, 3))
+    held_out, _ = random_split(rows, [4, 6], torch.Generator().manual_seed(int(sys.argv[1])))
     for epoch in range(2):
         for x in DataLoader(Digits("digits", True, Scale(2)), batch_size=4):
             model(x).sum().backward()

@@ -81,7 +81,7 @@ class DatasetContract:
         write(backend, Journal().batch(started(), *(identified(name, name, role=name) for name in names)))
         for name in names:
             for how in ({"name": name}, {"role": name}, {"fingerprints": [name]}):
-                assert [use.dataset.name for use in backend.datasets(**how)] == [name]  # type: ignore[arg-type]
+                assert [use.dataset.name for use in backend.datasets(**how)] == [name]
         assert [use.dataset.name for use in backend.datasets()] == sorted(names)
 
     def test_the_longest_dataset(self, backend: Backend) -> None:
@@ -96,7 +96,7 @@ class DatasetContract:
             covers="c" * 255,
             length=2**63 - 1,
             time_ns=-(2**63),
-            **{field: long for field in ("class_name", "split", "root", "transform", "missing", "schema")},
+            **dict.fromkeys(("class_name", "split", "root", "transform", "missing", "schema"), long),
         )
         write(backend, Journal().batch(started(), longest))
         assert [use.dataset for use in backend.datasets(fingerprints=["f" * 255], name=name)] == [longest]
