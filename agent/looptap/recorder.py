@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from looptap.events import Context, File, JournalRecord, Note, Param, Points, Tag
+from looptap.data import RunData, fitting
+from looptap.describing import Describers, Description
+from looptap.events import Context, Dataset, File, JournalRecord, Note, Param, Points, Tag
 from looptap.journal.frames import encode
 from looptap.plain import clean, exception, flat, number, plain, step_number
 from looptap.redaction import Redactor
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 _NO_CONTEXT: Context = {}
 #: What is known before a run begins (argparse, seeds) is kept for it; more than this means that none will ever begin.
 _PREAMBLE_LIMIT = 10_000
+#: In characters; a store takes 512 and 64 bytes.
+NAME_LIMIT = 120
+ROLE_LIMIT = 16
 
 
 class Recorder:
@@ -49,6 +54,11 @@ class Recorder:
         self.rhythm = Rhythm()
         self.keeps_files = True
         self.keeps_constants = True
+        #: Whether files of data sets are identified by all of their content.
+        self.hashes_data = False
+        #: What is known about data sets, by integration.
+        self.describers = Describers()
+        self._data = RunData(self._write, self.note, self._redacted)
         #: Where ``autolog()`` was called: a program that changes its working directory later does not move its store.
         self.folder: str | None = None
         #: What :meth:`settings` has been told, by dotted key.
@@ -89,6 +99,7 @@ class Recorder:
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
         self._journal = None
+        self._data = RunData(self._write, self.note, self._redacted)
         self.generation += 1
 
     @contextmanager
@@ -260,6 +271,37 @@ class Recorder:
             )
         )
 
+    def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
+        """Data that the run is fed with (:meth:`Describers.describe`). Told at once; a fingerprint that has to be looked for in
+        files follows from another thread."""
+        if self.is_suppressed():
+            return
+        if self._journal is None and self._begin() is None:
+            return
+
+        def text(value: str | None) -> str | None:
+            return None if value is None else self._redacted(value)
+
+        record = Dataset(
+            name=self._redacted(name or described.name or "data")[:NAME_LIMIT],
+            time_ns=time.time_ns(),
+            role=self._redacted(role)[:ROLE_LIMIT] or "train",
+            kind=described.kind,
+            class_name=text(described.class_name),
+            length=described.length,
+            split=text(described.split),
+            root=text(described.root),
+            transform=text(described.transform),
+            missing=text(described.missing),
+            schema=fitting(self.redactor.value("", plain(described.schema))),
+            details=fitting(self.redactor.value("", plain(described.details))) or {},
+        )
+        self._data.tell(record, described.parts, described.otherwise, content=self.hashes_data)
+
+    def settle(self, seconds: float) -> None:
+        """The run is about to end: wait so long at most for what is still being looked for."""
+        self._data.settle(seconds)
+
     def note(self, topic: str, message: str) -> None:
         """Why something is not captured; one sentence. The same note again is ignored."""
         if (topic, message) not in self._notes:
@@ -276,6 +318,9 @@ class Recorder:
         journal = self._journal
         if journal is not None:
             journal.drop(reason, count)
+
+    def _redacted(self, text: str) -> str:
+        return self.redactor.text(clean(text)).replace("\0", " ")
 
     # --- private --------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,9 @@ from looptap.sender import Sender, SenderState
 from looptap.settings import Settings, is_collector
 from looptap.sinks import open_sink
 
+#: How long the end of a run waits for fingerprints of data that are still being made.
+SETTLE_SECONDS = 2.0
+
 
 @dataclass
 class ActiveRun:
@@ -82,6 +85,7 @@ class Session:
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
         self.recorder.keeps_constants = self.settings.constants
+        self.recorder.hashes_data = self.settings.dataset_content
         for problem in self.problems:
             self.say(problem)
 
@@ -145,6 +149,8 @@ class Session:
                         entry.integration.finish()
                     for problem in entry.problems():
                         self.recorder.note(entry.name, problem)
+            with self.guard:
+                self.recorder.settle(min(SETTLE_SECONDS, self.settings.exit_timeout))
             self.recorder.detach()
             with self.guard:
                 if run.is_primary:

@@ -128,6 +128,9 @@ class Settings:
     disable: tuple[str, ...] = _setting((), _names, "integrations to leave out, like torch,argparse")
     artifacts: bool = _setting(True, _bool, "false records no model files")
     constants: bool = _setting(True, _bool, "false records no constants of the main script")
+    dataset_content: bool = _setting(
+        False, _bool, "true identifies data sets of files by all of their content, read in the background"
+    )
     redact: tuple[str, ...] = _setting((), _names, "more words that mark a key as secret")
     journal: str = _setting("", _folder, "folder of the journals; default: the state folder of the user")
     journal_mib: int = _setting(512, _mebibytes, "most that one journal may take on disk, MiB")

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from looptap.events import Context
+from looptap.describing import Description
+from looptap.events import Context, Dataset, JournalRecord
 from looptap.integration import Integration
 from looptap.patching import Patcher
 from looptap.recorder import Recorder
@@ -23,6 +24,8 @@ class Recording(Recorder):
         self.written: list[tuple[str, Any, str]] = []
         self.files: list[dict[str, Any]] = []
         self.notes: list[str] = []
+        #: By role and name, as told last.
+        self.datasets: dict[tuple[str, str], Dataset] = {}
 
     def begin(self) -> None:
         if self.generation == 0 and not self.is_suppressed():
@@ -58,6 +61,19 @@ class Recording(Recorder):
 
     def file(self, path: Any, **facts: Any) -> None:
         self.files.append({"path": str(path), **facts})
+
+    def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
+        self._journal = object()  # type: ignore[assignment]
+        try:
+            super().dataset(described, role=role, name=name)
+        finally:
+            self._journal = None
+
+    def _write(self, record: JournalRecord) -> None:
+        if isinstance(record, Dataset):
+            self.datasets[record.role, record.name] = record
+        else:
+            super()._write(record)
 
     def note(self, topic: str, message: str) -> None:
         self.notes.append(message)

@@ -44,6 +44,12 @@ class TorchIntegration(Integration):
             "the objects, at the first step",
             "once a run",
         ),
+        Capture(
+            "data sets that train and validate: class, length, split, root, transform, fingerprint",
+            "DataLoader.__iter__, its next batch",
+            "once a run",
+            "files are listed in the background",
+        ),
         Capture("model files", "torch.save", "each call", "in the background"),
         Capture(
             "on a GPU: all numbers above, copied into pinned memory and written when the device has done so",
@@ -67,6 +73,7 @@ class TorchIntegration(Integration):
     )
     not_captured = (
         "phases of a step that is itself compiled, and the learning rate of its first one where a schedule changes it",
+        "the length of a data set whose __len__ does more than tell what is there; the content of tensors on a device",
         "losses of distributed tensors: reading one would wait for other machines",
         "losses on MPS, XLA and other devices without pinned copies and events: reading one would wait for the device",
         "grad_norm inside of a CUDA graph, and a loss in it that the program keeps no variable for",
@@ -85,6 +92,7 @@ class TorchIntegration(Integration):
         patch.observe(Optimizer, "__init__", self.on_optimizer)
         patch.observe(DataLoader, "__iter__", self.on_pass)
         patch.tap(dataloader._BaseDataLoaderIter, "__next__", loop.before_next, loop.after_next)
+        patch.hook(record.describers.register, loop.datasets.describe)
         # The base class: torch.cuda.amp.GradScaler and torch.cpu.amp.GradScaler inherit from it.
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)

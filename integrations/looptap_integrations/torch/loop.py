@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from looptap.events import Context
 from looptap.frames import outward
 from looptap.recorder import Recorder
+from looptap_integrations.torch.datasets import Datasets
 from looptap_integrations.torch.device_times import EVERY, DeviceTimes
 from looptap_integrations.torch.facts import Facts
 from looptap_integrations.torch.graphs import Graphs
@@ -66,6 +67,7 @@ class Loop:
         self.scalars = Scalars(drop=record.drop, note=lambda sentence: record.note("torch", sentence))
         self.optimizers = Optimizers()
         self.passes = Passes()
+        self.datasets = Datasets(record, lambda: bool(self.rounds.pending))
         self.times = Times()
         self.device_times = DeviceTimes(self.scalars, lambda values, step, at: record.metrics(values, step, None, at))
         #: The same while it looks at the step under way.
@@ -234,6 +236,9 @@ class Loop:
             passes.feeding.fetched += 1  # type: ignore[union-attr]
         elif passes.fed(args[0]):
             times.is_feeding = torch.is_grad_enabled()
+            began = _now()
+            self.datasets.switched(passes.feeding)
+            times.last += _now() - began  # it is nobody's time of the program
         time_now = _now()
         if times.is_feeding:
             times.data += time_now - times.last
@@ -444,6 +449,7 @@ class Loop:
         start, feeding = self.ended, self.passes.feeding
         if feeding is not None:
             feeding.fetched, self.trained_on = 0, id(feeding.loader)
+            self.datasets.trains(feeding)
             if start is None or feeding.started > start:
                 start = feeding.started
             if feeding.epoch != self.epoch and not self.record.covers("epoch"):
@@ -552,6 +558,7 @@ class Loop:
         if lost:
             self.record.note("torch", f"the device did not hand over the last {lost} values in time")
         self.files.look_again(at_end=True)
+        self.datasets.finish()
 
     # --- beside the steps -------------------------------------------------------------------------------------------
 
