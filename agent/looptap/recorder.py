@@ -7,6 +7,7 @@ be recorded is counted by reason. When a method returns, the record is in the jo
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from looptap.events import Context, File, JournalRecord, Note, Param, Points, Tag
 from looptap.journal.frames import encode
+from looptap.noticed import MOST_SMALL_INPUTS, Noticed, Verdict
 from looptap.plain import clean, number, plain, step_number
 from looptap.redaction import Redactor
 
@@ -34,10 +36,19 @@ class Recorder:
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
 
-    def __init__(self, begin: Callable[[], JournalWriter | None], redactor: Redactor) -> None:
-        """``begin`` starts a run and returns its journal, or None where this process must stay silent."""
+    def __init__(
+        self,
+        begin: Callable[[], JournalWriter | None],
+        redactor: Redactor,
+        is_silent: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``begin`` starts a run and returns its journal, or None where this process must stay silent (``is_silent``)."""
         self._begin = begin
+        self._is_silent = is_silent
         self._journal: JournalWriter | None = None
+        #: Opens the journal of the run's files.
+        self._file_journal: Callable[[], JournalWriter] | None = None
+        self._noticed = Noticed()
         self.redactor = redactor
         self.keeps_files = True
         self.keeps_constants = True
@@ -56,20 +67,25 @@ class Recorder:
         if self._journal is None and not self.is_suppressed():
             self._begin()
 
-    def attach(self, journal: JournalWriter) -> None:
-        """From now on records go to this journal. What was told outside any run holds for every run after it."""
+    def attach(self, journal: JournalWriter, file_journal: Callable[[], JournalWriter] | None = None) -> None:
+        """From now on records go to this journal, and files to what ``file_journal`` gives, where that is another. What was told
+        outside any run holds for every run after it."""
         self._notes.clear()
         self._next_step.clear()
         self.step = -1
         self.generation += 1
+        self._forget_files()
         for record in self._preamble:
-            journal.append(encode(record))
+            chosen = file_journal() if file_journal is not None and isinstance(record, File) else journal
+            chosen.append(encode(record))
+        self._file_journal = file_journal
         self._journal = journal
 
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
-        self._journal = None
+        self._journal = self._file_journal = None
         self.generation += 1
+        self._forget_files()
 
     @contextmanager
     def suppress(self) -> Iterator[None]:
@@ -202,29 +218,44 @@ class Recorder:
         step: int | None = None,
         description: str | None = None,
     ) -> None:
-        """A file that has just been written (``output``) or read (``input``). Hashed and stored off this thread.
+        """A file that has just been written (``output``) or read (``input``). Looked into off this thread; the content of an output
+        is kept, of an input only the digest is taken.
 
-        Raises OSError when there is no such file.
+        The same file as before (path, size and time of modification) is not recorded again, unless it has another ``name`` now. An
+        input begins no run: it belongs to the one under way, or to those that begin later. Raises OSError when there is no such
+        file.
         """
-        if not self.keeps_files:
+        if not self.keeps_files or self.is_suppressed() or self._is_silent():
             return
         absolute = os.path.abspath(os.fsdecode(os.fspath(path)))
         facts = os.stat(absolute)
-        if self._journal is None:
+        if role == "input":
+            if not stat.S_ISREG(facts.st_mode):
+                return
+        elif self._journal is None:
             self._begin()
-        self._write(
-            File(
-                path=clean(absolute),
-                name=clean(name or os.path.basename(absolute)),
-                time_ns=time.time_ns(),
-                size_bytes=facts.st_size,
-                modified_ns=facts.st_mtime_ns,
-                role=role,
-                kind=kind,
-                step=step,
-                description=None if description is None else clean(description),
-            )
+        verdict = self._noticed.look(absolute, facts, name, role, kind)
+        if verdict is Verdict.TOO_MANY:
+            self.note("inputs", f"more than {MOST_SMALL_INPUTS} small files were read; the others are not recorded")
+        if verdict is not Verdict.NEWS:
+            return
+        file = File(
+            path=clean(absolute),
+            name=clean(name or os.path.basename(absolute)),
+            time_ns=time.time_ns(),
+            size_bytes=facts.st_size,
+            modified_ns=facts.st_mtime_ns,
+            role=role,
+            kind=kind,
+            step=step,
+            description=None if description is None else clean(description),
+            inode=facts.st_ino,
         )
+        open_journal = self._file_journal
+        if self._journal is None or open_journal is None:
+            self._write(file)
+        else:
+            open_journal().append(encode(file))
 
     def note(self, topic: str, message: str) -> None:
         """Why something is not captured; one sentence. The same note again is ignored."""
@@ -233,6 +264,14 @@ class Recorder:
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
 
     # --- private --------------------------------------------------------------------------------------------------
+
+    def _forget_files(self) -> None:
+        """All but those that every run begins with."""
+        noticed = Noticed()
+        for record in self._preamble:
+            if isinstance(record, File):
+                noticed.keep(record)
+        self._noticed = noticed
 
     def _write(self, record: JournalRecord) -> None:
         if self.is_suppressed():

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, dataloader
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
+from looptap_integrations.torch import model_files
 from looptap_integrations.torch.loop import Loop
 
 
@@ -31,11 +32,12 @@ class TorchIntegration(Integration):
             "the objects, at the first step",
             "once a run",
         ),
-        Capture("model files", "torch.save", "each call", "in the background"),
+        *model_files.CAPTURES,
     )
     not_captured = (
         "steps of an optimizer whose step() is itself compiled: PyTorch calls no hook there",
         "losses of distributed tensors: reading one would wait for other machines",
+        *model_files.NOT_CAPTURED,
     )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
@@ -51,8 +53,7 @@ class TorchIntegration(Integration):
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
         patch.observe(torch.amp.autocast_mode.autocast, "__enter__", self.on_autocast)
-        patch.observe("torch", "save", self.on_save)
-        patch.observe("torch.serialization", "save", self.on_save)
+        loop.files.install(patch)
         clipping = torch.nn.utils.clip_grad
         if hasattr(clipping, "_clip_grads_with_norm_"):
             # The function inside clip_grad_norm_ (2.6 and later): seen also where the program imported the outer one by
@@ -113,9 +114,3 @@ class TorchIntegration(Integration):
         context = call.instance
         if context._enabled:
             self.loop.facts.autocast(context.fast_dtype)
-
-    def on_save(self, call: Call) -> Observation:
-        yield
-        if call.error is None and not self.record.is_suppressed():
-            target = call.args[1] if len(call.args) > 1 else call.kwargs.get("f")
-            self.loop.files.saved(target, self.record.step)
