@@ -1,6 +1,7 @@
 """What ``save_pretrained`` of transformers writes: a folder with the files of a model, a tokenizer, a configuration, …
 
-``from_pretrained`` needs no observer: it reads with ``safetensors`` or ``torch.load``, and these are observed.
+``from_pretrained`` needs no observer of its own: it reads weights with ``torch.load`` or ``safe_open``, and these are observed, the
+latter under the name that the module of models has for it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ class PretrainedIntegration(Integration):
             "each call",
             "in the background",
         ),
+        Capture(
+            "weights that from_pretrained reads from a folder or the cache: SHA-256 (role input)",
+            "safe_open, torch.load",
+            "each file once a run",
+            "in the background",
+        ),
     )
     #: Module and class; all of them have been imported when the integration wakes.
     where: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = (
@@ -39,8 +46,17 @@ class PretrainedIntegration(Integration):
         for module_name, names in self.where:
             module = vars(importlib.import_module(module_name))
             # Some have one name before transformers 5, another from there on, and some both.
+            if "safe_open" in module:
+                patch.observe(module_name, "safe_open", self.on_read)
             for owner in {id(module[name]): module[name] for name in names if name in module}.values():
                 patch.observe(owner, "save_pretrained", self.on_save)
+
+    def on_read(self, call: Call) -> Observation:
+        yield
+        file = call.args[0] if call.args else call.kwargs.get("filename")
+        if call.error is None and isinstance(file, (str, os.PathLike)) and os.path.isfile(file):
+            step = self.record.step if self.record.step >= 0 else None
+            self.record.file(file, role="input", kind="model", step=step)
 
     def on_save(self, call: Call) -> Observation:
         folder = _folder(call)

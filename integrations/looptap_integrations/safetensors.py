@@ -14,8 +14,8 @@ from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
 
 
-class SafetensorsReadIntegration(Integration):
-    """Of the package itself: ``safe_open``, which ``load_file`` and ``load_model`` use, and ``from_pretrained`` of transformers."""
+class SafetensorsIntegration(Integration):
+    """Of the package itself, of which programs call ``safe_open``."""
 
     requires = "safetensors>=0.4"
     captures = (
@@ -27,25 +27,29 @@ class SafetensorsReadIntegration(Integration):
         ),
     )
     not_captured = ("safetensors.torch.load and save: their content is in memory, and has no name",)
+    where: ClassVar[str] = "safetensors"
 
     def install(self, patch: Patcher, record: Recorder) -> None:
-        import safetensors
-
         self.record = record
-        # Of the class, not the class itself: programs ask whether something is one.
-        patch.observe(safetensors.safe_open, "__new__", self.on_open)
+        patch.observe(self.where, "safe_open", self.on_read)
 
-    def on_open(self, call: Call) -> Observation:
+    def on_read(self, call: Call) -> Observation:
         yield
-        if call.error is None:
-            path = _path(call, 1)
-            if path is not None:
-                step = self.record.step if self.record.step >= 0 else None
-                self.record.file(path, role="input", kind="model", step=step)
+        self._keep(call, call.args[0] if call.args else call.kwargs.get("filename"), "input")
+
+    def on_write(self, call: Call) -> Observation:
+        yield
+        self._keep(call, call.args[1] if len(call.args) > 1 else call.kwargs.get("filename"), "output")
+
+    def _keep(self, call: Call, file: Any, role: str) -> None:
+        if call.error is None and isinstance(file, (str, os.PathLike)) and os.path.isfile(file):
+            step = self.record.step if self.record.step >= 0 else None
+            self.record.file(file, role=role, kind="model", step=step)
 
 
-class SafetensorsIntegration(Integration):
-    requires = "safetensors>=0.4"
+class SafetensorsTorchIntegration(SafetensorsIntegration):
+    """Of a module above it, with functions of its own that write and read."""
+
     captures = (
         Capture(
             "safetensors files written: content, SHA-256 and step (role output)",
@@ -54,28 +58,15 @@ class SafetensorsIntegration(Integration):
             "in the background",
         ),
     )
-    where: ClassVar[str] = "safetensors.torch"
+    not_captured = ()
+    where = "safetensors.torch"
 
     def install(self, patch: Patcher, record: Recorder) -> None:
-        self.record = record
+        super().install(patch, record)
         patch.observe(self.where, "serialize_file", self.on_write)
 
-    def on_write(self, call: Call) -> Observation:
-        yield
-        if call.error is None:
-            path = _path(call, 1)
-            if path is not None:
-                step = self.record.step if self.record.step >= 0 else None
-                self.record.file(path, kind="model", step=step)
 
-
-class SafetensorsNumpyIntegration(SafetensorsIntegration):
+class SafetensorsNumpyIntegration(SafetensorsTorchIntegration):
     """``safetensors.flax`` and ``safetensors.mlx`` write through it."""
 
     where = "safetensors.numpy"
-
-
-def _path(call: Call, position: int) -> str | None:
-    given: Any = call.args[position] if len(call.args) > position else call.kwargs.get("filename")
-    path = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
-    return path if isinstance(path, str) and os.path.isfile(path) else None
