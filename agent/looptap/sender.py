@@ -275,8 +275,9 @@ def backoff(failures: int) -> float:
 def _be_nice() -> None:
     """Of this thread only, which is possible on Linux."""
     if sys.platform == "linux":
+        thread = threading.get_native_id()
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            os.setpriority(os.PRIO_PROCESS, thread, max(_NICE, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _describe(error: BaseException) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from looptap.events import Context
 from looptap.integration import Integration
+from looptap.noticed import Verdict
 from looptap.patching import Patcher
 from looptap.recorder import Recorder
 from looptap.redaction import Redactor
@@ -57,7 +59,11 @@ class Recording(Recorder):
         self.written.append((key, value, source))
 
     def file(self, path: Any, **facts: Any) -> None:
-        self.files.append({"path": str(path), **facts})
+        """By the rule of the real one for files that are seen twice."""
+        where, found = os.path.abspath(path), os.stat(path)
+        asked = (facts.get("name"), facts.get("role", "output"), facts.get("kind"))
+        if not self.is_suppressed() and self._noticed.look(where, found, *asked) is Verdict.NEWS:
+            self.files.append({"path": str(path), **facts})
 
     def note(self, topic: str, message: str) -> None:
         self.notes.append(message)

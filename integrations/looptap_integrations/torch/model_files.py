@@ -48,7 +48,9 @@ class ModelFiles:
         for module in ("torch.jit", "torch.jit._serialization"):
             patch.observe(module, "save", self.on_save)
             patch.observe(module, "load", self.on_load)
+        # Scripted modules are of the one, traced modules of the other: it has a copy of the method.
         patch.observe(torch.jit.RecursiveScriptModule, "save", self.on_save)
+        patch.observe(torch.jit.ScriptModule, "save", self.on_save)
         patch.observe("torch.export", "save", self.on_save)
         patch.observe("torch.export", "load", self.on_load)
 
