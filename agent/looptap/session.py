@@ -67,7 +67,7 @@ class Session:
         self.command_line: dict[str, Any] = {}
         self.armed = False
         self.guard = Guard("session")
-        self.recorder = Recorder(self._begin, Redactor(), self._is_worker)
+        self.recorder = Recorder(self._begin, Redactor(), self.end, self._is_worker)
         self.registry = Registry(self.recorder)
         self.run: ActiveRun | None = None
         #: The run of the process that this one was forked from.
@@ -81,6 +81,8 @@ class Session:
         """Read the settings. They hold for the next run; a run under way keeps its own."""
         typed = {name: value for name, value in self.command_line.items() if value is not None}
         self.settings, self.problems = settings.load({**arguments, **typed})
+        if not self.armed:
+            self.recorder.folder = identity.working_directory()
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
         self.recorder.keeps_constants = self.settings.constants
@@ -111,7 +113,7 @@ class Session:
             if self.inherited is not None:
                 started, store = self.inherited
             else:
-                store = settings.resolve_store(self.settings.store or None)
+                store = settings.resolve_store(self.settings.store or None, self.recorder.folder)
                 started = identity.start(
                     naming.new_id(),
                     clean(name or self.settings.name or naming.run_name()),
@@ -138,6 +140,7 @@ class Session:
             if run is None:
                 return
             with self.guard:
+                self.recorder.rhythm.stop()
                 for entry in self.registry.entries.values():
                     if entry.integration is not None:
                         entry.integration.finish()
@@ -171,6 +174,7 @@ class Session:
         self.registry.renew_lock()
         run, self.run = self.run, None
         self.recorder.detach()
+        self.recorder.rhythm.after_fork_in_child()
         if run is not None:
             self.inherited = (run.started, run.store)
             run.journal.abandon_in_child()
@@ -208,8 +212,11 @@ class Session:
     def _start_threads(self, run: ActiveRun) -> None:
         # The settings of the next run may be others.
         run.sender = _sender(run.journal, run.id, run.store, self.settings, self._telling)
-        if run.is_primary and run.sender is not None:
-            with suppress(RuntimeError):
+        if run.sender is None:
+            return
+        with suppress(RuntimeError):  # no threads are started any more, as in _sender
+            self.recorder.rhythm.start()
+            if run.is_primary:
                 threading.Thread(target=self._beside, args=(run,), name="looptap-beside", daemon=True).start()
 
     def _deliver_rest(self, run: ActiveRun) -> bool:

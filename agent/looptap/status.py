@@ -46,7 +46,12 @@ class Status:
             ]
         elif self.enabled:
             lines.append("no run yet: one begins with the first sign of training")
+        waiting = [item.name for item in self.integrations if item.state == "waiting" and not item.reason]
+        if waiting:
+            lines.append(f"captured as soon as they are imported: {', '.join(waiting)}")
         for item in self.integrations:
+            if item.name in waiting:
+                continue
             version = f" {item.version}" if item.version else ""
             lines.append(f"{item.name}{version}: {item.state}{f' ({item.reason})' if item.reason else ''}")
             if item.state == "active":
@@ -82,7 +87,9 @@ def current_status() -> Status:
         if journal is None:
             continue
         state = sender.state() if sender else None
-        problems += [text for text in (journal.problem, state.error if state else None) if text and text not in problems]
+        problems += [
+            text for text in (journal.problem, state.error if state else None) if text and text not in problems
+        ]
         emitted += journal.position
         stored += state.stored if state else 0
         for reason, count in journal.dropped.items():

@@ -116,7 +116,9 @@ def test_digest(path: Path) -> None:
 
 
 @pytest.mark.parametrize("happens", [overwrite, append, truncate])
-def test_changed_while_it_is_hashed(path: Path, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Path], None]) -> None:
+def test_changed_while_it_is_hashed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Path], None]
+) -> None:
     """No digest of a mixture is invented."""
     file = noticed(path)
     while_hashing(monkeypatch, lambda: happens(path))

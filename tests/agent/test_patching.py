@@ -277,20 +277,15 @@ def test_tap_gets_what_before_returned(patch: Patcher, module: Any) -> None:
     assert seen == [((4,), {"plus": 1})]
 
 
-def test_tap_that_needs_no_second_look(patch: Patcher, module: Any) -> None:
-    """A token that is not open goes to nobody when the call succeeds; any token goes to ``failed`` when the call raises, and the
-    program gets its own exception."""
-
-    class Settled:
-        is_open = False
-
-    settled, seen, failed = Settled(), list[Any](), list[Any]()
-    patch.tap("made_for_patching", "double", lambda args, kwargs: settled, seen.append, failed.append)
+def test_tap_tells_calls_that_raise(patch: Patcher, module: Any) -> None:
+    """The token goes to ``after`` when the call succeeds, to ``failed`` when it raises; the program gets its own exception."""
+    token, seen, failed = object(), list[Any](), list[Any]()
+    patch.tap("made_for_patching", "double", lambda args, kwargs: token, seen.append, failed.append)
     assert module.double(4) == 8
-    assert (seen, failed) == ([], [])
+    assert (seen, failed) == ([token], [])
     with pytest.raises(TypeError, match="wrong"):
         module.double(1, wrong=2)
-    assert (seen, failed) == ([], [settled])
+    assert (seen, failed) == ([token], [token])
 
 
 def test_tap_without_before_gets_the_arguments(patch: Patcher, module: Any) -> None:

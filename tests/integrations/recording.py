@@ -76,7 +76,8 @@ class Recording(Recorder):
         return [value for _, value in self.series(key, **context)]
 
     def names(self) -> set[str]:
-        return {key for key, *_ in self.points}
+        """All keys but those of the times, which most loops have."""
+        return {key for key, *_ in self.points if not key.startswith(("time.", "epoch_time."))}
 
     def params_by_key(self) -> dict[str, Any]:
         return {key: value for key, value, _ in self.written}

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import torch
+from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, dataloader
@@ -15,8 +16,9 @@ from torch.utils.data import DataLoader, dataloader
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
-from looptap_integrations.torch import model_files
+from looptap_integrations.torch import memory, model_files
 from looptap_integrations.torch.loop import Loop
+from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 
 
 class TorchIntegration(Integration):
@@ -24,6 +26,11 @@ class TorchIntegration(Integration):
     captures = (
         Capture("the loss of every optimizer step, by its variable name", "torch.autograd.backward", "each step"),
         Capture("step_time, lr when it changes", "optimizer step hooks", "each step"),
+        Capture(
+            "time.data, time.forward, time.backward, time.optimizer, time.other; summed at the end of an epoch as epoch_time.…",
+            "the host's clock at these same hooks",
+            "each step",
+        ),
         Capture("epoch", "DataLoader.__iter__", "each pass"),
         Capture("grad_norm", "clip_grad_norm_ of the program", "each call"),
         Capture("amp_scale, amp_skipped", "torch.amp.GradScaler", "each step that uses it"),
@@ -43,17 +50,22 @@ class TorchIntegration(Integration):
     def install(self, patch: Patcher, record: Recorder) -> None:
         self.record = record
         self.loop = loop = Loop(record)
+        leave_to_the_interpreter()
+        patch.pass_through_when(is_dynamo_compiling)
         patch.hook(register_optimizer_step_pre_hook, loop.before_step)
         patch.hook(register_optimizer_step_post_hook, loop.on_step)
         patch.tap("torch.autograd", "backward", loop.before_backward, loop.after_backward, loop.failed_backward)
         patch.observe(Optimizer, "__init__", self.on_optimizer)
         patch.observe(DataLoader, "__iter__", self.on_pass)
-        patch.tap(dataloader._BaseDataLoaderIter, "__next__", None, loop.passes.fed)
+        patch.tap(dataloader._BaseDataLoaderIter, "__next__", loop.before_next, loop.after_next)
         # The base class: torch.cuda.amp.GradScaler and torch.cpu.amp.GradScaler inherit from it.
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
         patch.observe(torch.amp.autocast_mode.autocast, "__enter__", self.on_autocast)
+        loop.graphs.install(patch)
         loop.files.install(patch)
+        if allocator := memory.built_in():
+            memory.Memory(record, allocator).install(patch)
         clipping = torch.nn.utils.clip_grad
         if hasattr(clipping, "_clip_grads_with_norm_"):
             # The function inside clip_grad_norm_ (2.6 and later): seen also where the program imported the outer one by
@@ -71,7 +83,7 @@ class TorchIntegration(Integration):
         now = time.perf_counter()
         yield
         if call.error is None:
-            self.loop.passes.begin(call.instance, call.result, now)
+            self.loop.begin_pass(call.instance, call.result, now)
 
     def on_optimizer(self, call: Call) -> Observation:
         yield

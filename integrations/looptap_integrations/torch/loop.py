@@ -20,8 +20,11 @@ from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.optim import Optimizer
 
 from looptap.events import Context
+from looptap.frames import outward
 from looptap.recorder import Recorder
+from looptap_integrations.torch.device_times import EVERY, DeviceTimes
 from looptap_integrations.torch.facts import Facts
+from looptap_integrations.torch.graphs import Graphs
 from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, loss_name
 from looptap_integrations.torch.model_files import ModelFiles
 from looptap_integrations.torch.optimizers import NEVER, Known, Optimizers
@@ -30,6 +33,8 @@ from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
+from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, Times
+from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 
 #: How long the end of a run waits for values that a device still owes.
 _FINISH_SECONDS = 1.0
@@ -51,10 +56,6 @@ class Backwarded:
         self.taken: list[CallSite] = []
         self.steps: list[tuple[CallSite, Scalar]] = []
 
-    @property
-    def is_open(self) -> bool:
-        return bool(self.steps)
-
 
 class Loop:
     def __init__(self, record: Recorder) -> None:
@@ -62,9 +63,14 @@ class Loop:
         self.rounds: Rounds[Scalar] = Rounds()
         self.sites = CallSites()
         self.near = self.sites.near
-        self.scalars = Scalars()
+        self.scalars = Scalars(drop=record.drop, note=lambda sentence: record.note("torch", sentence))
         self.optimizers = Optimizers()
         self.passes = Passes()
+        self.times = Times()
+        self.device_times = DeviceTimes(self.scalars, lambda values, step, at: record.metrics(values, step, None, at))
+        #: The same while it looks at the step under way.
+        self.marks: DeviceTimes | None = None
+        self.graphs = Graphs(self)
         self.scaling = Scaling(self.scalars)
         self.facts = Facts(record)
         self.files = ModelFiles(record)
@@ -77,6 +83,10 @@ class Loop:
         #: Gradient norms since the last step, in the order of the program's calls.
         self.norms: list[Scalar] = []
         self.closure: Closure | None = None
+        #: Whether an optimizer is in its ``step()``, or was when that raised.
+        self.is_stepping = False
+        #: How many calls of ``super().step()`` are under way inside of that one, in classes that override it.
+        self.nested = 0
         #: When the last step ended.
         self.ended: float | None = None
         self.epoch: int | None = None
@@ -108,25 +118,44 @@ class Loop:
                             site.before = before = pending.get(name)
                             pending[name] = value if before is None else before + value
                             counts[site] = count + 1
+                            times = self.times
+                            time_now = _now()
+                            times.forward += time_now - times.last
+                            times.last = time_now
                             return site
                 except (KeyError, ValueError, RuntimeError):
                     pass  # a new place, no such frame, a tensor without one number
         return self._before_backward(args, kwargs)
 
-    def after_backward(self, token: Backwarded) -> None:
-        for site, value in token.steps:
-            self._step_without_optimizer(site, value)
+    def after_backward(self, token: Backwarded | CallSite) -> None:
+        times = self.times
+        time_now = _now()
+        times.backward += time_now - times.last
+        times.last = time_now
+        if self.marks is not None:
+            self.marks.mark(BACKWARD)
+        if type(token) is Backwarded:
+            for site, value in token.steps:
+                self._step_without_optimizer(site, value)
 
     def failed_backward(self, token: Backwarded | CallSite) -> None:
         """What was backwarded did not get there: its loss is none of a step."""
+        self.times.into_backward()
         for site in [token] if isinstance(token, CallSite) else reversed(token.taken):
             self.rounds.take_back(site, site.name or DEFAULT, site.before)
 
     def _before_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backwarded | None:
         closure = self.closure
         record = self.record
-        if (closure is not None and closure.is_repeating) or record.is_suppressed() or record.covers("loss"):
+        if record.is_suppressed():
+            if self.graphs.under_capture is not None:
+                self.graphs.backward(args, kwargs)
             return None
+        if (closure is not None and closure.is_repeating) or record.covers("loss"):
+            self.times.into_forward()
+            return Backwarded()
+        if self.scalars.has_device:
+            self.scalars.drain()
         given = args[0] if args else kwargs.get("tensors")
         usual: FrameType | None = None
         if isinstance(given, torch.Tensor):
@@ -136,7 +165,13 @@ class Loop:
         losses = [
             loss for index, tensor in enumerate(tensors) if (loss := self._loss(tensor, index, usual)) is not None
         ]
-        return self._take_in(losses, tensors) if losses else None
+        if not losses:
+            return None
+        token = self._take_in(losses, tensors)
+        self.times.into_forward()
+        if self.marks is not None:
+            self.marks.mark(FORWARD)
+        return token
 
     def _take_in(self, losses: list[tuple[CallSite, Scalar]], tensors: Sequence[torch.Tensor]) -> Backwarded:
         """Before the backward pass, since optimizers may step inside of it."""
@@ -181,6 +216,27 @@ class Loop:
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
+    def begin_pass(self, loader: Any, iterator: Any, started: float) -> None:
+        self.passes.begin(loader, iterator, started)
+        self.times.begin_pass(started, torch.is_grad_enabled())
+
+    def before_next(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        self.times.last = _now()
+        return args
+
+    def after_next(self, args: tuple[Any, ...]) -> None:
+        passes, times = self.passes, self.times
+        if id(args[0]) == passes.fed_by:
+            passes.feeding.fetched += 1  # type: ignore[union-attr]
+        elif passes.fed(args[0]):
+            times.is_feeding = torch.is_grad_enabled()
+        time_now = _now()
+        if times.is_feeding:
+            times.data += time_now - times.last
+        times.last = time_now
+        if self.marks is not None:
+            self.marks.mark(DATA if times.is_feeding else OTHER)
+
     def is_step_under_way(self) -> bool:
         """A loss waits for its step, or the loader of the training has handed out a batch since the last one."""
         feeding = self.passes.feeding
@@ -190,23 +246,35 @@ class Loop:
 
     def before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if len(args) == 1 and not kwargs:
+            if is_dynamo_compiling() or (self.is_stepping and self._is_nested(optimizer)):
+                return None
+            self.is_stepping = True
+            self.times.last = _now()
+            if self.marks is not None:
+                self.marks.mark(OTHER)
             if self.closure is not None:  # of a step that raised
                 self.closure, self.is_plain = None, not self.scaling.in_use
             return None
-        if is_compiling():
+        if is_compiling() or (self.is_stepping and self._is_nested(optimizer)):
             return None
+        self.is_stepping = True
+        self.times.last = _now()
         self.closure, self.is_plain = None, not self.scaling.in_use
         if len(args) > 1 and callable(args[1]):
-            self.closure, self.is_plain = Closure(args[1]), False
+            self.closure, self.is_plain = Closure(args[1], self.times), False
             return (args[0], self.closure, *args[2:]), kwargs
         if callable(kwargs.get("closure")):
-            self.closure, self.is_plain = Closure(kwargs["closure"]), False
+            self.closure, self.is_plain = Closure(kwargs["closure"], self.times), False
             return args, {**kwargs, "closure": self.closure}
         return None
 
     def on_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if is_dynamo_compiling():  # of the two questions the one that asks nobody else
             return
+        if self.nested:
+            self.nested -= 1
+            return
+        self.is_stepping = False
         record, rounds, scalars = self.record, self.rounds, self.scalars
         known = self.optimizers.known.get(id(optimizer))
         if (
@@ -220,8 +288,12 @@ class Loop:
         ):
             if not (is_compiling() or record.is_suppressed()):
                 self.complete(optimizer)
+            elif self.graphs.under_capture is not None:
+                self.graphs.step(optimizer)
             return
-        now = _now()
+        now, times = _now(), self.times
+        times.optimizer += now - times.last
+        times.last = now
         # Rounds.complete(), for an optimizer that is alone in the round before.
         values, rounds.pending = rounds.pending, {}
         rounds.written, rounds.counts = rounds.counts, {}
@@ -231,7 +303,8 @@ class Loop:
         if start is None or (feeding is not None and (feeding.epoch != self.epoch or feeding.started > start)):
             self._time(values, values, now)
         else:
-            values["step_time"] = now - start
+            values["step_time"] = duration = now - start
+            times.of_step(values, duration, feeding is not None)
         if feeding is not None:
             feeding.fetched = 0
         if self.norms:
@@ -248,9 +321,23 @@ class Loop:
         if self.files.open:
             self.files.look_again()
 
+    def _is_nested(self, optimizer: Optimizer) -> bool:
+        """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a
+        step that raised leaves no other trace."""
+        frame = sys._getframe(3)  # of PyTorch's wrapper around step()
+        wrapper, count = frame.f_code, 0
+        for outer in outward(frame.f_back):
+            if outer.f_code is wrapper and outer.f_locals["args"][0] is optimizer:
+                count += 1
+        self.nested = count
+        return count > 0
+
     def complete(self, optimizer: Optimizer, is_skipped: bool = False) -> None:
         """An optimizer step is over: everything that belongs to it is written now."""
-        now = time.perf_counter()
+        self.times.into_optimizer()
+        now = self.times.last
+        if self.marks is not None:
+            self.marks.mark(OPTIMIZER)
         record = self.record
         known = self.optimizers.known.get(id(optimizer))
         if known is None or record.generation != self.generation:
@@ -285,9 +372,20 @@ class Loop:
         self.ended = now
         self.completed += 1
         if self.scalars.has_device:
-            self.scalars.drain()
+            self._ask_device(step)
         if self.files.open:
             self.files.look_again()
+
+    def _ask_device(self, step: int) -> None:
+        """For what it owes us; now and then it is to time the next step."""
+        self.scalars.drain()
+        times = self.device_times
+        if self.marks is not None:
+            times.end(step)
+            self.marks = None
+        times.drain()
+        if (step + 1) % EVERY == 0:
+            self.marks = times.begin()
 
     def _is_new_phase(self, known: Known, frame: FrameType) -> bool:
         """Whether this optimizer steps where it does not belong to the iteration of the one before it."""
@@ -324,13 +422,29 @@ class Loop:
             if start is None or feeding.started > start:
                 start = feeding.started
             if feeding.epoch != self.epoch and not self.record.covers("epoch"):
+                self._end_epoch()
                 self.epoch = feeding.epoch
                 values["epoch"] = float(feeding.epoch)
         if start is not None:
             own["step_time"] = now - start
+            self.times.of_step(own, now - start, feeding is not None)
+        else:
+            self.times.skip()
+
+    def _end_epoch(self) -> None:
+        """The times of the epoch whose last step is over."""
+        sums = self.times.of_epoch()
+        if sums and self.record.step >= 0:
+            self.record.metrics(sums, self.record.step)
+
+    def replayed(self, site: CallSite, tensor: Any) -> None:
+        """A graph was replayed in which this loss is backwarded."""
+        value = self.scalars.read(tensor)
+        if value is not None and not self.record.covers("loss"):
+            self.rounds.backward(site, site.name or DEFAULT, value)
 
     def _step_without_optimizer(self, site: CallSite, value: Scalar) -> None:
-        now = time.perf_counter()
+        now = self.times.last
         rounds, record = self.rounds, self.record
         if not self.is_manual:
             self.is_manual = True
@@ -369,11 +483,16 @@ class Loop:
     # --- what is looked up once per run -----------------------------------------------------------------------------
 
     def _new_run(self) -> None:
+        leave_to_the_interpreter()  # what has been imported since
         self.generation = self.record.generation
         self.rounds.restart()
+        self.scalars.restart()
+        self.device_times.restart()
+        self.marks = None
         self.optimizers.restart()
         self.scaling.restart()
         self.facts.restart()
+        self.times.restart()
         self.is_manual = False
         self.epoch = self.ended = None
 
@@ -391,6 +510,8 @@ class Loop:
             self.facts.loader(self.passes.feeding.loader, backwards)
 
     def finish(self) -> None:
+        if self.epoch is not None and self.generation == self.record.generation:
+            self._end_epoch()
         if self.rounds.pending and self.generation == self.record.generation:
             if self.record.step < 0 and not self.optimizers.any():
                 # One backward pass only, and never an optimizer.
@@ -401,8 +522,9 @@ class Loop:
                 where = ", ".join(sorted({f"{site.name}.backward()" for site in sites if isinstance(site, CallSite)}))
                 self.record.note("torch", f"no optimizer step followed the last {where}")
         lost = self.scalars.finish(_FINISH_SECONDS)
+        self.device_times.drain()
         if lost:
-            self.record.note("torch", f"the device did not hand over the values of {lost} last writes in time")
+            self.record.note("torch", f"the device did not hand over the last {lost} values in time")
         self.files.look_again(at_end=True)
 
     # --- beside the steps -------------------------------------------------------------------------------------------
@@ -420,10 +542,11 @@ class Loop:
 class Closure:
     """The program's closure, counted. What the evaluations after the first backward is not another loss of the step."""
 
-    __slots__ = ("_function", "_is_running", "evaluations")
+    __slots__ = ("_function", "_is_running", "_times", "evaluations")
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self, function: Callable[[], Any], times: Times) -> None:
         self._function = function
+        self._times = times
         self._is_running = False
         self.evaluations = 0
 
@@ -434,6 +557,7 @@ class Closure:
     def __call__(self) -> Any:
         self.evaluations += 1
         self._is_running = True
+        self._times.into_optimizer()
         try:
             return self._function()
         finally:

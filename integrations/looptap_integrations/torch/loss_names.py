@@ -31,8 +31,6 @@ class CallSite:
     """One place of the program that runs backward passes. Compared by identity."""
 
     __slots__ = ("before", "checked", "code", "instruction", "is_trained", "name")
-    #: For the patcher: what it stands for is settled before the backward pass begins.
-    is_open = False
 
     def __init__(self, code: CodeType, instruction: int) -> None:
         self.code = code

@@ -34,7 +34,7 @@ class Passes:
         self._left: dict[int, tuple[weakref.ref[Any], Any, int]] = {}
         self._passes: dict[int, tuple[weakref.ref[Any], Pass]] = {}
         #: Id of the iterator that fed last: as long as it goes on, there is nothing to look up.
-        self._fed_by = 0
+        self.fed_by = 0
 
     def begin(self, loader: Any, iterator: Any, now: float) -> None:
         """The loader has handed out an iterator. The same iterator again (persistent workers) is a new pass."""
@@ -52,7 +52,7 @@ class Passes:
                 last[1].loader = None
 
         passes[place] = (weakref.ref(iterator, over), one)
-        self._fed_by = 0
+        self.fed_by = 0
 
     def _leaving(self, key: int, loader: Any) -> Callable[[Any], None]:
         """What is to be done when this loader is gone."""
@@ -76,17 +76,17 @@ class Passes:
         is_successor = reference is not None and reference() is dataset and batching == _batching(loader)
         return epoch + 1 if is_successor else 0
 
-    def fed(self, args: tuple[Any, ...]) -> None:
-        """``iterator.__next__`` has handed out a batch; ``args`` are its arguments."""
-        place = id(args[0])
-        if place == self._fed_by:
-            self.feeding.fetched += 1  # type: ignore[union-attr]
-            return
+    def fed(self, iterator: Any) -> bool:
+        """The iterator has handed out a batch. Whether that is another pass than the batch before came from."""
+        place = id(iterator)
         known = self._passes.get(place)
-        if known is not None:
-            self.feeding = known[1]
-            self._fed_by = place
-            known[1].fetched += 1
+        if known is None:
+            return False
+        is_other = self.feeding is not known[1]
+        self.feeding = known[1]
+        self.fed_by = place
+        known[1].fetched += 1
+        return is_other
 
 
 def _batching(loader: Any) -> tuple[Any, ...]:

@@ -40,7 +40,9 @@ class ShardedFilesIntegration(Integration):
             "in the background",
         ),
     )
-    not_captured = ("distributed checkpoints in a store other than a folder, or by a writer that names its files otherwise",)
+    not_captured = (
+        "distributed checkpoints in a store other than a folder, or by a writer that names its files otherwise",
+    )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
         self.record = record

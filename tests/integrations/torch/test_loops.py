@@ -684,3 +684,62 @@ def test_workers_of_a_loader(record: Recording, method: str) -> None:
             optimizer.step()
     assert record.series("epoch") == [(0, 0.0), (2, 1.0)]
     assert len(record.series("loss")) == 4
+
+
+class Twice(torch.optim.SGD):
+    """An optimizer of the program's own, over one of PyTorch's."""
+
+    fails = False
+
+    def step(self, closure: Any = None) -> Any:
+        if self.fails:
+            raise RuntimeError("not now")
+        super().step(closure)
+        return super().step()
+
+
+def test_step_that_calls_the_one_it_overrides(record: Recording) -> None:
+    """PyTorch calls the hooks around both; it is one step all the same, also after one that raised."""
+    model, x, y = regression()
+    torch.optim.SGD(model.parameters(), lr=0.1)  # so that SGD.step is hooked, as well as Twice.step
+    optimizer = Twice(model.parameters(), lr=0.1)
+    truth = []
+    for turn in range(6):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.fails = turn == 2
+        if turn == 2:
+            with pytest.raises(RuntimeError, match="not now"):
+                optimizer.step()
+            truth.append(loss.item())
+            continue
+        optimizer.step()
+        if turn == 3:
+            truth[-1] += loss.item()
+        else:
+            truth.append(loss.item())
+    assert record.series("loss") == numbered(truth)
+    assert record.step == 4
+
+
+def test_closure_of_an_overridden_step(record: Recording) -> None:
+    """The closure is counted once, whichever of the two steps calls it."""
+
+    class Own(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    model, x, y = regression()
+    optimizer, calls = Own(model.parameters(), lr=0.1), 0
+
+    def closure() -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        return loss
+
+    truth = [optimizer.step(closure).item() for _ in range(3)]
+    assert (calls, record.series("loss")) == (3, numbered(truth))
