@@ -1,5 +1,5 @@
-"""The files of a run travel in a lane of their own: a journal and a sender beside those of its points, so that no point waits behind
-a large file. For the store it is one more journal of the run, as a forked child has one.
+"""The files of a run travel in a lane of their own: a journal and a sender beside those of its points, so that no point waits
+behind a large file. For the store it is one more journal of the run, as a forked child has one.
 
 Nothing of it exists before the first file.
 """

@@ -249,8 +249,8 @@ class Recorder:
         step: int | None = None,
         description: str | None = None,
     ) -> None:
-        """A file that has just been written (``output``) or read (``input``). Looked into off this thread; the content of an output
-        is kept, of an input only the digest is taken.
+        """A file that has just been written (``output``) or read (``input``). Looked into off this thread; the content of an
+        output is kept, of an input only the digest is taken.
 
         The same file as before (path, size and time of modification) is not recorded again, unless it has another ``name`` now. An
         input begins no run: it belongs to the one under way, or to those that begin later. Raises OSError when there is no such

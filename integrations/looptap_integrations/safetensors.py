@@ -26,7 +26,9 @@ class SafetensorsIntegration(Integration):
             "in the background",
         ),
     )
-    not_captured = ("safetensors.torch.load and save: their content is in memory, and has no name",)
+    not_captured: ClassVar[tuple[str, ...]] = (
+        "safetensors.torch.load and save: their content is in memory, and has no name",
+    )
     where: ClassVar[str] = "safetensors"
 
     def install(self, patch: Patcher, record: Recorder) -> None:
@@ -58,7 +60,7 @@ class SafetensorsTorchIntegration(SafetensorsIntegration):
             "in the background",
         ),
     )
-    not_captured = ()
+    not_captured: ClassVar[tuple[str, ...]] = ()
     where = "safetensors.torch"
 
     def install(self, patch: Patcher, record: Recorder) -> None:

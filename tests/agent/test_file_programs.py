@@ -168,39 +168,40 @@ def test_points_do_not_wait_behind_a_large_file(programs: Programs, collector: C
         assert content.read() == (programs.folder / "large.bin").read_bytes()
 
 
-def test_killed_while_a_large_file_is_on_its_way(programs: Programs, collector: Collector, proxy: FaultProxy) -> None:
-    """After ``kill -9`` in the middle of an upload the next command goes on where it was; with the file gone by then, it says so."""
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_killed_while_a_large_file_is_on_its_way(
+    programs: Programs, collector: Collector, proxy: FaultProxy, is_deleted: bool
+) -> None:
+    """After ``kill -9`` in the middle of an upload the next command goes on where it was; with the file gone by then, it says
+    so."""
     more = {"LOOPTAP_STORE": proxy.url, "LOOPTAP_TOKEN": TOKEN}
-    pieces = 0
+    pieces: list[Exchange] = []
 
     async def stuck(exchange: Exchange) -> None:
-        nonlocal pieces
-        pieces += 1
-        await (passing(exchange) if pieces <= 2 else forever())
+        pieces.append(exchange)
+        await (passing(exchange) if len(pieces) <= 2 else forever())
 
-    for is_deleted in (False, True):
-        pieces = 0
-        proxy.behave(put_of_content(stuck))
-        process = programs.start(LARGE.format(mib=13).replace("sys.stdin.readline()", "time.sleep(600)"), **more)
-        wait_for(lambda: pieces > 2)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        proxy.behave(passing)
-        path = programs.folder / "large.bin"
-        content = path.read_bytes()
-        if is_deleted:
-            path.unlink()
-        before = len(proxy.requests)
-        done = programs.looptap("sync", **more)
-        assert done.returncode == 0, done.stderr
-        (artifact,) = artifacts_of(collector, "large")
-        sent = sum(seen.length for seen in proxy.requests[before:] if seen.method == "PUT")
-        if is_deleted:
-            assert (artifact.digest, artifact.missing, sent) == (None, "deleted", 0)
-        else:
-            assert (artifact.digest, sent) == (hashlib.sha256(content).hexdigest(), 5 * 2**20)
-        assert steps_of(collector, "large") == list(range(101))
-        assert find_run(collector.backend, "large").status == "killed"
+    proxy.behave(put_of_content(stuck))
+    process = programs.start(LARGE.format(mib=13).replace("sys.stdin.readline()", "time.sleep(600)"), **more)
+    wait_for(lambda: len(pieces) > 2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    proxy.behave(passing)
+    path = programs.folder / "large.bin"
+    content = path.read_bytes()
+    if is_deleted:
+        path.unlink()
+    before = len(proxy.requests)
+    done = programs.looptap("sync", **more)
+    assert done.returncode == 0, done.stderr
+    (artifact,) = artifacts_of(collector, "large")
+    sent = sum(seen.length for seen in proxy.requests[before:] if seen.method == "PUT")
+    if is_deleted:
+        assert (artifact.digest, artifact.missing, sent) == (None, "deleted", 0)
+    else:
+        assert (artifact.digest, sent) == (hashlib.sha256(content).hexdigest(), 5 * 2**20)
+    assert steps_of(collector, "large") == list(range(101))
+    assert find_run(collector.backend, "large").status == "killed"
 
 
 def test_newest_wins(programs: Programs, collector: Collector, proxy: FaultProxy) -> None:

@@ -42,8 +42,8 @@ def check(source: Source) -> None:
 
 
 def copy(source: int, target: int, check: Callable[[], None] = lambda: None) -> str:
-    """Copy one open file into another and return the digest of what was copied. ``check`` is called after each block, as the copy of
-    a large file that is no longer what it was is of no use to anybody."""
+    """Copy one open file into another and return the digest of what was copied. ``check`` is called after each block, as the
+    copy of a large file that is no longer what it was is of no use to anybody."""
     checksum = hashlib.sha256()
     while True:
         try:

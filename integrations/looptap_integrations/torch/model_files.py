@@ -49,8 +49,8 @@ class ModelFiles:
             patch.observe(module, "save", self.on_save)
             patch.observe(module, "load", self.on_load)
         # Scripted modules are of the one, traced modules of the other: it has a copy of the method.
-        patch.observe(torch.jit.RecursiveScriptModule, "save", self.on_save)
-        patch.observe(torch.jit.ScriptModule, "save", self.on_save)
+        patch.observe(torch.jit._script.RecursiveScriptModule, "save", self.on_save)
+        patch.observe(torch.jit._script.ScriptModule, "save", self.on_save)
         patch.observe("torch.export", "save", self.on_save)
         patch.observe("torch.export", "load", self.on_load)
 
@@ -103,8 +103,5 @@ class ModelFiles:
 
 def _path(file: Any) -> str | None:
     """Of what the program gave as a file: a path, or an open file that has one."""
-    if isinstance(file, (str, os.PathLike)):
-        path = os.fspath(file)
-    else:
-        path = getattr(file, "name", None)
+    path = os.fspath(file) if isinstance(file, (str, os.PathLike)) else getattr(file, "name", None)
     return path if isinstance(path, str) else None
