@@ -7,6 +7,7 @@ be recorded is counted by reason. When a method returns, the record is in the jo
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from looptap.data import RunData, fitting
 from looptap.describing import Describers, Description
 from looptap.events import Context, Dataset, File, JournalRecord, Note, Param, Points, Tag
 from looptap.journal.frames import encode
+from looptap.noticed import MOST_SMALL_INPUTS, Noticed, Verdict
 from looptap.plain import clean, exception, flat, number, plain, step_number
 from looptap.redaction import Redactor
 from looptap.rhythm import Regularly, Rhythm
@@ -45,11 +47,17 @@ class Recorder:
         begin: Callable[[], JournalWriter | None],
         redactor: Redactor,
         end: Callable[[str, str | None], None] = lambda status, error: None,
+        is_silent: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``begin`` starts a run and returns its journal, or None where this process must stay silent; ``end`` ends it."""
+        """``begin`` starts a run and returns its journal, or None where this process must stay silent (``is_silent``); ``end`` ends
+        it."""
         self._begin = begin
         self._end = end
+        self._is_silent = is_silent
         self._journal: JournalWriter | None = None
+        #: Opens the journal of the run's files.
+        self._file_journal: Callable[[], JournalWriter] | None = None
+        self._noticed = Noticed()
         self.redactor = redactor
         self.rhythm = Rhythm()
         self.keeps_files = True
@@ -86,21 +94,26 @@ class Recorder:
         """A framework that does one job after the other is through with one: the run is over, ``finished`` or ``failed``."""
         self._end(status, None if error is None else exception(error))
 
-    def attach(self, journal: JournalWriter) -> None:
-        """From now on records go to this journal. What was told outside any run holds for every run after it."""
+    def attach(self, journal: JournalWriter, file_journal: Callable[[], JournalWriter] | None = None) -> None:
+        """From now on records go to this journal, and files to what ``file_journal`` gives, where that is another. What was told
+        outside any run holds for every run after it."""
         self._notes.clear()
         self._next_step.clear()
         self.step = -1
         self.generation += 1
+        self._forget_files()
         for record in self._preamble:
-            journal.append(encode(record))
+            chosen = file_journal() if file_journal is not None and isinstance(record, File) else journal
+            chosen.append(encode(record))
+        self._file_journal = file_journal
         self._journal = journal
 
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
-        self._journal = None
+        self._journal = self._file_journal = None
         self._data = RunData(self._write, self.note, self._redacted)
         self.generation += 1
+        self._forget_files()
 
     @contextmanager
     def suppress(self) -> Iterator[None]:
@@ -247,29 +260,44 @@ class Recorder:
         step: int | None = None,
         description: str | None = None,
     ) -> None:
-        """A file that has just been written (``output``) or read (``input``). Hashed and stored off this thread.
+        """A file that has just been written (``output``) or read (``input``). Looked into off this thread; the content of an
+        output is kept, of an input only the digest is taken.
 
-        Raises OSError when there is no such file.
+        The same file as before (path, size and time of modification) is not recorded again, unless it has another ``name`` now. An
+        input begins no run: it belongs to the one under way, or to those that begin later. Raises OSError when there is no such
+        file.
         """
-        if not self.keeps_files:
+        if not self.keeps_files or self.is_suppressed() or self._is_silent():
             return
         absolute = os.path.abspath(os.fsdecode(os.fspath(path)))
         facts = os.stat(absolute)
-        if self._journal is None:
+        if role == "input":
+            if not stat.S_ISREG(facts.st_mode):
+                return
+        elif self._journal is None:
             self._begin()
-        self._write(
-            File(
-                path=clean(absolute),
-                name=clean(name or os.path.basename(absolute)),
-                time_ns=time.time_ns(),
-                size_bytes=facts.st_size,
-                modified_ns=facts.st_mtime_ns,
-                role=role,
-                kind=kind,
-                step=step,
-                description=None if description is None else clean(description),
-            )
+        verdict = self._noticed.look(absolute, facts, name, role, kind)
+        if verdict is Verdict.TOO_MANY:
+            self.note("inputs", f"more than {MOST_SMALL_INPUTS} small files were read; the others are not recorded")
+        if verdict is not Verdict.NEWS:
+            return
+        file = File(
+            path=clean(absolute),
+            name=clean(name or os.path.basename(absolute)),
+            time_ns=time.time_ns(),
+            size_bytes=facts.st_size,
+            modified_ns=facts.st_mtime_ns,
+            role=role,
+            kind=kind,
+            step=step,
+            description=None if description is None else clean(description),
+            inode=facts.st_ino,
         )
+        open_journal = self._file_journal
+        if self._journal is None or open_journal is None:
+            self._write(file)
+        else:
+            open_journal().append(encode(file))
 
     def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
         """Data that the run is fed with (:meth:`Describers.describe`). Told at once; a fingerprint that has to be looked for in
@@ -323,6 +351,14 @@ class Recorder:
         return self.redactor.text(clean(text)).replace("\0", " ")
 
     # --- private --------------------------------------------------------------------------------------------------
+
+    def _forget_files(self) -> None:
+        """All but those that every run begins with."""
+        noticed = Noticed()
+        for record in self._preamble:
+            if isinstance(record, File):
+                noticed.keep(record)
+        self._noticed = noticed
 
     def _write(self, record: JournalRecord) -> None:
         if self.is_suppressed():

@@ -58,6 +58,13 @@ def _mebibytes(value: Any) -> int:
     return number
 
 
+def _rate(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise ValueError("expected MiB a second, 0 or more")
+    return number
+
+
 def _folder(value: Any) -> str:
     return str(Path(str(value)).expanduser())
 
@@ -135,6 +142,9 @@ class Settings:
     journal: str = _setting("", _folder, "folder of the journals; default: the state folder of the user")
     journal_mib: int = _setting(512, _mebibytes, "most that one journal may take on disk, MiB")
     send_interval: float = _setting(1.0, _seconds, "seconds between two deliveries to the store")
+    upload_mib_per_second: float = _setting(
+        0.0, _rate, "most MiB of files a second that go to a collector; 0: as fast as it goes"
+    )
     exit_timeout: float = _setting(5.0, _seconds, "most seconds that the end of the program waits for the store")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from looptap.describing import Description
 from looptap.events import Context, Dataset, JournalRecord
 from looptap.integration import Integration
+from looptap.noticed import Verdict
 from looptap.patching import Patcher
 from looptap.recorder import Recorder
 from looptap.redaction import Redactor
@@ -60,7 +62,11 @@ class Recording(Recorder):
         self.written.append((key, value, source))
 
     def file(self, path: Any, **facts: Any) -> None:
-        self.files.append({"path": str(path), **facts})
+        """By the rule of the real one for files that are seen twice."""
+        where, found = os.path.abspath(path), os.stat(path)
+        asked = (facts.get("name"), facts.get("role", "output"), facts.get("kind"))
+        if not self.is_suppressed() and self._noticed.look(where, found, *asked) is Verdict.NEWS:
+            self.files.append({"path": str(path), **facts})
 
     def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
         self._journal = object()  # type: ignore[assignment]

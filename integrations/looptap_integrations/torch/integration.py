@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, dataloader
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
-from looptap_integrations.torch import memory
+from looptap_integrations.torch import memory, model_files
 from looptap_integrations.torch.loop import Loop
 from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 
@@ -50,7 +50,6 @@ class TorchIntegration(Integration):
             "once a run",
             "files are listed in the background",
         ),
-        Capture("model files", "torch.save", "each call", "in the background"),
         Capture(
             "on a GPU: all numbers above, copied into pinned memory and written when the device has done so",
             "the tensors, and an event behind them",
@@ -70,6 +69,7 @@ class TorchIntegration(Integration):
             "in the background",
         ),
         Capture("what was held when memory ran out", "the allocator's observer", "each failure, 5 a run"),
+        *model_files.CAPTURES,
     )
     not_captured = (
         "phases of a step that is itself compiled, and the learning rate of its first one where a schedule changes it",
@@ -79,6 +79,7 @@ class TorchIntegration(Integration):
         "grad_norm inside of a CUDA graph, and a loss in it that the program keeps no variable for",
         "the copy to the device by itself: it is in time.forward and device_time.forward. Watching Tensor.to would cost at every"
         " call of it, and models call it hundreds of times a step",
+        *model_files.NOT_CAPTURED,
     )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
@@ -98,10 +99,9 @@ class TorchIntegration(Integration):
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
         patch.observe(torch.amp.autocast_mode.autocast, "__enter__", self.on_autocast)
         loop.graphs.install(patch)
+        loop.files.install(patch)
         if allocator := memory.built_in():
             memory.Memory(record, allocator).install(patch)
-        patch.observe("torch", "save", self.on_save)
-        patch.observe("torch.serialization", "save", self.on_save)
         clipping = torch.nn.utils.clip_grad
         if hasattr(clipping, "_clip_grads_with_norm_"):
             # The function inside clip_grad_norm_ (2.6 and later): seen also where the program imported the outer one by
@@ -165,10 +165,3 @@ class TorchIntegration(Integration):
         context = call.instance
         if context._enabled:
             self.loop.facts.autocast(context.fast_dtype)
-
-    def on_save(self, call: Call) -> Observation:
-        self.loop.settle()
-        yield
-        if call.error is None and not self.record.is_suppressed():
-            target = call.args[1] if len(call.args) > 1 else call.kwargs.get("f")
-            self.loop.files.saved(target, self.record.step)

@@ -75,7 +75,7 @@ class Loop:
         self.graphs = Graphs(self)
         self.scaling = Scaling(self.scalars)
         self.facts = Facts(record)
-        self.files = ModelFiles(record)
+        self.files = ModelFiles(record, self.settle)
         #: The recorder's generation that this state belongs to.
         self.generation = -1
         #: False while a closure runs and from the first use of a GradScaler on: every backward pass goes the long way.
