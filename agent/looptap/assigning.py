@@ -11,7 +11,20 @@ from types import CodeType, FrameType
 from typing import NamedTuple
 
 #: From here on the value is no longer alone: in a container, in one of several targets, in another statement.
-_ENDS = ("POP_TOP", "BUILD", "UNPACK", "FOR_", "YIELD", "SEND", "STORE_SUBSCR", "RAISE", "POP_JUMP", "JUMP", "COMPARE", "LIST_")
+_ENDS = (
+    "POP_TOP",
+    "BUILD",
+    "UNPACK",
+    "FOR_",
+    "YIELD",
+    "SEND",
+    "STORE_SUBSCR",
+    "RAISE",
+    "POP_JUMP",
+    "JUMP",
+    "COMPARE",
+    "LIST_",
+)
 _STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF", "STORE_ATTR")
 _LIMIT = 60
 
@@ -52,7 +65,9 @@ def assigned_name(frame: FrameType | None) -> Assigned:
 
 def _look(code: CodeType, instruction: int) -> Assigned:
     is_added = is_shuffled = is_copied = False
-    after = [step for step in dis.get_instructions(code) if step.offset > instruction and step.opname != "CACHE"][:_LIMIT]
+    after = [step for step in dis.get_instructions(code) if step.offset > instruction and step.opname != "CACHE"][
+        :_LIMIT
+    ]
     for index, step in enumerate(after):
         name = step.opname
         if name.startswith("RETURN"):

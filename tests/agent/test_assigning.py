@@ -39,13 +39,10 @@ def test_plain_assignments() -> None:
     thing = Thing()
     loss = f()
     number = f().item()
-    weighted = (
-        f(
-            1,
-            2,
-        ).item()
-        * loss.size(0)
-    )
+    weighted = f(
+        1,
+        2,
+    ).item() * loss.size(0)
     typed: float = f(x=1)
     thing.other = f()
     assert (walrus := f()) == 2.0
