@@ -7,6 +7,7 @@ whether a backward pass waits for its step, and what the program calls things.
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
 from types import CodeType, FrameType
@@ -46,8 +47,9 @@ class Site:
             # The function that trains, and whoever calls it, has its name from other things.
             if outer.f_code in trains or self.split is not None:
                 break
-            self.split = split_in(outer.f_code.co_name)
-            self.is_weak |= is_evaluation(outer.f_code.co_name)
+            if not _is_a_test(outer.f_code):
+                self.split = split_in(outer.f_code.co_name)
+                self.is_weak |= is_evaluation(outer.f_code.co_name)
         self.is_in_backward = _is_under_checkpoint(frame)
 
     @property
@@ -263,6 +265,11 @@ class Validation:
 
         self._scalars.later({}, emit)
         self._scalars.drain()
+
+
+def _is_a_test(code: CodeType) -> bool:
+    """Of the program itself, as pytest collects them: its name is a sentence."""
+    return code.co_name.startswith("test_") and os.path.basename(code.co_filename).startswith("test_")
 
 
 def _loss_name(variable: str, is_added: bool) -> str:
