@@ -58,6 +58,12 @@ Observer: TypeAlias = Callable[[Call], Observation]
 _MISSING = object()
 
 
+def is_watched(function: Any) -> bool:
+    """Whether this is a function with an observer of ours on it."""
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_filename == __file__
+
+
 class Patcher:
     """Installs observers for one integration and remembers how to undo each."""
 

@@ -47,8 +47,8 @@ class TorchIntegration(Integration):
     )
     not_captured = (
         "steps of an optimizer whose step() is itself compiled: PyTorch calls no hook there",
-        "validation losses with gradients on (model.eval() without no_grad()): nothing tells them from training until a backward pass"
-        " does not come",
+        "validation losses with gradients on (model.eval() without no_grad()): nothing tells them from training until a backward"
+        " pass does not come",
         "validation losses inside of a compiled function; with reduction='none'; and all of them where the program had compiled its"
         " model before autolog()",
         "losses of distributed tensors: reading one would wait for other machines",

@@ -1,8 +1,8 @@
 """Validation: losses that are computed with gradients off become one point per pass, the mean over the pass.
 
-A pass is one iteration of a ``DataLoader`` in which no step of the training happens; without one, what comes between two steps. Not
-every loss without gradients is validation: a program may look at one beside its training. That is told by where the batch came from,
-whether a backward pass waits for its step, and what the program calls things.
+A pass is one iteration of a ``DataLoader`` in which no step of the training happens; without one, what comes between two steps.
+Not every loss without gradients is validation: a program may look at one beside its training. That is told by where the batch came
+from, whether a backward pass waits for its step, and what the program calls things.
 """
 
 from __future__ import annotations

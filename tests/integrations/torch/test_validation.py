@@ -372,7 +372,7 @@ def test_reductions(record: Recording, reduction: str) -> None:
 
 
 def test_compiled_losses_stay_one_graph() -> None:
-    """No graph, break or recompilation more than without us: for a model with its loss, a loss alone, with and without gradients."""
+    """No graph, break or recompilation more than without us: a model with its loss, a loss alone, with and without gradients."""
     with recorded(TorchIntegration) as record:
         counts = [compiled_run()]
         assert record.names() <= {"loss", "lr", "step_time"}
