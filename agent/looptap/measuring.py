@@ -52,8 +52,8 @@ def numbers_in(values: Mapping[Any, Any], prefix: str = "", separator: str = "."
 def log_measured(record: Recorder, value: Any, name: str, frame: FrameType | None, source: str) -> None:
     """Log what a metric has returned to the call that ``frame`` stands at.
 
-    Its series is named by the variable that the program assigns it to, else ``name``, and lies in the split of the pass over the
-    data that is under way (``validation/accuracy``), or that the variable names. A dict is a series per key; a vector one per class.
+    Its series is named by the variable that the program assigns it to, else ``name``. It lies in the split that the variable names,
+    or in that of the pass over the data which is under way (``validation/accuracy``). A dict is a series per key; a vector, per class.
     """
     variable = assigned_name(frame)
     split = split_in(variable.name or "") or record.split()
@@ -64,8 +64,15 @@ def log_measured(record: Recorder, value: Any, name: str, frame: FrameType | Non
     prefix = f"{split}/" if split in ("validation", "test") else ""
     if not isinstance(value, Mapping):
         value = {name: value}
-    for key, item in value.items():
-        _log(record, f"{prefix}{key}", item, source)
+    _log_each(record, value, prefix, source)
+
+
+def _log_each(record: Recorder, values: Mapping[Any, Any], prefix: str, source: str) -> None:
+    for key, item in values.items():
+        if isinstance(item, Mapping):
+            _log_each(record, item, f"{prefix}{key}.", source)
+        else:
+            _log(record, f"{prefix}{key}", item, source)
 
 
 def _log(record: Recorder, key: str, value: Any, source: str) -> None:

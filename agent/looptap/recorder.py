@@ -53,7 +53,8 @@ class Recorder:
         self.keeps_constants = True
         self._preamble: list[JournalRecord] = []
         self._notes: set[tuple[str, str]] = set()
-        self._next_step: dict[str, int] = {}
+        #: Of each series that counts its own calls.
+        self._next_step: dict[tuple[object, ...], int] = {}
         #: How many threads suppress, and how many frameworks lead; where it is 0, nobody has to ask for either.
         self.unusual = 0
         self._covers: list[frozenset[str]] = []
@@ -274,7 +275,8 @@ class Recorder:
     ) -> None:
         if step is None:
             for key, value in numbers.items():
-                at = self._next_step[key] = self._next_step.get(key, -1) + 1
+                series = (key, *(context or _NO_CONTEXT).items())
+                at = self._next_step[series] = self._next_step.get(series, -1) + 1
                 self._log({key: value}, at, context, time_ns, source)
             return
         if not context:

@@ -38,6 +38,9 @@ class TorchmetricsIntegration(Integration):
         patch.observe(metric, "_squeeze_if_scalar", self.on_result)
         patch.observe(torchmetrics.MetricCollection, "compute", self.on_compute)
         patch.observe(metric.CompositionalMetric, "compute", self.on_compute)
+        for kind in vars(torchmetrics.wrappers).values():
+            if isinstance(kind, type) and "compute" in vars(kind):
+                patch.observe(kind, "compute", self.on_compute)
 
     def on_result(self, call: Call) -> Observation:
         with self.record.tee() as is_ours:

@@ -49,7 +49,7 @@ class Takes(Protocol):
         """Whether the next loss is asked for at all."""
 
     def loss(self, frame: FrameType, function: str, result: Any, samples: int, is_sum: bool, is_trained: bool) -> None:
-        """The value of a loss: the mean over so many samples, or their sum. ``is_trained``: what it was computed from has a graph."""
+        """A loss: the mean over so many samples, or their sum. ``is_trained``: what it was computed from has a graph."""
 
 
 def is_left_alone() -> bool:
