@@ -193,8 +193,10 @@ class Recorder:
             except Exception as error:  # noqa: BLE001
                 self._refuse(journal, "not a step", f"metrics {', '.join(map(str, values))}", error, len(values))
                 return
+        elif self.is_step_under_way():
+            at = self.step + 1
         elif self.step >= 0:
-            at = self.step + 1 if self.is_step_under_way() else self.step
+            at = self.step
         time_ns = time_ns or time.time_ns()
 
         def write(numbers: Mapping[str, float]) -> None:

@@ -39,7 +39,7 @@ class WandbIntegration(Integration):
         patch.observe(wandb_run.Run, "_log", self.on_log)
         for module in ("wandb", "wandb.sdk", "wandb.sdk.wandb_init"):
             patch.observe(module, "init", self.on_init)
-        for change in ("__setitem__", "update", "setdefaults"):
+        for change in ("__setitem__", "__setattr__", "update", "setdefaults"):
             patch.observe(wandb_config.Config, change, self.on_config)
         if wandb.run is not None:
             self._params(wandb.run.config)

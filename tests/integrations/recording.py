@@ -21,6 +21,7 @@ class Recording(Recorder):
         #: (key, step, value, context) in the order of writing.
         self.points: list[tuple[str, int, float, Context]] = []
         self.written: list[tuple[str, Any, str]] = []
+        self.tags: list[tuple[str, str]] = []
         self.files: list[dict[str, Any]] = []
         self.notes: list[str] = []
         #: What was no number or no step.
@@ -68,6 +69,9 @@ class Recording(Recorder):
 
     def param(self, key: str, value: Any, source: str) -> None:
         self.written.append((key, value, source))
+
+    def tag(self, key: str, value: str) -> None:
+        self.tags.append((key, value))
 
     def file(self, path: Any, **facts: Any) -> None:
         self.files.append({"path": str(path), **facts})
