@@ -73,6 +73,7 @@ class Patcher:
         #: What the integration asked for and could not get, with the reason.
         self.missing: list[str] = []
         self._undo: list[Callable[[], None]] = []
+        self._is_traced: Callable[[], bool] | None = None
         #: By original (kept, so that its id stays its own) and observer.
         self._wrappers: dict[tuple[int, Any], tuple[Any, Callable[..., Any]]] = {}
 
@@ -97,6 +98,11 @@ class Patcher:
         handle = register(*args, guarded)
         self._undo.append(handle.remove)
 
+    def pass_through_when(self, is_traced: Callable[[], bool]) -> None:
+        """From here on, what is observed or tapped is left alone while this is true: a compiler that traces through our wrapper
+        is to find nothing but the original in it."""
+        self._is_traced = is_traced
+
     def observe(self, owner: str | type | Any, name: str, observer: Observer) -> None:
         """Watch ``owner.name``: a function of a module (by its dotted name) or a method of a class.
 
@@ -104,7 +110,12 @@ class Patcher:
         several names (``torch.save`` and ``torch.serialization.save``) stays one when all of them are observed by the same
         observer, and so can still be pickled.
         """
-        self._replace(owner, name, observer, lambda original: _observed(original, observer, self._guard(observer)))
+        self._replace(
+            owner,
+            name,
+            observer,
+            lambda original: _observed(original, observer, self._guard(observer), self._is_traced),
+        )
 
     def tap(
         self,
@@ -131,7 +142,9 @@ class Patcher:
                 assert before is not None
                 return _excepted(original, unless, before, after, failed, guard)
             return (
-                _followed(original, after, guard) if before is None else _tapped(original, before, after, failed, guard)
+                _followed(original, after, guard, self._is_traced)
+                if before is None
+                else _tapped(original, before, after, failed, guard, self._is_traced)
             )
 
         self._replace(owner, name, after, wrap)
@@ -180,11 +193,13 @@ class Patcher:
         return guard
 
 
-def _observed(original: Callable[..., Any], observer: Observer, guard: Guard) -> Callable[..., Any]:
+def _observed(
+    original: Callable[..., Any], observer: Observer, guard: Guard, is_traced: Callable[[], bool] | None
+) -> Callable[..., Any]:
     # A closure, not a proxy object as of wrapt: 0.1 µs against 0.6 µs a call.
     @functools.wraps(original)
     def observed(*args: Any, **kwargs: Any) -> Any:
-        if guard.closed:
+        if guard.closed or (is_traced is not None and is_traced()):
             return original(*args, **kwargs)
         call = Call(args, kwargs)
         observation: Observation | None = None
@@ -219,10 +234,11 @@ def _tapped(
     after: Callable[[Any], None],
     failed: Callable[[Any], None] | None,
     guard: Guard,
+    is_traced: Callable[[], bool] | None,
 ) -> Callable[..., Any]:
     @functools.wraps(original)
     def tapped(*args: Any, **kwargs: Any) -> Any:
-        if guard.closed:
+        if guard.closed or (is_traced is not None and is_traced()):
             return original(*args, **kwargs)
         try:
             token = before(args, kwargs)
@@ -281,11 +297,13 @@ def _excepted(
     return excepted
 
 
-def _followed(original: Callable[..., Any], after: Callable[[Any], None], guard: Guard) -> Callable[..., Any]:
+def _followed(
+    original: Callable[..., Any], after: Callable[[Any], None], guard: Guard, is_traced: Callable[[], bool] | None
+) -> Callable[..., Any]:
     @functools.wraps(original)
     def followed(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        if not guard.closed:
+        if not (guard.closed or (is_traced is not None and is_traced())):
             try:
                 after(args)
             except Exception as error:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from looptap.events import Context, File, JournalRecord, Note, Param, Points, Tag
 from looptap.journal.frames import encode
-from looptap.plain import clean, number, plain, step_number
+from looptap.plain import clean, exception, flat, number, plain, step_number
 from looptap.redaction import Redactor
+from looptap.rhythm import Regularly, Rhythm
 from looptap.tees import Told, is_called_by_framework, same
 
 if TYPE_CHECKING:
@@ -44,13 +45,24 @@ class Recorder:
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
 
-    def __init__(self, begin: Callable[[], JournalWriter | None], redactor: Redactor) -> None:
-        """``begin`` starts a run and returns its journal, or None where this process must stay silent."""
+    def __init__(
+        self,
+        begin: Callable[[], JournalWriter | None],
+        redactor: Redactor,
+        end: Callable[[str, str | None], None] = lambda status, error: None,
+    ) -> None:
+        """``begin`` starts a run and returns its journal, or None where this process must stay silent; ``end`` ends it."""
         self._begin = begin
+        self._end = end
         self._journal: JournalWriter | None = None
         self.redactor = redactor
+        self.rhythm = Rhythm()
         self.keeps_files = True
         self.keeps_constants = True
+        #: Where ``autolog()`` was called: a program that changes its working directory later does not move its store.
+        self.folder: str | None = None
+        #: What :meth:`settings` has been told, by dotted key.
+        self.given: dict[str, Any] = {}
         self._preamble: list[JournalRecord] = []
         self._notes: set[tuple[str, str]] = set()
         #: Of each series that counts its own calls.
@@ -67,6 +79,14 @@ class Recorder:
         """Training has shown itself (an optimizer, a backward pass): start the run if none is under way."""
         if self._journal is None and not self.is_suppressed():
             self._begin()
+
+    def is_under_way(self) -> bool:
+        """Whether a run has begun and not ended."""
+        return self._journal is not None
+
+    def end(self, status: str, error: BaseException | None = None) -> None:
+        """A framework that does one job after the other is through with one: the run is over, ``finished`` or ``failed``."""
+        self._end(status, None if error is None else exception(error))
 
     def attach(self, journal: JournalWriter) -> None:
         """From now on records go to this journal. What was told outside any run holds for every run after it."""
@@ -220,11 +240,25 @@ class Recorder:
 
     def params(self, values: Mapping[str, Any], source: str) -> None:
         """Several settings; dicts inside become dotted keys (``optimizer.lr``)."""
-        for key, value in values.items():
-            if isinstance(value, Mapping) and value:
-                self.params({f"{key}.{inner}": item for inner, item in value.items()}, source)
-            else:
-                self.param(key, value, source)
+        for key, value in flat(values).items():
+            self.param(key, value, source)
+
+    def settings(self, values: Mapping[str, Any], source: str) -> None:
+        """As :meth:`params`, for what a command line or a configuration library has given to the program. It is remembered, so that
+        an object of the program that repeats it is not recorded a second time."""
+        for key, value in flat(values).items():
+            self.given[key] = value
+            self.param(key, value, source)
+
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """What is told inside, before a run has begun, holds for runs that begin inside and not for those after it."""
+        before, given = len(self._preamble), dict(self.given)
+        try:
+            yield
+        finally:
+            del self._preamble[before:]
+            self.given = given
 
     def tag(self, key: str, value: str) -> None:
         key = clean(str(key))
@@ -269,6 +303,17 @@ class Recorder:
         if (topic, message) not in self._notes:
             self._notes.add((topic, message))
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
+
+    def every(self, seconds: float, function: Callable[[], object]) -> Regularly:
+        """Call it about that often beside the training, while a run is under way. Through the patcher it is guarded, and ends when the
+        integration does: ``patch.hook(record.every, self.sample, 1.0)``."""
+        return self.rhythm.every(seconds, function)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count values that were seen and that nobody will get: they take their numbers in the journal. ``reason`` is one word."""
+        journal = self._journal
+        if journal is not None:
+            journal.drop(reason, count)
 
     # --- private --------------------------------------------------------------------------------------------------
 

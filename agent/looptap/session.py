@@ -64,7 +64,7 @@ class Session:
         self.command_line: dict[str, Any] = {}
         self.armed = False
         self.guard = Guard("session")
-        self.recorder = Recorder(self._begin, Redactor())
+        self.recorder = Recorder(self._begin, Redactor(), self.end)
         self.registry = Registry(self.recorder)
         self.run: ActiveRun | None = None
         #: The run of the process that this one was forked from.
@@ -77,6 +77,8 @@ class Session:
         """Read the settings. They hold for the next run; a run under way keeps its own."""
         typed = {name: value for name, value in self.command_line.items() if value is not None}
         self.settings, self.problems = settings.load({**arguments, **typed})
+        if not self.armed:
+            self.recorder.folder = identity.working_directory()
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
         self.recorder.keeps_constants = self.settings.constants
@@ -107,7 +109,7 @@ class Session:
             if self.inherited is not None:
                 started, store = self.inherited
             else:
-                store = settings.resolve_store(self.settings.store or None)
+                store = settings.resolve_store(self.settings.store or None, self.recorder.folder)
                 started = identity.start(
                     naming.new_id(),
                     clean(name or self.settings.name or naming.run_name()),
@@ -137,6 +139,7 @@ class Session:
             if run is None:
                 return
             with self.guard:
+                self.recorder.rhythm.stop()
                 for entry in self.registry.entries.values():
                     if entry.integration is not None:
                         entry.integration.finish()
@@ -170,6 +173,7 @@ class Session:
         self.registry.renew_lock()
         run, self.run = self.run, None
         self.recorder.detach()
+        self.recorder.rhythm.after_fork_in_child()
         if run is not None:
             self.inherited = (run.started, run.store)
             run.journal.abandon_in_child()
@@ -197,6 +201,7 @@ class Session:
                 warn=self.say,
             )
             run.sender.start()
+            self.recorder.rhythm.start()
             if run.is_primary:
                 threading.Thread(target=self._beside, args=(run,), name="looptap-beside", daemon=True).start()
         except RuntimeError:

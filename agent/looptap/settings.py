@@ -173,18 +173,18 @@ def load(arguments: Mapping[str, Any] | None = None) -> tuple[Settings, list[str
     return Settings(**values), problems
 
 
-def resolve_store(argument: str | os.PathLike[str] | None = None) -> str:
+def resolve_store(argument: str | os.PathLike[str] | None = None, folder: str | None = None) -> str:
     """The store to use: ``off``, an ``http(s)://`` URL, or the absolute path of a folder (which may not exist yet).
 
     With nothing set it is ``.looptap``: the nearest one from the working directory upwards, else at the root of the git
-    repository, else in the working directory.
+    repository, else in the working directory. ``folder`` stands for the working directory, where the program has left it.
     """
     store = str(argument) if argument is not None else load()[0].store
     if store == "off" or is_collector(store):
         return store
+    here = Path(folder) if folder else Path.cwd()
     if store:
-        return str(Path(store).expanduser().absolute())
-    here = Path.cwd()
+        return str(here / Path(store).expanduser())
     folders = (here, *here.parents)
     home = Path.home()
     for folder in folders:

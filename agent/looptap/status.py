@@ -46,7 +46,12 @@ class Status:
             ]
         elif self.enabled:
             lines.append("no run yet: one begins with the first sign of training")
+        waiting = [item.name for item in self.integrations if item.state == "waiting" and not item.reason]
+        if waiting:
+            lines.append(f"captured as soon as they are imported: {', '.join(waiting)}")
         for item in self.integrations:
+            if item.name in waiting:
+                continue
             version = f" {item.version}" if item.version else ""
             lines.append(f"{item.name}{version}: {item.state}{f' ({item.reason})' if item.reason else ''}")
             if item.state == "active":

@@ -278,7 +278,7 @@ def test_tap_gets_what_before_returned(patch: Patcher, module: Any) -> None:
 
 
 def test_tap_tells_calls_that_raise(patch: Patcher, module: Any) -> None:
-    """The token goes to ``after`` when the call succeeds and to ``failed`` when it raises, and the program gets its own exception."""
+    """The token goes to ``after`` when the call succeeds, to ``failed`` when it raises; the program gets its own exception."""
     token, seen, failed = object(), list[Any](), list[Any]()
     patch.tap("made_for_patching", "double", lambda args, kwargs: token, seen.append, failed.append)
     assert module.double(4) == 8

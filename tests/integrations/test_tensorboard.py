@@ -57,7 +57,11 @@ def test_several_scalars(record: Recording, writer: Any) -> None:
 def test_hyperparameters(record: Recording, writer: Any) -> None:
     """Settings as params; a metric once, although add_scalar is called for it inside."""
     writer.add_hparams({"lr": 0.1, "net": "small", "bias": True}, {"hparam/accuracy": 0.75})
-    assert record.written == [("lr", 0.1, "tensorboard"), ("net", "small", "tensorboard"), ("bias", True, "tensorboard")]
+    assert record.written == [
+        ("lr", 0.1, "tensorboard"),
+        ("net", "small", "tensorboard"),
+        ("bias", True, "tensorboard"),
+    ]
     assert record.points == [("hparam/accuracy", 0, 0.75, {})]
 
 

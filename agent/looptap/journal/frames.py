@@ -33,7 +33,7 @@ from looptap.events import (
     Tag,
 )
 
-VERSION = 1
+VERSION = 2
 FRAME_MAGIC = b"\xc1\xfe"
 #: A record of more bytes than this is refused by the writer, so a length beyond it is damage.
 MAX_PAYLOAD = 16 * 2**20

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import torch
+from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, dataloader
@@ -16,8 +17,10 @@ from torch.utils.data import DataLoader, dataloader
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
+from looptap_integrations.torch import memory
 from looptap_integrations.torch.loop import Loop
 from looptap_integrations.torch.losses import watch_losses
+from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 
 
 class TorchIntegration(Integration):
@@ -57,6 +60,8 @@ class TorchIntegration(Integration):
     def install(self, patch: Patcher, record: Recorder) -> None:
         self.record = record
         self.loop = loop = Loop(record)
+        leave_to_the_interpreter()
+        patch.pass_through_when(is_dynamo_compiling)
         patch.hook(register_optimizer_step_pre_hook, loop.before_step)
         patch.hook(register_optimizer_step_post_hook, loop.on_step)
         patch.tap("torch.autograd", "backward", loop.before_backward, loop.after_backward, loop.failed_backward)
@@ -68,6 +73,9 @@ class TorchIntegration(Integration):
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
         patch.observe(torch.amp.autocast_mode.autocast, "__enter__", self.on_autocast)
+        loop.graphs.install(patch)
+        if allocator := memory.built_in():
+            memory.Memory(record, allocator).install(patch)
         patch.observe("torch", "save", self.on_save)
         patch.observe("torch.serialization", "save", self.on_save)
         clipping = torch.nn.utils.clip_grad

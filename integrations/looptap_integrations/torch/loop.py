@@ -22,7 +22,9 @@ from torch.optim import Optimizer
 from looptap.events import Context
 from looptap.frames import outward
 from looptap.recorder import Recorder
+from looptap_integrations.torch.device_times import EVERY, DeviceTimes
 from looptap_integrations.torch.facts import Facts
+from looptap_integrations.torch.graphs import Graphs
 from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, loss_name
 from looptap_integrations.torch.model_files import ModelFiles
 from looptap_integrations.torch.optimizers import NEVER, Known, Optimizers
@@ -31,7 +33,8 @@ from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
-from looptap_integrations.torch.times import Times
+from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, Times
+from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 from looptap_integrations.torch.validation import Validation
 
 #: How long the end of a run waits for values that a device still owes.
@@ -61,10 +64,14 @@ class Loop:
         self.rounds: Rounds[Scalar] = Rounds()
         self.sites = CallSites()
         self.near = self.sites.near
-        self.scalars = Scalars()
+        self.scalars = Scalars(drop=record.drop, note=lambda sentence: record.note("torch", sentence))
         self.optimizers = Optimizers()
         self.passes = Passes()
         self.times = Times()
+        self.device_times = DeviceTimes(self.scalars, lambda values, step, at: record.metrics(values, step, None, at))
+        #: The same while it looks at the step under way.
+        self.marks: DeviceTimes | None = None
+        self.graphs = Graphs(self)
         self.scaling = Scaling(self.scalars)
         self.facts = Facts(record)
         self.files = ModelFiles(record)
@@ -130,6 +137,8 @@ class Loop:
         time_now = _now()
         times.backward += time_now - times.last
         times.last = time_now
+        if self.marks is not None:
+            self.marks.mark(BACKWARD)
         if type(token) is Backwarded:
             for site, value in token.steps:
                 self._step_without_optimizer(site, value)
@@ -144,10 +153,14 @@ class Loop:
         closure = self.closure
         record = self.record
         if record.is_suppressed():
+            if self.graphs.under_capture is not None:
+                self.graphs.backward(args, kwargs)
             return None
         if (closure is not None and closure.is_repeating) or record.covers("loss"):
             self.times.into_forward()
             return Backwarded()
+        if self.scalars.has_device:
+            self.scalars.drain()
         given = args[0] if args else kwargs.get("tensors")
         usual: FrameType | None = None
         if isinstance(given, torch.Tensor):
@@ -161,6 +174,8 @@ class Loop:
             return None
         token = self._take_in(losses, tensors)
         self.times.into_forward()
+        if self.marks is not None:
+            self.marks.mark(FORWARD)
         return token
 
     def _take_in(self, losses: list[tuple[CallSite, Scalar]], tensors: Sequence[torch.Tensor]) -> Backwarded:
@@ -224,6 +239,8 @@ class Loop:
         if times.is_feeding:
             times.data += time_now - times.last
         times.last = time_now
+        if self.marks is not None:
+            self.marks.mark(DATA if times.is_feeding else OTHER)
 
     def failed_next(self, args: tuple[Any, ...]) -> None:
         """The loader has handed out all there was."""
@@ -237,8 +254,8 @@ class Loop:
         for name, value in self.rounds.names.items():
             if isinstance(value, float):
                 known[name] = value
-            elif value.is_ready():
-                known[name] = value.value()
+            elif value.is_settled and value.number is not None:
+                known[name] = value.number
         return known
 
     def take_from_device(self, values: Mapping[str, Any], emit: Callable[[dict[str, float]], None]) -> Collection[str]:
@@ -268,6 +285,8 @@ class Loop:
                 return None
             self.is_stepping = True
             self.times.last = _now()
+            if self.marks is not None:
+                self.marks.mark(OTHER)
             if self.closure is not None:  # of a step that raised
                 self.closure, self.is_plain = None, not self.scaling.in_use
             return None
@@ -306,6 +325,8 @@ class Loop:
         ):
             if not (is_compiling() or record.is_suppressed()):
                 self.complete(optimizer)
+            elif self.graphs.under_capture is not None:
+                self.graphs.step(optimizer)
             return
         now, times = _now(), self.times
         times.optimizer += now - times.last
@@ -338,8 +359,8 @@ class Loop:
             self.files.look_again()
 
     def _is_nested(self, optimizer: Optimizer) -> bool:
-        """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a step
-        that raised leaves no other trace."""
+        """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a
+        step that raised leaves no other trace."""
         frame = sys._getframe(3)  # of PyTorch's wrapper around step()
         wrapper, count = frame.f_code, 0
         for outer in outward(frame.f_back):
@@ -352,6 +373,8 @@ class Loop:
         """An optimizer step is over: everything that belongs to it is written now."""
         self.times.into_optimizer()
         now = self.times.last
+        if self.marks is not None:
+            self.marks.mark(OPTIMIZER)
         record = self.record
         known = self.optimizers.known.get(id(optimizer))
         if known is None or record.generation != self.generation:
@@ -386,9 +409,20 @@ class Loop:
         self.ended = now
         self.completed += 1
         if self.scalars.has_device:
-            self.scalars.drain()
+            self._ask_device(step)
         if self.files.open:
             self.files.look_again()
+
+    def _ask_device(self, step: int) -> None:
+        """For what it owes us; now and then it is to time the next step."""
+        self.scalars.drain()
+        times = self.device_times
+        if self.marks is not None:
+            times.end(step)
+            self.marks = None
+        times.drain()
+        if (step + 1) % EVERY == 0:
+            self.marks = times.begin()
 
     def _is_new_phase(self, known: Known, frame: FrameType) -> bool:
         """Whether this optimizer steps where it does not belong to the iteration of the one before it."""
@@ -441,6 +475,12 @@ class Loop:
         if sums and self.record.step >= 0:
             self.record.metrics(sums, self.record.step)
 
+    def replayed(self, site: CallSite, tensor: Any) -> None:
+        """A graph was replayed in which this loss is backwarded."""
+        value = self.scalars.read(tensor)
+        if value is not None and not self.record.covers("loss"):
+            self.rounds.backward(site, site.name or DEFAULT, value)
+
     def _step_without_optimizer(self, site: CallSite, value: Scalar) -> None:
         now = self.times.last
         rounds, record = self.rounds, self.record
@@ -483,8 +523,12 @@ class Loop:
     # --- what is looked up once per run -----------------------------------------------------------------------------
 
     def _new_run(self) -> None:
+        leave_to_the_interpreter()  # what has been imported since
         self.generation = self.record.generation
         self.rounds.restart()
+        self.scalars.restart()
+        self.device_times.restart()
+        self.marks = None
         self.optimizers.restart()
         self.scaling.restart()
         self.facts.restart()
@@ -519,8 +563,9 @@ class Loop:
                 where = ", ".join(sorted({f"{site.name}.backward()" for site in sites if isinstance(site, CallSite)}))
                 self.record.note("torch", f"no optimizer step followed the last {where}")
         lost = self.scalars.finish(_FINISH_SECONDS)
+        self.device_times.drain()
         if lost:
-            self.record.note("torch", f"the device did not hand over the values of {lost} last writes in time")
+            self.record.note("torch", f"the device did not hand over the last {lost} values in time")
         self.files.look_again(at_end=True)
 
     # --- beside the steps -------------------------------------------------------------------------------------------

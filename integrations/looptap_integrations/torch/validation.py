@@ -59,17 +59,23 @@ class Site:
 
 
 class Mean:
-    __slots__ = ("count", "samples", "total")
+    __slots__ = ("arrived", "count", "samples", "total")
 
     def __init__(self) -> None:
         self.total = 0.0
         self.samples = 0
-        #: Losses in it, those included that a device still owes.
-        self.count = 0
+        #: Losses that belong to it, and those of them that a device has handed over.
+        self.count = self.arrived = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether none was lost on the way from the device: then it would be the mean of something else."""
+        return 0 < self.count == self.arrived
 
     def add(self, value: float, samples: int, is_sum: bool) -> None:
         self.total += value if is_sum else value * samples
         self.samples += samples
+        self.arrived += 1
 
     def value(self) -> float:
         return self.total / self.samples
@@ -257,13 +263,20 @@ class Validation:
         step = max(totals.step, -1)
 
         def emit(_: dict[str, float]) -> None:
-            values = {f"{totals.split}/{name}": mean.value() for name, mean in totals.means.items() if mean.samples}
+            whole = {name: mean.value() for name, mean in totals.means.items() if mean.is_whole}
+            values = {f"{totals.split}/{name}": value for name, value in whole.items()}
+            for name in totals.means.keys() - whole.keys():
+                record.note(
+                    "torch", f"{totals.split}/{name} is left out: a value of it was lost on its way from the device"
+                )
+            if not values:
+                return
             if step >= 0:
                 record.metrics(values, step)
             else:
                 record.log_metrics(values)  # no training so far: each counts its own passes
 
-        self._scalars.later({}, emit)
+        self._scalars.later({"": 0.0}, emit)
         self._scalars.drain()
 
 

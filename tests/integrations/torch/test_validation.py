@@ -13,11 +13,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from integrations.recording import Recording, recorded
-from integrations.torch.test_scalars import FakeDevice
+from integrations.torch.fake_device import FakeDevice, ScalarsOnDevice
 from looptap_integrations.torch import TorchIntegration
 from looptap_integrations.torch.loss_names import CallSites
 from looptap_integrations.torch.passes import Passes
-from looptap_integrations.torch.scalars import Scalar, Scalars
+from looptap_integrations.torch.readings import Owed, Reading, Scalar
+from looptap_integrations.torch.scalars import Scalars
 from looptap_integrations.torch.steps import Rounds
 from looptap_integrations.torch.validation import Validation
 
@@ -471,25 +472,42 @@ def test_everything_is_put_back() -> None:
 def test_values_that_a_device_owes(record: Recording) -> None:
     """Each loss is fetched without a wait, and the pass is written when the last of them is here."""
 
-    class Owing(Scalars):
-        def read(self, tensor: Any) -> Scalar | None:
-            return self._queue(tensor)
-
     def evaluate() -> None:
         for value, samples in ((1.0, 4), (4.0, 2)):
             validation.loss(sys._getframe(), "mse_loss", torch.tensor(value), samples, False, False)
 
     device = FakeDevice()
-    validation = Validation(record, Owing(device), Passes(), Rounds(), CallSites())
+    scalars = ScalarsOnDevice(device)
+    validation = Validation(record, scalars, Passes(), Rounds(), CallSites())
     record.begin()
     record.step = 4
     evaluate()
     validation.end()
     assert record.points == []
-    device.done = 1
+    device.run(1)
     record.step = 5
     evaluate()
     assert record.points == []
-    device.done = 4
+    device.run()
     validation.end()
+    device.run()
+    scalars.drain()
     assert record.series("validation/loss") == [(4, 2.0), (5, 2.0)]
+
+
+def test_a_lost_value_costs_the_mean(record: Recording) -> None:
+    """The mean of the rest would be another number."""
+    scalars = Scalars(FakeDevice())
+    validation = Validation(record, scalars, Passes(), Rounds(), CallSites())
+    record.begin()
+    record.step = 1
+    lost = Owed()
+    lost.settle(None)
+    readings: list[Scalar] = [1.0, Reading((lost,)), 3.0]
+    for reading in readings:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scalars, "read", lambda tensor, reading=reading: reading)
+            validation.loss(sys._getframe(), "mse_loss", torch.ones(()), 2, False, False)
+    validation.end()
+    assert record.points == []
+    assert any("lost on its way from the device" in note for note in record.notes)
