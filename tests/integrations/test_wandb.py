@@ -74,7 +74,8 @@ def test_config(record: Recording, run: Any) -> None:
     """What init was given, and each change once."""
     assert record.written == [("lr", 0.1, "wandb"), ("net.depth", 3, "wandb")]
     run.config.epochs = 5
-    wandb.config.update({"lr": 0.2}, allow_val_change=True)
+    config: Any = wandb.config
+    config.update({"lr": 0.2}, allow_val_change=True)
     wandb.config["batch"] = 8
     assert [(key, value) for key, value, _ in record.written[2:]] == [("epochs", 5), ("lr", 0.2), ("batch", 8)]
 
@@ -89,5 +90,5 @@ def test_begun_before_us() -> None:
 
 def test_errors_are_the_programs(record: Recording, run: Any) -> None:
     with pytest.raises(TypeError):
-        wandb.log({1: 2.0})
+        wandb.log({1: 2.0})  # type: ignore[dict-item]
     assert record.points == []

@@ -124,7 +124,8 @@ def test_two_splits(record: Recording) -> None:
         losses = []
         for x, y in val_loader:
             losses.append((program.criterion(program.model(x), y).item(), len(y)))
-        return sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+        total: float = sum(loss * count for loss, count in losses)
+        return total / sum(count for _, count in losses)
 
     program.step(*data(4).tensors)
     expected = evaluate(val_loader), evaluate(test_loader)
@@ -393,7 +394,7 @@ def compiled_run() -> dict[str, dict[str, int]]:
     def whole(x: torch.Tensor, y: torch.Tensor) -> Any:
         return functional.cross_entropy(program.model(x), y)
 
-    functions = [
+    functions: list[Any] = [
         torch.compile(whole, fullgraph=True, backend="aot_eager"),
         torch.compile(program.criterion, fullgraph=True, backend="aot_eager"),
     ]
