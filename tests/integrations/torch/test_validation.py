@@ -400,9 +400,11 @@ def compiled_run() -> dict[str, dict[str, int]]:
     ]
     x, y = data(4).tensors
     for _ in range(3):
-        for function, first in zip(functions, (lambda: x, lambda: program.model(x)), strict=True):
+        firsts: list[Callable[[], torch.Tensor]] = [lambda: x, lambda: program.model(x)]
+        for function, first in zip(functions, firsts, strict=True):
             program.optimizer.zero_grad()
-            function(first(), y).backward()
+            loss: torch.Tensor = function(first(), y)
+            loss.backward()
             program.optimizer.step()
             with torch.no_grad():
                 function(first(), y)
