@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -36,6 +36,7 @@ from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
 from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, PHASES_OF_A_STEP, Times
 from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
+from looptap_integrations.torch.validation import Validation
 
 #: How long the end of a run waits for values that a device still owes.
 _FINISH_SECONDS = 1.0
@@ -97,7 +98,11 @@ class Loop:
         #: Id of the loader that the last step took its batch from.
         self.trained_on: int | None = None
         self.completed = 0
+        self.validation = Validation(record, self.scalars, self.passes, self.rounds, self.sites)
         record.is_step_under_way = self.is_step_under_way
+        record.known_at = self.known_at
+        record.split = self.validation.split
+        record.take_from_device = self.take_from_device
 
     # --- backward ---------------------------------------------------------------------------------------------------
 
@@ -246,6 +251,36 @@ class Loop:
         if self.marks is not None:
             self.marks.mark(DATA if times.is_feeding else OTHER)
 
+    def failed_next(self, args: tuple[Any, ...]) -> None:
+        """The loader has handed out all there was."""
+        self.validation.ended(args[0])
+
+    def known_at(self, step: int) -> dict[str, float]:
+        """What is on record of the last step: for those who are told the same again."""
+        if step != self.rounds.step or self.record.generation != self.generation:
+            return {}
+        known: dict[str, float] = {}
+        for name, value in self.rounds.names.items():
+            if isinstance(value, float):
+                known[name] = value
+            elif value.is_settled and value.number is not None:
+                known[name] = value.number
+        return known
+
+    def take_from_device(self, values: Mapping[str, Any], emit: Callable[[dict[str, float]], None]) -> Collection[str]:
+        """Of values that somebody logs, those on a device: their numbers follow when they are here."""
+        readings = {
+            key: self.scalars.read(value)
+            for key, value in values.items()
+            if isinstance(value, torch.Tensor) and not value.is_cpu
+        }
+        owed = {key: reading for key, reading in readings.items() if reading is not None}
+        if owed:
+            self.scalars.later(owed, emit)
+        if len(owed) < len(readings):
+            self.record.note("values", f"no number is to be had of {', '.join(readings.keys() - owed.keys())}")
+        return readings.keys()
+
     def is_step_under_way(self) -> bool:
         """A loss waits for its step, or the loader of the training has handed out a batch since the last one."""
         feeding = self.passes.feeding
@@ -287,6 +322,8 @@ class Loop:
             self.nested -= 1
             return
         self.is_stepping = False
+        if self.validation.is_open:
+            self.validation.end()
         record, rounds, scalars = self.record, self.rounds, self.scalars
         known = self.optimizers.known.get(id(optimizer))
         if (
@@ -450,6 +487,7 @@ class Loop:
         if feeding is not None:
             feeding.fetched, self.trained_on = 0, id(feeding.loader)
             self.datasets.trains(feeding)
+            self.validation.trains(feeding)
             if start is None or feeding.started > start:
                 start = feeding.started
             if feeding.epoch != self.epoch and not self.record.covers("epoch"):
@@ -477,6 +515,8 @@ class Loop:
     def _step_without_optimizer(self, site: CallSite, value: Scalar) -> None:
         now = self.times.last
         rounds, record = self.rounds, self.record
+        if self.validation.is_open:
+            self.validation.end()
         if not self.is_manual:
             self.is_manual = True
             self._first_step(None, "", sys._getframe(1))
@@ -542,6 +582,7 @@ class Loop:
 
     def finish(self) -> None:
         self.settle()
+        self.validation.end(is_step=False)
         if self.epoch is not None and self.generation == self.record.generation:
             self._end_epoch()
         if self.rounds.pending and self.generation == self.record.generation:
