@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from looptap.events import Context, File, JournalRecord, Note, Param, Points, Tag
@@ -34,9 +35,24 @@ class Recorder:
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
 
-    def __init__(self, begin: Callable[[], JournalWriter | None], redactor: Redactor) -> None:
-        """``begin`` starts a run and returns its journal, or None where this process must stay silent."""
+    #: Takes the values that only a device has so far, to record each as soon as it is handed over, and returns the others. Set by
+    #: the integration that knows such values.
+    postpone: Callable[[Mapping[str, Any], int, Context | None, int], Mapping[str, Any]] = staticmethod(  # noqa: RUF012
+        lambda values, step, context, time_ns: values
+    )
+    #: While a framework leads: the losses that the layer below has recorded at the last step. Those of a device are no floats yet.
+    losses: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(
+        self,
+        begin: Callable[[], JournalWriter | None],
+        redactor: Redactor,
+        renew: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``begin`` starts a run and returns its journal, or None where this process must stay silent. ``renew`` ends the run under
+        way and begins another, unless the user began it."""
         self._begin = begin
+        self._renew = renew
         self._journal: JournalWriter | None = None
         self.redactor = redactor
         self.keeps_files = True
@@ -55,6 +71,20 @@ class Recorder:
         """Training has shown itself (an optimizer, a backward pass): start the run if none is under way."""
         if self._journal is None and not self.is_suppressed():
             self._begin()
+
+    def begin_training(self, step: int) -> int:
+        """A framework on top begins a training, or resumes one: its next step has this number in its own count. From here on the
+        layers below count from there too. Returns what to add to the framework's numbers in this run.
+
+        Where steps would come a second time, this is another run; in a run that the user began, they follow those before.
+        """
+        if step <= self.step:
+            self._renew()
+        self.begin()
+        distance = max(0, self.step + 1 - step)
+        self.step = step + distance - 1
+        self.losses = {}
+        return distance
 
     def attach(self, journal: JournalWriter) -> None:
         """From now on records go to this journal. What was told outside any run holds for every run after it."""
@@ -150,9 +180,20 @@ class Recorder:
 
         Where no training step has been seen, each metric counts its own calls from 0.
         """
-        journal = self._journal or self._begin()
-        if journal is None or self.is_suppressed():
+        journal = None if self.is_suppressed() else self._journal or self._begin()
+        if journal is None:
             return
+        at: int | None = None
+        if step is not None:
+            try:
+                at = step_number(step)
+            except Exception as error:  # noqa: BLE001
+                self._refuse(journal, "not a step", f"metrics {', '.join(map(str, values))}", error, len(values))
+                return
+        elif self.step >= 0:
+            at = self.step + 1 if self.is_step_under_way() else self.step
+        if at is not None:
+            values = self.postpone(values, at, context, time_ns or time.time_ns())
         numbers: dict[str, float] = {}
         for key, value in values.items():
             try:
@@ -161,15 +202,8 @@ class Recorder:
                 self._refuse(journal, "not a number", f"metric {key!r}", error)
         if not numbers:
             return
-        if step is not None:
-            try:
-                at = step_number(step)
-            except Exception as error:  # noqa: BLE001
-                self._refuse(journal, "not a step", f"metrics {', '.join(numbers)}", error, len(numbers))
-                return
+        if at is not None:
             self.metrics(numbers, at, context, time_ns)
-        elif self.step >= 0:
-            self.metrics(numbers, self.step + 1 if self.is_step_under_way() else self.step, context, time_ns)
         else:
             for key, value in numbers.items():
                 at = self._next_step[key] = self._next_step.get(key, -1) + 1

@@ -41,6 +41,8 @@ class ActiveRun:
     sender: Sender | None
     is_primary: bool
     points_before: int = 0
+    #: It began because training showed itself, and not by a call of the user.
+    is_implicit: bool = False
 
     @property
     def id(self) -> str:
@@ -64,7 +66,7 @@ class Session:
         self.command_line: dict[str, Any] = {}
         self.armed = False
         self.guard = Guard("session")
-        self.recorder = Recorder(self._begin, Redactor())
+        self.recorder = Recorder(self._begin, Redactor(), self._renew)
         self.registry = Registry(self.recorder)
         self.run: ActiveRun | None = None
         #: The run of the process that this one was forked from.
@@ -183,7 +185,16 @@ class Session:
             if self.run is None:
                 with self.guard:
                     self.begin()
+                if self.run is not None:
+                    self.run.is_implicit = True
             return self.run.journal if self.run is not None else None
+
+    def _renew(self) -> None:
+        """For the recorder: another training begins, which a run that nobody asked for does not go on with."""
+        with self._lock:
+            if self.run is not None and self.run.is_implicit:
+                self.end()
+                self._begin()
 
     def _start_threads(self, run: ActiveRun) -> None:
         chosen = self.settings  # those of the next run may be others

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from looptap.events import Context
 from looptap.frames import outward
+from looptap.plain import clean
 from looptap.recorder import Recorder
 from looptap_integrations.torch.facts import Facts
 from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, loss_name
@@ -87,6 +88,7 @@ class Loop:
         self.trained_on: int | None = None
         self.completed = 0
         record.is_step_under_way = self.is_step_under_way
+        record.postpone = self.postpone
 
     # --- backward ---------------------------------------------------------------------------------------------------
 
@@ -322,9 +324,13 @@ class Loop:
             if record.generation != self.generation:
                 self._new_run()
             known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer)
+        if record.step != self.rounds.step:  # a framework on top counts the steps
+            self.rounds.move(record.step)
         is_new_phase = self.rounds.may_join(known) and self._is_new_phase(known, sys._getframe(1))
         values, apart = self.rounds.complete(known, known.context is None, is_new_phase)
         step = self.rounds.step
+        if record.unusual:
+            record.losses = {**self.rounds.names}
         # What belongs to this optimizer, where there are several, and not to the round.
         own: dict[str, Scalar] = values if known.context is None else {}
         self._time(values, own, now)
@@ -439,6 +445,21 @@ class Loop:
             self.scalars.later(
                 owed, lambda numbers: self.record.metrics(self.scaling.sift(numbers), step, context, time_ns)
             )
+
+    def postpone(
+        self, values: Mapping[str, Any], step: int, context: Context | None, time_ns: int
+    ) -> Mapping[str, Any]:
+        """For the recorder: numbers that are on a device are recorded when they come, and nobody waits for them."""
+        owed: dict[str, Scalar] = {}
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and not value.is_cpu:
+                reading = self.scalars.read(value)
+                if reading is not None:
+                    owed[clean(str(name))] = reading
+        if not owed:
+            return values
+        self.scalars.later(owed, lambda numbers: self.record.metrics(numbers, step, context, time_ns))
+        return {name: value for name, value in values.items() if clean(str(name)) not in owed}
 
     # --- what is looked up once per run -----------------------------------------------------------------------------
 
