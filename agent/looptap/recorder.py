@@ -260,6 +260,18 @@ class Recorder:
             )
         )
 
+    def folder(self, path: Any, *, step: int | None = None, description: str | None = None) -> None:
+        """A checkpoint that is a folder: each file in it is recorded, as ``folder/file``. Folders inside are left out."""
+        if os.path.isdir(path):
+            top = os.path.basename(os.path.abspath(path))
+            with os.scandir(path) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_file())
+            for name in names:
+                kind = "model" if name.endswith((".safetensors", ".bin", ".pt", ".pth")) else "checkpoint"
+                self.file(
+                    os.path.join(path, name), name=f"{top}/{name}", kind=kind, step=step, description=description
+                )
+
     def note(self, topic: str, message: str) -> None:
         """Why something is not captured; one sentence. The same note again is ignored."""
         if (topic, message) not in self._notes:

@@ -19,5 +19,8 @@ def pytorch_lightning() -> list[Any]:
 
 
 def _callbacks(package: str) -> list[Any]:
-    callback = sys.modules.get("looptap_integrations.lightning.callback")
-    return [] if callback is None else callback.callbacks_of(package)  # type: ignore[no-any-return]
+    callback = sys.modules.get("looptap.callback")
+    if callback is None:
+        return []
+    kind = callback.callback_kind(f"{package}.callbacks:Callback")
+    return [kind.new()] if kind.has_listeners else []

@@ -16,6 +16,25 @@ from looptap.recorder import Recorder
 from looptap_integrations.lightning.settings import hyperparameters, trainer_settings
 
 
+#: The events of Lightning's that :class:`Fits` has methods for.
+EVENTS = (
+    "on_sanity_check_start",
+    "on_sanity_check_end",
+    "on_train_start",
+    "on_train_epoch_start",
+    "on_train_batch_start",
+    "on_before_backward",
+    "on_train_batch_end",
+    "on_train_epoch_end",
+    "on_train_end",
+    "on_validation_start",
+    "on_test_start",
+    "on_predict_start",
+    "on_exception",
+    "teardown",
+)
+
+
 class Fits:
     def __init__(self, record: Recorder) -> None:
         self.record = record
@@ -44,14 +63,14 @@ class Fits:
 
     # --- the way of a fit -------------------------------------------------------------------------------------------
 
-    def on_sanity_check_start(self, trainer: Any, module: Any) -> None:
+    def on_sanity_check_start(self, trainer: Any, module: Any, *_: Any) -> None:
         self.leave()
         self.lead.enter_context(self.record.suppress())
 
-    def on_sanity_check_end(self, trainer: Any, module: Any) -> None:
+    def on_sanity_check_end(self, trainer: Any, module: Any, *_: Any) -> None:
         self.leave()
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
+    def on_train_start(self, trainer: Any, module: Any, *_: Any) -> None:
         """Only now it is known where a resumed fit goes on."""
         record = self.record
         self.leave()
@@ -67,12 +86,12 @@ class Fits:
     def is_step_under_way(self) -> bool:
         return self.is_in_step
 
-    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+    def on_train_epoch_start(self, trainer: Any, module: Any, *_: Any) -> None:
         if self._leads(trainer) and trainer.current_epoch != self.epoch:
             self.epoch = trainer.current_epoch
             self.record.metrics({"epoch": float(trainer.current_epoch)}, _step(trainer) + self.distance)
 
-    def on_train_batch_start(self, trainer: Any, module: Any, *args: Any) -> None:
+    def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
         self._write_rest(trainer)
         self.is_complete = False
         self.is_in_step = True
@@ -89,14 +108,14 @@ class Fits:
     def after_log(self, token: Any) -> None:
         raise AssertionError("before_log leaves every call alone")
 
-    def on_before_backward(self, trainer: Any, module: Any, loss: Any) -> None:
+    def on_before_backward(self, trainer: Any, module: Any, loss: Any, *_: Any) -> None:
         """At the first one with automatic optimization: whether this loss has just been logged."""
         if self.logs_loss is not None or not self._leads(trainer) or not module.automatic_optimization:
             return
         # Under accumulation Lightning logs the last batch of a step, which is another number than the loss of the step.
         self._decide(trainer.accumulate_grad_batches == 1 and _is_among(loss, self.logged))
 
-    def on_train_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         if not self._leads(trainer):
             return
         self.is_in_step = False
@@ -105,28 +124,28 @@ class Fits:
             self.is_complete = True
             self._write(trainer, is_first=self.logs_loss is None)
 
-    def on_validation_start(self, trainer: Any, module: Any) -> None:
+    def on_validation_start(self, trainer: Any, module: Any, *_: Any) -> None:
         if self._leads(trainer):
             self._write_rest(trainer)
         elif not trainer.sanity_checking:
             self._begin_evaluation(trainer, module)
 
-    def on_test_start(self, trainer: Any, module: Any) -> None:
+    def on_test_start(self, trainer: Any, module: Any, *_: Any) -> None:
         self._begin_evaluation(trainer, module)
 
-    def on_predict_start(self, trainer: Any, module: Any) -> None:
+    def on_predict_start(self, trainer: Any, module: Any, *_: Any) -> None:
         self._begin_evaluation(trainer, module)
 
-    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         self._write_rest(trainer)
 
-    def on_train_end(self, trainer: Any, module: Any) -> None:
+    def on_train_end(self, trainer: Any, module: Any, *_: Any) -> None:
         self.teardown(trainer, module)
 
-    def on_exception(self, trainer: Any, module: Any, *args: Any) -> None:
+    def on_exception(self, trainer: Any, module: Any, *_: Any) -> None:
         self.leave()
 
-    def teardown(self, trainer: Any, module: Any, *args: Any) -> None:
+    def teardown(self, trainer: Any, module: Any, *_: Any) -> None:
         if self._leads(trainer):
             self.leave()
 

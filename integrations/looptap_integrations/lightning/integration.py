@@ -6,15 +6,14 @@ of a call of ``fit``, ``validate``, ``test`` or ``predict``.
 
 from __future__ import annotations
 
-import functools
 import importlib
 from typing import Any, ClassVar
 
+from looptap.callback import callback_kind
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
-from looptap_integrations.lightning.callback import EVENTS, Listening, is_ours, new_callback
-from looptap_integrations.lightning.fits import Fits
+from looptap_integrations.lightning.fits import EVENTS, Fits
 
 
 class LightningIntegration(Integration):
@@ -37,8 +36,9 @@ class LightningIntegration(Integration):
     def install(self, patch: Patcher, record: Recorder) -> None:
         self.record = record
         self.fits = fits = Fits(record)
+        self.kind = callback_kind(f"{self.package}.callbacks:Callback", EVENTS)
         for event in EVENTS:
-            patch.hook(functools.partial(Listening, self.package, event), getattr(fits, event))
+            patch.hook(self.kind.listen(event), getattr(fits, event))
         base = importlib.import_module(f"{self.package}.core.module").LightningModule
         patch.tap(base, "log", fits.before_log, fits.after_log)
         trainer = importlib.import_module(f"{self.package}.trainer.trainer")
@@ -54,16 +54,16 @@ class LightningIntegration(Integration):
     def on_call(self, call: Call) -> Observation:
         trainer = call.instance
         given = trainer.callbacks
-        if any(is_ours(callback) for callback in given):
+        if any(map(self.kind.is_kind_of, given)):
             yield
             return
         # Not into the list, which is the one that the user passed.
-        trainer.callbacks = ours = [new_callback(self.package), *given]
+        trainer.callbacks = ours = [self.kind.new(), *given]
         yield
         if trainer.callbacks is ours:
             trainer.callbacks = given
         else:
-            trainer.callbacks = [callback for callback in trainer.callbacks if not is_ours(callback)]
+            trainer.callbacks = [callback for callback in trainer.callbacks if not self.kind.is_kind_of(callback)]
 
     def on_log_metrics(self, call: Call) -> Observation:
         """Lightning hands values to its loggers."""
