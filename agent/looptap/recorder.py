@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from looptap.events import Context, File, JournalRecord, Note, Param, Points, Tag
 from looptap.journal.frames import encode
 from looptap.plain import clean, number, plain, step_number
 from looptap.redaction import Redactor
+from looptap.tees import Told, is_called_by_framework, same
 
 if TYPE_CHECKING:
     from looptap.journal.writer import JournalWriter
@@ -32,16 +32,17 @@ class Recorder:
     step: int = -1
     #: Whether the step after that one has begun, as far as the integration can tell.
     is_step_under_way: Callable[[], bool] = staticmethod(lambda: False)
+    #: What the integration that sees the training knows of the step with this number: values by key. For
+    #: :meth:`log_metrics`, so that a value which is known is not logged twice.
+    known_at: Callable[[int], Mapping[str, float]] = staticmethod(lambda step: {})
+    #: ``validation`` or ``test`` from the beginning of such a pass to the next training step, else None.
+    split: Callable[[], str | None] = staticmethod(lambda: None)
+    #: Takes those of these values that lie on a device, calls back once their numbers are here, and returns their keys.
+    take_from_device: Callable[[Mapping[str, Any], Callable[[dict[str, float]], None]], Collection[str]] = staticmethod(
+        lambda values, emit: ()
+    )
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
-
-    #: Takes the values that only a device has so far, to record each as soon as it is handed over, and returns the others. Set by
-    #: the integration that knows such values.
-    postpone: Callable[[Mapping[str, Any], int, Context | None, int], Mapping[str, Any]] = staticmethod(  # noqa: RUF012
-        lambda values, step, context, time_ns: values
-    )
-    #: While a framework leads: the losses that the layer below has recorded at the last step. Those of a device are no floats yet.
-    losses: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Recorder:
         self.unusual = 0
         self._covers: list[frozenset[str]] = []
         self._suppressed_here = threading.local()
+        self._told = Told()
 
     # --- the run that records go to -------------------------------------------------------------------------------
 
@@ -83,13 +85,13 @@ class Recorder:
         self.begin()
         distance = max(0, self.step + 1 - step)
         self.step = step + distance - 1
-        self.losses = {}
         return distance
 
     def attach(self, journal: JournalWriter) -> None:
         """From now on records go to this journal. What was told outside any run holds for every run after it."""
         self._notes.clear()
         self._next_step.clear()
+        self._told.steps.clear()
         self.step = -1
         self.generation += 1
         for record in self._preamble:
@@ -134,6 +136,21 @@ class Recorder:
     def is_suppressed(self) -> bool:
         return self.unusual > 0 and getattr(self._suppressed_here, "depth", 0) > 0
 
+    @contextmanager
+    def tee(self) -> Iterator[bool]:
+        """Around a call of the program that hands a value to another tool (a logger, a metric): whether it is ours to record.
+
+        The outermost of such calls is: what a tool calls inside of its own function is the same value again. While a framework on
+        top leads, calls that its own loggers make are left out too.
+        """
+        here = self._suppressed_here
+        outer = getattr(here, "tees", 0)
+        here.tees = outer + 1
+        try:
+            yield outer == 0 and not self.is_suppressed() and not (self.covers("loss") and is_called_by_framework())
+        finally:
+            here.tees = outer
+
     # --- records --------------------------------------------------------------------------------------------------
 
     def metrics(
@@ -157,6 +174,8 @@ class Recorder:
         if time_ns is None:
             time_ns = time.time_ns()
         if context is None:
+            if self._told.steps:
+                values = self._told.apart_from(values, step)
             context = _NO_CONTEXT
         done = journal.put(values, step, time_ns, context)
         if done == len(values):
@@ -174,11 +193,14 @@ class Recorder:
         step: Any = None,
         context: Context | None = None,
         time_ns: int | None = None,
+        source: str = "user",
     ) -> None:
         """Values of any kind that has one number in it, at ``step`` or, without one, at the training step that is under way, or at
         the last one.
 
-        Where no training step has been seen, each metric counts its own calls from 0.
+        Where no training step has been seen, each metric counts its own calls from 0. A value that is on record already under the
+        same key at the same step (told by another ``source``, or seen in the training itself) is not recorded again. Values on
+        a device follow when they are here.
         """
         journal = None if self.is_suppressed() else self._journal or self._begin()
         if journal is None:
@@ -192,22 +214,21 @@ class Recorder:
                 return
         elif self.step >= 0:
             at = self.step + 1 if self.is_step_under_way() else self.step
-        if at is not None:
-            values = self.postpone(values, at, context, time_ns or time.time_ns())
+        time_ns = time_ns or time.time_ns()
+
+        def write(numbers: Mapping[str, float]) -> None:
+            self._log(numbers, at, context, time_ns, source)
+
+        owed = self.take_from_device(values, write)
         numbers: dict[str, float] = {}
         for key, value in values.items():
+            if key in owed:
+                continue
             try:
                 numbers[clean(str(key))] = number(value)
             except Exception as error:  # noqa: BLE001 - a user's __float__ or __str__ may raise anything
                 self._refuse(journal, "not a number", f"metric {key!r}", error)
-        if not numbers:
-            return
-        if at is not None:
-            self.metrics(numbers, at, context, time_ns)
-        else:
-            for key, value in numbers.items():
-                at = self._next_step[key] = self._next_step.get(key, -1) + 1
-                self.metrics({key: value}, at, context, time_ns)
+        write(numbers)
 
     def param(self, key: str, value: Any, source: str) -> None:
         """A setting. Before the run has begun it is kept and written when it does."""
@@ -279,6 +300,29 @@ class Recorder:
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
 
     # --- private --------------------------------------------------------------------------------------------------
+
+    def _log(
+        self, numbers: Mapping[str, float], step: int | None, context: Context | None, time_ns: int | None, source: str
+    ) -> None:
+        if step is None:
+            for key, value in numbers.items():
+                at = self._next_step[key] = self._next_step.get(key, -1) + 1
+                self._log({key: value}, at, context, time_ns, source)
+            return
+        if not context:
+            known = self.known_at(step)
+            numbers = {
+                key: value
+                for key, value in numbers.items()
+                if not (key in known and same(known[key], value))
+                and not self._told.by_another(key, value, step, source)
+            }
+        if not numbers:
+            return
+        # With a context that is empty, and not None: the values are new, even if this source has told them before.
+        self.metrics(numbers, step, context or _NO_CONTEXT, time_ns)
+        if not context:
+            self._told.tell(numbers, step, source)
 
     def _write(self, record: JournalRecord) -> None:
         if self.is_suppressed():

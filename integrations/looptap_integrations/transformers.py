@@ -116,7 +116,7 @@ class TransformersIntegration(Integration):
             return
         if "loss" in values:
             steps, self.logged_at = state.global_step - self.logged_at, state.global_step
-            if self.record.losses:
+            if "loss" in self.record.known_at(step):
                 mean = values.pop("loss")
                 if steps > 1:
                     values["train/loss"] = mean

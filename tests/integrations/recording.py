@@ -23,25 +23,33 @@ class Recording(Recorder):
         self.written: list[tuple[str, Any, str]] = []
         self.files: list[dict[str, Any]] = []
         self.notes: list[str] = []
+        #: What was no number or no step.
+        self.refused: list[str] = []
 
     def begin(self) -> None:
         if self.generation == 0 and not self.is_suppressed():
             self.new_run()
 
     def log_metrics(
-        self, values: Mapping[str, Any], step: Any = None, context: Context | None = None, time_ns: int | None = None
+        self,
+        values: Mapping[str, Any],
+        step: Any = None,
+        context: Context | None = None,
+        time_ns: int | None = None,
+        source: str = "user",
     ) -> None:
         """As the real one, whose journal we have not."""
         begin = self._begin
         self._journal = object()  # type: ignore[assignment]
         try:
-            super().log_metrics(values, step, context, time_ns)
+            super().log_metrics(values, step, context, time_ns, source)
         finally:
             self._journal, self._begin = None, begin
 
     def new_run(self) -> None:
         self.generation += 1
         self.step = -1
+        self._told.steps.clear()
 
     def metrics(
         self, values: Mapping[str, float], step: int, context: Context | None = None, time_ns: int | None = None
@@ -49,9 +57,14 @@ class Recording(Recorder):
         if self.is_suppressed():
             return
         self.begin()
+        if context is None:
+            values = self._told.apart_from(values, step)
         for key, value in values.items():
             assert type(value) is float, (key, value)
             self.points.append((key, step, value, dict(context or {})))
+
+    def _refuse(self, journal: Any, reason: str, what: str, error: Exception, count: int = 1) -> None:
+        self.refused.append(what)
 
     def param(self, key: str, value: Any, source: str) -> None:
         self.written.append((key, value, source))

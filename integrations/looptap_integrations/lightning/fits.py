@@ -35,6 +35,10 @@ EVENTS = (
 )
 
 
+#: What PyTorch's layer has at a step beside losses.
+_NO_LOSSES = ("step_time", "time.", "lr", "epoch", "grad_norm", "amp_", "closure_")
+
+
 class Fits:
     def __init__(self, record: Recorder) -> None:
         self.record = record
@@ -177,7 +181,8 @@ class Fits:
                 continue
             self.written[key] = value
             values[results._forked_name(result, True)[1]] = value
-        losses = self.record.losses
+        known = self.record.known_at(self.step)
+        losses = {name: loss for name, loss in known.items() if not name.startswith(_NO_LOSSES)}
         if is_first and losses:
             self._decide(all(name in values or _is_equal(loss, values.values()) for name, loss in losses.items()))
         values = {name: value for name, value in values.items() if name not in losses}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
 from looptap_integrations.torch.loop import Loop
+from looptap_integrations.torch.losses import watch_losses
 
 
 class TorchIntegration(Integration):
@@ -27,6 +29,11 @@ class TorchIntegration(Integration):
             "time.data, time.forward, time.backward, time.optimizer, time.other; summed at the end of an epoch as epoch_time.…",
             "the host's clock at these same hooks",
             "each step",
+        ),
+        Capture(
+            "validation/loss, test/loss: the mean over a pass with gradients off, by the name of the variable",
+            "the loss functions of torch.nn.functional, which the loss modules call",
+            "each call with gradients off",
         ),
         Capture("epoch", "DataLoader.__iter__", "each pass"),
         Capture("grad_norm", "clip_grad_norm_ of the program", "each call"),
@@ -40,6 +47,10 @@ class TorchIntegration(Integration):
     )
     not_captured = (
         "steps of an optimizer whose step() is itself compiled: PyTorch calls no hook there",
+        "validation losses with gradients on (model.eval() without no_grad()): nothing tells them from training until a backward pass"
+        " does not come",
+        "validation losses inside of a compiled function; with reduction='none'; and all of them where the program had compiled its"
+        " model before autolog()",
         "losses of distributed tensors: reading one would wait for other machines",
     )
 
@@ -51,7 +62,8 @@ class TorchIntegration(Integration):
         patch.tap("torch.autograd", "backward", loop.before_backward, loop.after_backward, loop.failed_backward)
         patch.observe(Optimizer, "__init__", self.on_optimizer)
         patch.observe(DataLoader, "__iter__", self.on_pass)
-        patch.tap(dataloader._BaseDataLoaderIter, "__next__", loop.before_next, loop.after_next)
+        patch.tap(dataloader._BaseDataLoaderIter, "__next__", loop.before_next, loop.after_next, loop.failed_next)
+        self.watch_validation(patch, record)
         # The base class: torch.cuda.amp.GradScaler and torch.cpu.amp.GradScaler inherit from it.
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
@@ -67,6 +79,16 @@ class TorchIntegration(Integration):
         else:
             patch.observe("torch.nn.utils.clip_grad", "clip_grad_norm_", self.on_clip_norm)
             patch.observe("torch.nn.utils", "clip_grad_norm_", self.on_clip_norm)
+
+    def watch_validation(self, patch: Patcher, record: Recorder) -> None:
+        if _has_compiled():
+            # What was compiled is bound to these functions, and would be compiled again if we took their places.
+            record.note(
+                "torch",
+                "no validation losses: the program had compiled its model when autolog() was called; call it before",
+            )
+        else:
+            watch_losses(patch, self.loop.validation)
 
     def finish(self) -> None:
         self.loop.finish()
@@ -124,3 +146,9 @@ class TorchIntegration(Integration):
         if call.error is None and not self.record.is_suppressed():
             target = call.args[1] if len(call.args) > 1 else call.kwargs.get("f")
             self.loop.files.saved(target, self.record.step)
+
+
+def _has_compiled() -> bool:
+    """Whether ``torch.compile`` has been at work in this process."""
+    compiler = sys.modules.get("torch._dynamo.convert_frame")
+    return getattr(compiler, "FRAME_COUNTER", 0) > 0

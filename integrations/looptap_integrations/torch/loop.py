@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 
 from looptap.events import Context
 from looptap.frames import outward
-from looptap.plain import clean
 from looptap.recorder import Recorder
 from looptap_integrations.torch.facts import Facts
 from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, loss_name
@@ -33,6 +32,7 @@ from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
 from looptap_integrations.torch.times import Times
+from looptap_integrations.torch.validation import Validation
 
 #: How long the end of a run waits for values that a device still owes.
 _FINISH_SECONDS = 1.0
@@ -87,8 +87,11 @@ class Loop:
         #: Id of the loader that the last step took its batch from.
         self.trained_on: int | None = None
         self.completed = 0
+        self.validation = Validation(record, self.scalars, self.passes, self.rounds, self.sites)
         record.is_step_under_way = self.is_step_under_way
-        record.postpone = self.postpone
+        record.known_at = self.known_at
+        record.split = self.validation.split
+        record.take_from_device = self.take_from_device
 
     # --- backward ---------------------------------------------------------------------------------------------------
 
@@ -222,6 +225,36 @@ class Loop:
             times.data += time_now - times.last
         times.last = time_now
 
+    def failed_next(self, args: tuple[Any, ...]) -> None:
+        """The loader has handed out all there was."""
+        self.validation.ended(args[0])
+
+    def known_at(self, step: int) -> dict[str, float]:
+        """What is on record of the last step: for those who are told the same again."""
+        if step != self.rounds.step or self.record.generation != self.generation:
+            return {}
+        known: dict[str, float] = {}
+        for name, value in self.rounds.names.items():
+            if isinstance(value, float):
+                known[name] = value
+            elif value.is_ready():
+                known[name] = value.value()
+        return known
+
+    def take_from_device(self, values: Mapping[str, Any], emit: Callable[[dict[str, float]], None]) -> Collection[str]:
+        """Of values that somebody logs, those on a device: their numbers follow when they are here."""
+        readings = {
+            key: self.scalars.read(value)
+            for key, value in values.items()
+            if isinstance(value, torch.Tensor) and not value.is_cpu
+        }
+        owed = {key: reading for key, reading in readings.items() if reading is not None}
+        if owed:
+            self.scalars.later(owed, emit)
+        if len(owed) < len(readings):
+            self.record.note("values", f"no number is to be had of {', '.join(readings.keys() - owed.keys())}")
+        return readings.keys()
+
     def is_step_under_way(self) -> bool:
         """A loss waits for its step, or the loader of the training has handed out a batch since the last one."""
         feeding = self.passes.feeding
@@ -258,6 +291,8 @@ class Loop:
             self.nested -= 1
             return
         self.is_stepping = False
+        if self.validation.is_open:
+            self.validation.end()
         record, rounds, scalars = self.record, self.rounds, self.scalars
         known = self.optimizers.known.get(id(optimizer))
         if (
@@ -329,8 +364,6 @@ class Loop:
         is_new_phase = self.rounds.may_join(known) and self._is_new_phase(known, sys._getframe(1))
         values, apart = self.rounds.complete(known, known.context is None, is_new_phase)
         step = self.rounds.step
-        if record.unusual:
-            record.losses = {**self.rounds.names}
         # What belongs to this optimizer, where there are several, and not to the round.
         own: dict[str, Scalar] = values if known.context is None else {}
         self._time(values, own, now)
@@ -391,6 +424,7 @@ class Loop:
         start, feeding = self.ended, self.passes.feeding
         if feeding is not None:
             feeding.fetched, self.trained_on = 0, id(feeding.loader)
+            self.validation.trains(feeding)
             if start is None or feeding.started > start:
                 start = feeding.started
             if feeding.epoch != self.epoch and not self.record.covers("epoch"):
@@ -412,6 +446,8 @@ class Loop:
     def _step_without_optimizer(self, site: CallSite, value: Scalar) -> None:
         now = self.times.last
         rounds, record = self.rounds, self.record
+        if self.validation.is_open:
+            self.validation.end()
         if not self.is_manual:
             self.is_manual = True
             self._first_step(None, "", sys._getframe(1))
@@ -446,21 +482,6 @@ class Loop:
                 owed, lambda numbers: self.record.metrics(self.scaling.sift(numbers), step, context, time_ns)
             )
 
-    def postpone(
-        self, values: Mapping[str, Any], step: int, context: Context | None, time_ns: int
-    ) -> Mapping[str, Any]:
-        """For the recorder: numbers that are on a device are recorded when they come, and nobody waits for them."""
-        owed: dict[str, Scalar] = {}
-        for name, value in values.items():
-            if isinstance(value, torch.Tensor) and not value.is_cpu:
-                reading = self.scalars.read(value)
-                if reading is not None:
-                    owed[clean(str(name))] = reading
-        if not owed:
-            return values
-        self.scalars.later(owed, lambda numbers: self.record.metrics(numbers, step, context, time_ns))
-        return {name: value for name, value in values.items() if clean(str(name)) not in owed}
-
     # --- what is looked up once per run -----------------------------------------------------------------------------
 
     def _new_run(self) -> None:
@@ -487,6 +508,7 @@ class Loop:
             self.facts.loader(self.passes.feeding.loader, backwards)
 
     def finish(self) -> None:
+        self.validation.end(is_step=False)
         if self.epoch is not None and self.generation == self.record.generation:
             self._end_epoch()
         if self.rounds.pending and self.generation == self.record.generation:

@@ -100,6 +100,10 @@ class CallSites:
             site = self._sites[key] = CallSite(frame.f_code, frame.f_lasti)
         return site
 
+    def codes(self) -> set[CodeType]:
+        """Functions of the program that run backward passes."""
+        return {site.code for site in self._sites.values()}
+
     def forget_near(self, site: CallSite) -> None:
         """Where this one is met again, it has to be looked at closely."""
         if self.near.get(site.instruction) is site:
