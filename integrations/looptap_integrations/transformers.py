@@ -19,6 +19,7 @@ from typing import Any
 from looptap.callback import callback_kind
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
+from looptap.plain import is_number
 from looptap.recorder import Recorder
 
 _EVENTS = ("on_train_begin", "on_log", "on_predict", "on_save")
@@ -139,7 +140,7 @@ class TransformersIntegration(Integration):
         self.record.folder(folder, step=state.global_step + self.distance, description="best" if is_best else None)
 
     def _write(self, values: Mapping[str, Any], step: int) -> None:
-        numbers = {name: value for name, value in values.items() if isinstance(value, (int, float)) or hasattr(value, "dtype")}
+        numbers = {name: value for name, value in values.items() if is_number(value)}
         if numbers:
             self.record.log_metrics(numbers, step)
 
