@@ -43,6 +43,8 @@ class Recorder:
     )
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
+    #: Another number when a framework on top begins to train, and when it ends: what steps next does not go on with the round before.
+    trainings: int = 0
 
     def __init__(
         self,
@@ -74,9 +76,10 @@ class Recorder:
         if self._journal is None and not self.is_suppressed():
             self._begin()
 
-    def begin_training(self, step: int) -> int:
-        """A framework on top begins a training, or resumes one: its next step has this number in its own count. From here on the
-        layers below count from there too. Returns what to add to the framework's numbers in this run.
+    @contextmanager
+    def training(self, step: int) -> Iterator[int]:
+        """Inside, a framework on top trains, or goes on with a training: its next step has this number in its own count, and the
+        layers below count from there too. Gives what to add to the framework's numbers in this run.
 
         Where steps would come a second time, this is another run; in a run that the user began, they follow those before.
         """
@@ -85,7 +88,11 @@ class Recorder:
         self.begin()
         distance = max(0, self.step + 1 - step)
         self.step = step + distance - 1
-        return distance
+        self.trainings += 1
+        try:
+            yield distance
+        finally:
+            self.trainings += 1
 
     def attach(self, journal: JournalWriter) -> None:
         """From now on records go to this journal. What was told outside any run holds for every run after it."""

@@ -98,7 +98,7 @@ class TransformersIntegration(Integration):
         record = self.record
         self.lead.close()
         # The Trainer counts the steps that are done: its first one has the number 1.
-        self.distance = record.begin_training(state.global_step + 1)
+        self.distance = self.lead.enter_context(record.training(state.global_step + 1))
         self.logged_at, self.epoch = state.global_step, None
         covered = ["validation"]
         if _plain(args.logging_strategy) != "no":

@@ -79,7 +79,7 @@ class Fits:
         record = self.record
         self.leave()
         self.trainer = trainer
-        self.distance = record.begin_training(_step(trainer))
+        self.distance = self.lead.enter_context(record.training(_step(trainer)))
         self.step = record.step
         self.lead.enter_context(record.cover("epoch", "validation"))
         before: Callable[[], bool] = record.is_step_under_way
