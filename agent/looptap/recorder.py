@@ -51,6 +51,8 @@ class Recorder:
     )
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
+    #: Another number when a framework on top begins to train, and when it ends: what steps next does not go on with the round before.
+    trainings: int = 0
 
     def __init__(
         self,
@@ -58,12 +60,14 @@ class Recorder:
         redactor: Redactor,
         end: Callable[[str, str | None], None] = lambda status, error: None,
         is_silent: Callable[[], bool] = lambda: False,
+        renew: Callable[[], None] = lambda: None,
     ) -> None:
         """``begin`` starts a run and returns its journal, or None where this process must stay silent (``is_silent``); ``end`` ends
-        it."""
+        it; ``renew`` ends it and begins another, unless the user began it."""
         self._begin = begin
         self._end = end
         self._is_silent = is_silent
+        self._renew = renew
         self._journal: JournalWriter | None = None
         #: Opens the journal of the run's files.
         self._file_journal: Callable[[], JournalWriter] | None = None
@@ -97,6 +101,24 @@ class Recorder:
         """Training has shown itself (an optimizer, a backward pass): start the run if none is under way."""
         if self._journal is None and not self.is_suppressed():
             self._begin()
+
+    @contextmanager
+    def training(self, step: int) -> Iterator[int]:
+        """Inside, a framework on top trains, or goes on with a training: its next step has this number in its own count, and the
+        layers below count from there too. Gives what to add to the framework's numbers in this run.
+
+        Where steps would come a second time, this is another run; in a run that the user began, they follow those before.
+        """
+        if step <= self.step:
+            self._renew()
+        self.begin()
+        distance = max(0, self.step + 1 - step)
+        self.step = step + distance - 1
+        self.trainings += 1
+        try:
+            yield distance
+        finally:
+            self.trainings += 1
 
     def is_under_way(self) -> bool:
         """Whether a run has begun and not ended."""
@@ -227,8 +249,8 @@ class Recorder:
         same key at the same step (told by another ``source``, or seen in the training itself) is not recorded again. Values on
         a device follow when they are here.
         """
-        journal = self._journal or self._begin()
-        if journal is None or self.is_suppressed():
+        journal = None if self.is_suppressed() else self._journal or self._begin()
+        if journal is None:
             return
         at: int | None = None
         if step is not None:
@@ -367,6 +389,16 @@ class Recorder:
     def settle(self, seconds: float) -> None:
         """The run is about to end: wait so long at most for what is still being looked for."""
         self._data.settle(seconds)
+
+    def files_in(self, path: Any, *, step: int | None = None, description: str | None = None) -> None:
+        """A checkpoint that is a folder: each file in it is recorded, as ``folder/file``. Folders inside are left out."""
+        if os.path.isdir(path):
+            top = os.path.basename(os.path.abspath(path))
+            with os.scandir(path) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_file())
+            for name in names:
+                kind = "model" if name.endswith((".safetensors", ".bin", ".pt", ".pth")) else "checkpoint"
+                self.file(os.path.join(path, name), name=f"{top}/{name}", kind=kind, step=step, description=description)
 
     def note(self, topic: str, message: str) -> None:
         """Why something is not captured; one sentence. The same note again is ignored."""

@@ -47,6 +47,8 @@ class ActiveRun:
     sender: Sender | None
     is_primary: bool
     files: FileLane
+    #: It began because training showed itself, and not by a call of the user.
+    is_implicit: bool = False
 
     @property
     def id(self) -> str:
@@ -70,7 +72,7 @@ class Session:
         self.command_line: dict[str, Any] = {}
         self.armed = False
         self.guard = Guard("session")
-        self.recorder = Recorder(self._begin, Redactor(), self.end, self._is_worker)
+        self.recorder = Recorder(self._begin, Redactor(), self.end, self._is_worker, self._renew)
         self.registry = Registry(self.recorder)
         self.run: ActiveRun | None = None
         #: The run of the process that this one was forked from.
@@ -195,6 +197,8 @@ class Session:
             if self.run is None:
                 with self.guard:
                     self.begin()
+                if self.run is not None:
+                    self.run.is_implicit = True
             return self.run.journal if self.run is not None else None
 
     def _open_journal(
@@ -214,6 +218,13 @@ class Session:
             lambda: self._open_journal(started, store, is_primary=False, may_map=False),
             lambda journal: _sender(journal, started.run, store, chosen, telling, is_nice=True),
         )
+
+    def _renew(self) -> None:
+        """For the recorder: another training begins, which a run that nobody asked for does not go on with."""
+        with self._lock:
+            if self.run is not None and self.run.is_implicit:
+                self.end()
+                self._begin()
 
     def _start_threads(self, run: ActiveRun) -> None:
         # The settings of the next run may be others.

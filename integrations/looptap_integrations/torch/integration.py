@@ -24,7 +24,8 @@ from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 
 
 class TorchIntegration(Integration):
-    requires = "torch>=2.2"
+    #: 2.3 is the first with torch.compiler.is_compiling(), without which our hooks would break graphs.
+    requires = "torch>=2.3"
     captures = (
         Capture(
             "the loss of every optimizer step, by its variable name",
@@ -121,8 +122,11 @@ class TorchIntegration(Integration):
             patch.observe("torch.nn.utils.clip_grad", "_clip_grads_with_norm_", self.on_clip)
             patch.observe("torch.nn.utils", "clip_grads_with_norm_", self.on_clip)
         else:
-            patch.observe("torch.nn.utils.clip_grad", "clip_grad_norm_", self.on_clip_norm)
-            patch.observe("torch.nn.utils", "clip_grad_norm_", self.on_clip_norm)
+            # There is none, so the outer one is replaced wherever somebody has imported it by name.
+            outer = clipping.clip_grad_norm_
+            for module in list(sys.modules.values()):
+                if vars(module).get("clip_grad_norm_") is outer:
+                    patch.observe(module, "clip_grad_norm_", self.on_clip_norm)
 
     def watch_validation(self, patch: Patcher, record: Recorder) -> None:
         if _has_compiled():

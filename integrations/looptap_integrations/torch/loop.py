@@ -98,6 +98,7 @@ class Loop:
         #: Id of the loader that the last step took its batch from.
         self.trained_on: int | None = None
         self.completed = 0
+        self.trainings = record.trainings
         self.validation = Validation(record, self.scalars, self.passes, self.rounds, self.sites)
         record.is_step_under_way = self.is_step_under_way
         record.known_at = self.known_at
@@ -407,6 +408,9 @@ class Loop:
             if record.generation != self.generation:
                 self._new_run()
             known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer)
+        if record.trainings != self.trainings:  # a framework on top says where the steps are
+            self.trainings = record.trainings
+            self.rounds.move(record.step)
         is_new_phase = self.rounds.may_join(known) and self._is_new_phase(known, sys._getframe(1))
         values, apart = self.rounds.complete(known, known.context is None, is_new_phase)
         step = self.rounds.step

@@ -112,14 +112,15 @@ class Optimizers:
         """At its first step of a run: find the program's name for it, if it needs one."""
         if id(optimizer) not in self._alive:
             self.exists(optimizer)
+        # By their groups: what a framework wraps around an optimizer (Accelerate, Lightning) is an optimizer too, but no other one.
         names: dict[int, str] = {}
         for frame in frames:
             for name, value in variables_in_reach(frame):
-                if issubclass(type(value), Optimizer) and not name.startswith("_"):
-                    names.setdefault(id(value), name)
+                if issubclass(type(value), Optimizer) and not name.startswith("_") and hasattr(value, "param_groups"):
+                    names.setdefault(id(value.param_groups), name)
         label = ""
-        if len(names.keys() | {id(optimizer)}) > 1:
-            label = names.get(id(optimizer)) or type(optimizer).__name__
+        if len(names.keys() | {id(optimizer.param_groups)}) > 1:
+            label = names.get(id(optimizer.param_groups)) or type(optimizer).__name__
         known = self.known[id(optimizer)] = Known(optimizer, label)
         known.place = place_of(frames)
         return known
