@@ -44,6 +44,8 @@ def test_a_complete_record(backend: Backend) -> None:
         "user": "ada",
         "pid": 4711,
         "python": "3.12.4",
+        "rank": 0,
+        "world_size": 1,
     }
     moment = {"time": "2026-01-02T03:04:05.000000Z", "time_ns": START_NS}
     assert record["params"]["lr"] == {"value": 0.001, "source": "argparse", **moment}

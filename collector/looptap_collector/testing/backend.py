@@ -13,6 +13,7 @@ pytest.register_assert_rewrite("looptap_collector.testing.contracts")
 
 from looptap_collector.testing.contracts.compaction import CompactionContract  # noqa: E402
 from looptap_collector.testing.contracts.company import CompanyContract, Reopen  # noqa: E402
+from looptap_collector.testing.contracts.datasets import DatasetContract  # noqa: E402
 from looptap_collector.testing.contracts.groups import GroupContract  # noqa: E402
 from looptap_collector.testing.contracts.jobs import JobContract  # noqa: E402
 from looptap_collector.testing.contracts.ledger import LedgerContract  # noqa: E402
@@ -28,6 +29,7 @@ __all__ = ["BackendContract", "CompactionContract", "Reopen", "TokenContract"]
 class BackendContract(
     RecordContract,
     JobContract,
+    DatasetContract,
     PointContract,
     LongSeriesContract,
     SearchContract,

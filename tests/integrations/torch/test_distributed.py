@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
+import looptap
 from agent import collectors
 from programs import Programs, assert_conserved
-
-import looptap
 
 # Each rank trains on data of its own and writes down what it saw: that is the truth.
 TRAIN = """
