@@ -82,7 +82,18 @@ def test_a_complete_record(backend: Backend) -> None:
         "in_journal": 0,
         "dropped": {},
         "points_stored": 1500,
-        "journals": [{"journal": recording.journal, "next": stored, "stored": stored, "dropped": {}}],
+        "journals": [
+            {
+                "journal": recording.journal,
+                "next": stored,
+                "stored": stored,
+                "dropped": {},
+                "rank": 0,
+                "status": record["run"]["status"],
+                "ended_ns": record["run"]["ended_ns"],
+                "error": record["run"]["error"],
+            }
+        ],
     }
 
 

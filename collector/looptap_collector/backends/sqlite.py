@@ -12,7 +12,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +115,11 @@ class SqliteBackend(SqlBackend):
 
     def _open(self) -> None:
         with _errors_in_one_line(self._path):
-            # Only the owner may read it; SQLite gives its side files the mode of the file.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Only the owner may read it; SQLite gives its side files the mode of the file. A file that is there is not opened:
+            # closing it would take away the locks that other connections of this process hold on it (fcntl(2)), and then another
+            # process removes the log under them.
+            with suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             with _foreign_files_refused(self._path), closing(self._connect()) as plain:
                 _until(self._busy_seconds, lambda: _check_owner(plain, self._path))
                 _until(self._busy_seconds, lambda: plain.execute("PRAGMA journal_mode=WAL").fetchone())
