@@ -122,6 +122,7 @@ class Session:
                     self.recorder.redactor,
                 )
             is_primary = self.inherited is None
+            self._telling = Telling(self.say)
             journal = self._open_journal(started, store, is_primary)
             lane = self._file_lane(started, store)
             self.run = ActiveRun(started, store, journal, None, is_primary, lane)
