@@ -130,6 +130,36 @@ class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
     description: str | None = None
 
 
+class Dataset(msgspec.Struct, tag="dataset", frozen=True, omit_defaults=True):
+    """Data that a run was fed with. A later one of the same name and role supersedes: the fingerprint of many files follows
+    when it is known.
+
+    ``fingerprint`` identifies the content as far as ``covers`` says: ``content``, ``sampled content``, ``names, sizes, mtimes`` (of
+    files), ``urls``, ``huggingface``, or several of these. Two can be compared when ``algorithm`` and ``covers`` are equal. None
+    when there is none yet, or ever: ``missing`` then says why.
+    """
+
+    name: str
+    time_ns: int
+    #: train, validation, test, predict, or what the user calls it.
+    role: str = "train"
+    #: torch, huggingface, folder, file, array, table, object.
+    kind: str | None = None
+    class_name: str | None = None
+    length: int | None = None
+    split: str | None = None
+    root: str | None = None
+    transform: str | None = None
+    fingerprint: str | None = None
+    algorithm: str | None = None
+    covers: str | None = None
+    missing: str | None = None
+    #: Columns, features, or shapes and types of its arrays; plain data.
+    schema: Any = None
+    #: What else is known, by name; plain data.
+    details: dict[str, Any] = {}
+
+
 class Note(msgspec.Struct, tag="note", frozen=True):
     """What could not be captured, and why, in one sentence. ``looptap doctor`` and ``looptap show`` print it."""
 
@@ -161,9 +191,11 @@ class Dropped(msgspec.Struct, tag="dropped", frozen=True):
 
 
 #: What a journal frame may hold.
-JournalRecord: TypeAlias = RunStarted | Environment | Points | Param | Tag | File | Artifact | Note | RunEnded | Dropped
+JournalRecord: TypeAlias = (
+    RunStarted | Environment | Points | Param | Tag | File | Artifact | Dataset | Note | RunEnded | Dropped
+)
 #: What a batch may hold beside its series.
-BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Note | RunEnded
+BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Dataset | Note | RunEnded
 
 
 class SeriesPoints(msgspec.Struct, frozen=True, array_like=True, gc=False):

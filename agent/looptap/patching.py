@@ -58,6 +58,12 @@ Observer: TypeAlias = Callable[[Call], Observation]
 _MISSING = object()
 
 
+def is_watched(function: Any) -> bool:
+    """Whether this is a function with an observer of ours on it."""
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_filename == __file__
+
+
 class Patcher:
     """Installs observers for one integration and remembers how to undo each."""
 
@@ -119,17 +125,25 @@ class Patcher:
         owner: str | type | Any,
         name: str,
         before: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None,
-        after: Callable[[Any], None],
+        after: Callable[..., None],
         failed: Callable[[Any], None] | None = None,
+        *,
+        unless: Callable[[], bool] | None = None,
     ) -> None:
         """Watch a call on the path of every step.
 
         ``before(args, kwargs)`` returns a token, or None to leave this call alone. ``after`` gets the token when the call has
         succeeded, ``failed`` when it has raised. Without ``before``, ``after`` gets the arguments of a call that succeeded.
+
+        ``unless`` is asked first, outside the guard: where it says True, nothing but the original runs. A function that a compiler
+        traces asks there whether it is being traced. ``after`` then gets the token and the result.
         """
 
         def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
             guard = self._guard(after)
+            if unless is not None:
+                assert before is not None
+                return _excepted(original, unless, before, after, failed, guard)
             return (
                 _followed(original, after, guard, self._is_traced)
                 if before is None
@@ -271,6 +285,37 @@ def _tapped(
         return result
 
     return tapped
+
+
+def _excepted(
+    original: Callable[..., Any],
+    unless: Callable[[], bool],
+    before: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+    after: Callable[[Any, Any], None],
+    failed: Callable[[Any], None] | None,
+    guard: Guard,
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def excepted(*args: Any, **kwargs: Any) -> Any:
+        # Asked before anything else is touched: what a compiler sees of us ends here.
+        if unless() or guard.closed:
+            return original(*args, **kwargs)
+        token = None
+        with guard:
+            token = before(args, kwargs)
+        try:
+            result = original(*args, **kwargs)
+        except BaseException:
+            if token is not None and failed is not None:
+                with guard:
+                    failed(token)
+            raise
+        if token is not None:
+            with guard:
+                after(token, result)
+        return result
+
+    return excepted
 
 
 def _followed(

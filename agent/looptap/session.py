@@ -33,6 +33,9 @@ from looptap.sender import Sender, SenderState
 from looptap.settings import Settings, is_collector
 from looptap.sinks import open_sink
 
+#: How long the end of a run waits for fingerprints of data that are still being made.
+SETTLE_SECONDS = 2.0
+
 
 @dataclass
 class ActiveRun:
@@ -44,6 +47,8 @@ class ActiveRun:
     sender: Sender | None
     is_primary: bool
     files: FileLane
+    #: It began because training showed itself, and not by a call of the user.
+    is_implicit: bool = False
 
     @property
     def id(self) -> str:
@@ -67,7 +72,7 @@ class Session:
         self.command_line: dict[str, Any] = {}
         self.armed = False
         self.guard = Guard("session")
-        self.recorder = Recorder(self._begin, Redactor(), self.end, self._is_worker)
+        self.recorder = Recorder(self._begin, Redactor(), self.end, self._is_worker, self._renew)
         self.registry = Registry(self.recorder)
         self.run: ActiveRun | None = None
         #: The run of the process that this one was forked from.
@@ -86,6 +91,7 @@ class Session:
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
         self.recorder.keeps_constants = self.settings.constants
+        self.recorder.hashes_data = self.settings.dataset_content
         for problem in self.problems:
             self.say(problem)
 
@@ -147,6 +153,8 @@ class Session:
                         entry.integration.finish()
                     for problem in entry.problems():
                         self.recorder.note(entry.name, problem)
+            with self.guard:
+                self.recorder.settle(min(SETTLE_SECONDS, self.settings.exit_timeout))
             self.recorder.detach()
             with self.guard:
                 if run.is_primary:
@@ -190,6 +198,8 @@ class Session:
             if self.run is None:
                 with self.guard:
                     self.begin()
+                if self.run is not None:
+                    self.run.is_implicit = True
             return self.run.journal if self.run is not None else None
 
     def _open_journal(
@@ -209,6 +219,13 @@ class Session:
             lambda: self._open_journal(started, store, is_primary=False, may_map=False),
             lambda journal: _sender(journal, started.run, store, chosen, telling, is_nice=True),
         )
+
+    def _renew(self) -> None:
+        """For the recorder: another training begins, which a run that nobody asked for does not go on with."""
+        with self._lock:
+            if self.run is not None and self.run.is_implicit:
+                self.end()
+                self._begin()
 
     def _start_threads(self, run: ActiveRun) -> None:
         # The settings of the next run may be others.

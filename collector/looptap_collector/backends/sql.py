@@ -21,6 +21,7 @@ from looptap_collector.backend import (
     Arrival,
     Backend,
     Compaction,
+    DatasetUse,
     Delivery,
     Edge,
     ExperimentRow,
@@ -36,7 +37,7 @@ from looptap_collector.backend import (
     TooExpensive,
     Unavailable,
 )
-from looptap_collector.backends import compacting, deleting, histories, reading, searching, tables, tokens
+from looptap_collector.backends import compacting, data, deleting, histories, reading, searching, tables, tokens
 from looptap_collector.backends.appending import merge_small_chunks
 from looptap_collector.backends.schema import HEAD, bring_to_head, revision
 from looptap_collector.backends.standing import lock_runs
@@ -179,6 +180,18 @@ class SqlBackend(Backend):
     ) -> Sequence[Edge]:
         with self.snapshot() as connection:
             return reading.edges(connection, runs, digests, role, kind, before, limit)
+
+    def datasets(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        name: str | None = None,
+        role: str | None = None,
+        fingerprints: Sequence[str] | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[DatasetUse]:
+        with self.snapshot() as connection:
+            return data.uses(connection, runs, name, role, fingerprints, limit)
 
     def experiments(self) -> Sequence[ExperimentRow]:
         with self.snapshot() as connection:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,8 +37,10 @@ NOT_CAPTURED = (
 
 
 class ModelFiles:
-    def __init__(self, record: Recorder) -> None:
+    def __init__(self, record: Recorder, settle: Callable[[], None] = lambda: None) -> None:
+        """``settle`` sees to it that the last step is counted."""
         self._record = record
+        self._settle = settle
         #: Files that the program still has open, with path and step: their content is on disk once they are closed.
         self.open: list[tuple[weakref.ref[Any], str, int | None]] = []
 
@@ -56,6 +59,7 @@ class ModelFiles:
 
     def on_save(self, call: Call) -> Observation:
         """All of them are called with the object first and the file second."""
+        self._settle()
         yield
         if call.error is None and not self._record.is_suppressed():
             target = call.args[1] if len(call.args) > 1 else call.kwargs.get("f")
