@@ -87,7 +87,7 @@ class Tag(msgspec.Struct, tag="tag", frozen=True):
 
 class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
     """A file that the program wrote (``role`` output) or read (input), not looked into yet. Lives in journals only: the sender
-    makes an :class:`Artifact` of it, off the training thread. Of an input only the digest is taken, its content stays where it is."""
+    makes an :class:`Artifact` of it, off the training thread. Of an input only the digest is taken."""
 
     path: str
     name: str
@@ -119,7 +119,8 @@ class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
 
 class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
     """A file by its content, which the store keeps unless it is that of an ``input``. ``digest`` is the SHA-256 in hex, or None
-    when the content could not be had: ``missing`` then says why (``deleted``, ``superseded``: overwritten before it was read, ``too_large``, …)."""
+    when the content could not be had: ``missing`` then says why (``deleted``, ``superseded``: overwritten before it was read,
+    ``too_large``, …)."""
 
     name: str
     time_ns: int

@@ -147,6 +147,7 @@ class Session:
                     job = None  # nobody can tell which run is that of the others
                 store = settings.resolve_store(self.settings.store or None, self.recorder.folder)
                 started = self._identity(name, experiment, job)
+            self._telling = Telling(self.say)
             journal = self._open_journal(started, store, is_primary)
             lane = self._file_lane(started, store)
             self.run = ActiveRun(started, store, journal, None, is_primary, lane, job)

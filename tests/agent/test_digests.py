@@ -6,10 +6,10 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from looptap import digests
 from looptap.digests import BLOCK_BYTES, OpenFile, Unobtainable, fingerprint
 from looptap.events import File
 from looptap_collector.artifacts import LocalArtifacts
@@ -20,7 +20,12 @@ SIZE = 5 * BLOCK_BYTES + 17
 
 def noticed(path: Path, **facts: int) -> File:
     state = os.stat(path)
-    found = {"size_bytes": state.st_size, "modified_ns": state.st_mtime_ns, "inode": state.st_ino, **facts}
+    found: dict[str, Any] = {
+        "size_bytes": state.st_size,
+        "modified_ns": state.st_mtime_ns,
+        "inode": state.st_ino,
+        **facts,
+    }
     return File(str(path), path.name, 1, role="input", **found)
 
 
@@ -89,12 +94,10 @@ def while_hashing(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) 
             happens()
         return data
 
-    monkeypatch.setattr(digests.os, "pread", pread)
+    monkeypatch.setattr(os, "pread", pread)
 
 
 def while_copying(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> list[int]:
-    from looptap_collector.artifacts import sources
-
     read, blocks = os.read, []
 
     def slowly(descriptor: int, size: int) -> bytes:
@@ -104,7 +107,7 @@ def while_copying(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) 
             happens()
         return data
 
-    monkeypatch.setattr(sources.os, "read", slowly)
+    monkeypatch.setattr(os, "read", slowly)
     return blocks
 
 
@@ -196,7 +199,7 @@ def test_read_once(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         blocks.append(offset)
         return read(descriptor, size, offset)
 
-    monkeypatch.setattr(digests.os, "pread", counted)
+    monkeypatch.setattr(os, "pread", counted)
     first = fingerprint(noticed(path))
     count = len(blocks)
     assert count == 7

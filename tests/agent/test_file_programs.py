@@ -149,7 +149,7 @@ def test_points_do_not_wait_behind_a_large_file(programs: Programs, collector: C
     """While a piece of a file hangs, everything that was recorded after the file arrives; the program ends within its bound, and
     the file follows by ``looptap sync``."""
     proxy.behave(put_of_content(lambda exchange: forever()))
-    more = {"LOOPTAP_STORE": proxy.url, "LOOPTAP_TOKEN": TOKEN}
+    more: dict[str, Any] = {"LOOPTAP_STORE": proxy.url, "LOOPTAP_TOKEN": TOKEN}
     with programs.start(LARGE.format(mib=9).replace("sys.stdin.readline()", "time.sleep(6)"), **more) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "recorded\n"
@@ -174,7 +174,7 @@ def test_killed_while_a_large_file_is_on_its_way(
 ) -> None:
     """After ``kill -9`` in the middle of an upload the next command goes on where it was; with the file gone by then, it says
     so."""
-    more = {"LOOPTAP_STORE": proxy.url, "LOOPTAP_TOKEN": TOKEN}
+    more: dict[str, Any] = {"LOOPTAP_STORE": proxy.url, "LOOPTAP_TOKEN": TOKEN}
     pieces: list[Exchange] = []
 
     async def stuck(exchange: Exchange) -> None:
@@ -208,7 +208,7 @@ def test_newest_wins(programs: Programs, collector: Collector, proxy: FaultProxy
     """Checkpoints that come faster than they are sent: the one under way is finished if it still can be, those that were replaced
     before their turn are told as superseded without a byte sent, and the last one is there."""
     proxy.behave(put_of_content(delayed(1.0)))
-    more = {"LOOPTAP_STORE": proxy.url, "LOOPTAP_TOKEN": TOKEN}
+    more: dict[str, Any] = {"LOOPTAP_STORE": proxy.url, "LOOPTAP_TOKEN": TOKEN}
     program = """
     import os, time
     import looptap

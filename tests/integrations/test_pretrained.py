@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast, GenerationConfig
+import transformers
+from transformers import BertConfig, BertModel
 
 from integrations.recording import Recording, recorded
 from looptap_integrations.pretrained import PretrainedIntegration, PretrainedTokenizerIntegration
@@ -35,7 +37,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def tiny() -> BertModel:
+# Of these its stubs know too little.
+library: Any = transformers
+BertTokenizerFast, GenerationConfig = library.BertTokenizerFast, library.GenerationConfig
+
+
+def tiny() -> Any:
     return BertModel(
         BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=20)
     )
@@ -91,7 +98,7 @@ def test_read(record: Recording) -> None:
         torch.save(model.state_dict(), "pickled/pytorch_model.bin")
         model.config.save_pretrained("pickled")
     for folder in ("safe", "pickled"):
-        found = BertModel.from_pretrained(folder)
+        found: Any = BertModel.from_pretrained(folder)
         assert torch.equal(found.pooler.dense.weight, model.pooler.dense.weight)
     assert [(os.path.relpath(file["path"]), file["role"]) for file in record.files] == [
         ("safe/model.safetensors", "input"),

@@ -49,7 +49,7 @@ def test_written(record: Recording) -> None:
     safetensors.torch.save_model(nn.Linear(2, 1), "model.safetensors")
     safetensors.numpy.save_file({"a": np.ones(2)}, filename="numpy.safetensors")
     assert safetensors.torch.save({"a": torch.ones(2)})  # into memory
-    with pytest.raises(Exception, match="no/such"):
+    with pytest.raises(Exception, match=r"(?i)no.such"):
         save_file({"a": torch.ones(2)}, "no/such/folder.safetensors")
     names = ["by_name.safetensors", "torch.safetensors", "model.safetensors", "numpy.safetensors"]
     assert told(record) == [(name, "output") for name in names]
@@ -65,7 +65,8 @@ def test_read(record: Recording) -> None:
     for _ in range(2):
         assert load_file("by_name.safetensors")["weight"].tolist() == [[1, 1]]
     model = nn.Linear(2, 1)
-    assert safetensors.torch.load_model(model, "model.safetensors") == (set(), [])
+    missing, unexpected = safetensors.torch.load_model(model, "model.safetensors")
+    assert [*missing, *unexpected] == []
     assert safetensors.numpy.load_file("numpy.safetensors")["bias"].tolist() == [0]
     with safetensors.safe_open("opened.safetensors", framework="pt") as file:
         assert sorted(file.keys()) == ["bias", "weight"]

@@ -45,12 +45,15 @@ class ShardedFilesIntegration(Integration):
     )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
+        from torch.distributed.checkpoint import state_dict_saver
+
         self.record = record
         package = "torch.distributed.checkpoint"
         for module in (package, f"{package}.state_dict_saver"):
             patch.observe(module, "save", self.on_save)
             patch.observe(module, "save_state_dict", self.on_save_state_dict)
-            patch.observe(module, "async_save", self.on_async_save)
+            if hasattr(state_dict_saver, "async_save"):  # from 2.3 on
+                patch.observe(module, "async_save", self.on_async_save)
         for module in (package, f"{package}.state_dict_loader"):
             patch.observe(module, "load", self.on_load)
             patch.observe(module, "load_state_dict", self.on_load_state_dict)

@@ -65,7 +65,8 @@ def test_onnx(record: Recording) -> None:
     program = torch.onnx.export(model, (torch.ones(1, 3),), verbose=False)
     assert program is not None
     program.save("saved.onnx", external_data=True)
-    torch.onnx.export(model, (torch.ones(1, 3),), io.BytesIO(), dynamo=False)
+    buffer: Any = io.BytesIO()
+    torch.onnx.export(model, (torch.ones(1, 3),), buffer, dynamo=False)
     assert told(record) == [(name, "output", None) for name in ("exported.onnx", "saved.onnx", "saved.onnx.data")]
 
 
@@ -84,7 +85,8 @@ def test_every_way_to_read(record: Recording) -> None:
     with open("whole.pt", "rb") as file:
         torch.load(file, weights_only=False)
     assert torch.equal(torch.jit.load("jit.pt").weight, model.weight)
-    assert torch.equal(torch.export.load("program.pt2").module().weight, model.weight)
+    program: Any = torch.export.load("program.pt2").module()
+    assert torch.equal(program.weight, model.weight)
     train(model)
     torch.load("weights.pt")
     torch.save(model.state_dict(), "weights.pt")
@@ -178,7 +180,7 @@ def _functions() -> list[Any]:
         torch.serialization.load,
         torch.jit.save,
         torch.jit.load,
-        vars(torch.jit.RecursiveScriptModule)["save"],
+        vars(torch.jit._script.RecursiveScriptModule)["save"],
         torch.export.save,
         torch.export.load,
         torch.onnx.export,

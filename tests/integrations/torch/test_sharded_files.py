@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-import torch.multiprocessing as mp
-from torch.distributed.checkpoint import CheckpointException, FileSystemReader, FileSystemWriter
+import torch.distributed.checkpoint
+import torch.multiprocessing
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 
 from integrations.recording import Recording, recorded
 from looptap_integrations.torch import TorchIntegration
 from looptap_integrations.torch.sharded_files import ShardedFilesIntegration
 
+# Neither says which of its names are public.
+dcp: Any = torch.distributed.checkpoint
+mp: Any = torch.multiprocessing
 BOTH = ["out/.metadata", "out/__0_0.distcp"]
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled", "ignore:`save_state_dict`", "ignore")
 
