@@ -109,13 +109,16 @@ class Patcher:
         A name that this version of the framework does not have is noted in :attr:`missing`, not raised. One function under
         several names (``torch.save`` and ``torch.serialization.save``) stays one when all of them are observed by the same
         observer, and so can still be pickled.
+
+        A class in the place of the function is watched being called, where it has no ``__init__`` that could be. What stands for it
+        then is a class, too: ``isinstance``, ``issubclass`` and annotations hold.
         """
-        self._replace(
-            owner,
-            name,
-            observer,
-            lambda original: _observed(original, observer, self._guard(observer), self._is_traced),
-        )
+
+        def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+            observed = _observed(original, observer, self._guard(observer), self._is_traced)
+            return _stand_in(original, observed) if isinstance(original, type) else observed
+
+        self._replace(owner, name, observer, wrap)
 
     def tap(
         self,
@@ -226,6 +229,24 @@ def _observed(
         return call.result
 
     return observed
+
+
+def _stand_in(kind: type, make: Callable[..., Any]) -> type:
+    class StandIn(type):
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            return make(*args, **kwargs)
+
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, kind)
+
+        def __subclasscheck__(cls, other: type) -> bool:
+            return issubclass(other, kind)
+
+        def __getattr__(cls, name: str) -> Any:
+            return getattr(kind, name)
+
+    told = ("__doc__", "__module__", "__qualname__")
+    return StandIn(kind.__name__, (), {name: getattr(kind, name) for name in told})
 
 
 def _tapped(

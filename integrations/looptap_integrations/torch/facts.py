@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from looptap.config_objects import settings_in
 from looptap.frames import variables_in_reach
@@ -156,8 +156,9 @@ class Facts:
         self._param("data.shuffle", isinstance(sampler, torch.utils.data.RandomSampler))
         self._param("data.sampler", _class_name(sampler))
         self._param("data.dataset", _class_name(loader.dataset))
-        if not isinstance(loader.dataset, IterableDataset) and hasattr(loader.dataset, "__len__"):
-            self._param("data.dataset_size", len(loader.dataset))
+        length = self._record.describers.describe(loader.dataset).length
+        if length is not None:
+            self._param("data.dataset_size", length)
         size = loader.batch_size
         if size is None and isinstance(getattr(loader.batch_sampler, "batch_size", None), int):
             size = loader.batch_sampler.batch_size  # type: ignore[union-attr]

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from looptap.events import Context
 from looptap.frames import outward
 from looptap.recorder import Recorder
+from looptap_integrations.torch.datasets import Datasets
 from looptap_integrations.torch.device_times import EVERY, DeviceTimes
 from looptap_integrations.torch.facts import Facts
 from looptap_integrations.torch.graphs import Graphs
@@ -33,7 +34,7 @@ from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
-from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, Times
+from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, PHASES_OF_A_STEP, Times
 from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 from looptap_integrations.torch.validation import Validation
 
@@ -67,6 +68,7 @@ class Loop:
         self.scalars = Scalars(drop=record.drop, note=lambda sentence: record.note("torch", sentence))
         self.optimizers = Optimizers()
         self.passes = Passes()
+        self.datasets = Datasets(record, lambda: bool(self.rounds.pending))
         self.times = Times()
         self.device_times = DeviceTimes(self.scalars, lambda values, step, at: record.metrics(values, step, None, at))
         #: The same while it looks at the step under way.
@@ -74,13 +76,15 @@ class Loop:
         self.graphs = Graphs(self)
         self.scaling = Scaling(self.scalars)
         self.facts = Facts(record)
-        self.files = ModelFiles(record)
+        self.files = ModelFiles(record, self.settle)
         #: The recorder's generation that this state belongs to.
         self.generation = -1
         #: False while a closure runs and from the first use of a GradScaler on: every backward pass goes the long way.
         self.is_plain = True
         #: True once losses are written without any optimizer.
         self.is_manual = False
+        #: An optimizer that compiled code has stepped since, which is to be written before anything else.
+        self.unseen: Optimizer | None = None
         #: Gradient norms since the last step, in the order of the program's calls.
         self.norms: list[Scalar] = []
         self.closure: Closure | None = None
@@ -94,6 +98,7 @@ class Loop:
         #: Id of the loader that the last step took its batch from.
         self.trained_on: int | None = None
         self.completed = 0
+        self.trainings = record.trainings
         self.validation = Validation(record, self.scalars, self.passes, self.rounds, self.sites)
         record.is_step_under_way = self.is_step_under_way
         record.known_at = self.known_at
@@ -156,6 +161,8 @@ class Loop:
             if self.graphs.under_capture is not None:
                 self.graphs.backward(args, kwargs)
             return None
+        if self.unseen is not None:
+            self.settle()
         if (closure is not None and closure.is_repeating) or record.covers("loss"):
             self.times.into_forward()
             return Backwarded()
@@ -235,6 +242,9 @@ class Loop:
             passes.feeding.fetched += 1  # type: ignore[union-attr]
         elif passes.fed(args[0]):
             times.is_feeding = torch.is_grad_enabled()
+            began = _now()
+            self.datasets.switched(passes.feeding)
+            times.last += _now() - began  # it is nobody's time of the program
         time_now = _now()
         if times.is_feeding:
             times.data += time_now - times.last
@@ -305,6 +315,9 @@ class Loop:
 
     def on_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if is_dynamo_compiling():  # of the two questions the one that asks nobody else
+            # These assignments the compiler traces, and its code makes them at every step: no hook is called there any more.
+            self.unseen = optimizer
+            self.is_plain = False
             return
         if self.nested:
             self.nested -= 1
@@ -349,8 +362,8 @@ class Loop:
         groups = optimizer.param_groups
         if len(groups) != 1 or groups[0].get("lr") is not known.only_rate:
             self._add_rates(known.rates.changed(groups) or (), values, step, None)
-            rate = groups[0].get("lr")
-            known.only_rate = rate if len(groups) == 1 and type(rate) is float else NEVER
+            rate = groups[0].get("lr") if len(groups) == 1 else None
+            known.only_rate = rate if type(rate) is float else NEVER
         record.metrics(values, step)  # type: ignore[arg-type]
         record.step = step
         self.ended = now
@@ -369,11 +382,24 @@ class Loop:
         self.nested = count
         return count > 0
 
-    def complete(self, optimizer: Optimizer, is_skipped: bool = False) -> None:
-        """An optimizer step is over: everything that belongs to it is written now."""
-        self.times.into_optimizer()
+    def settle(self) -> None:
+        """Write the step that compiled code has made, if there was one: the last moment before something new begins."""
+        optimizer, self.unseen = self.unseen, None
+        if optimizer is not None:
+            self.is_plain = self.closure is None and not self.scaling.in_use
+            if not self.record.is_suppressed():
+                self.complete(optimizer, is_late=True)
+
+    def complete(self, optimizer: Optimizer, is_skipped: bool = False, is_late: bool = False) -> None:
+        """An optimizer step is over: everything that belongs to it is written now. ``is_late``: nobody knows for how long."""
+        if self.unseen is not None:
+            self.settle()
+        if is_late:
+            self.times.last = _now()
+        else:
+            self.times.into_optimizer()
         now = self.times.last
-        if self.marks is not None:
+        if self.marks is not None and not is_late:
             self.marks.mark(OPTIMIZER)
         record = self.record
         known = self.optimizers.known.get(id(optimizer))
@@ -382,12 +408,18 @@ class Loop:
             if record.generation != self.generation:
                 self._new_run()
             known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer)
+        if record.trainings != self.trainings:  # a framework on top says where the steps are
+            self.trainings = record.trainings
+            self.rounds.move(record.step)
         is_new_phase = self.rounds.may_join(known) and self._is_new_phase(known, sys._getframe(1))
         values, apart = self.rounds.complete(known, known.context is None, is_new_phase)
         step = self.rounds.step
         # What belongs to this optimizer, where there are several, and not to the round.
         own: dict[str, Scalar] = values if known.context is None else {}
         self._time(values, own, now)
+        if is_late:
+            for phase in PHASES_OF_A_STEP:
+                own.pop(phase, None)
         closure = self.closure
         if closure is not None:
             self.closure, self.is_plain = None, not self.scaling.in_use
@@ -398,7 +430,9 @@ class Loop:
             self.scaling.complete(optimizer, own, is_skipped)
         if self.norms:
             self._add_norms(own, step, known.context)
-        self._add_rates(known.rates.changed(optimizer.param_groups) or (), own, step, known.context)
+        groups = optimizer.param_groups
+        rates = known.late_rates(groups, self.scalars.read) if is_late else known.rates.changed(groups)
+        self._add_rates(rates or (), own, step, known.context)
         if values:
             self._write(values, step, None)
         if own is not values and own:
@@ -456,6 +490,7 @@ class Loop:
         start, feeding = self.ended, self.passes.feeding
         if feeding is not None:
             feeding.fetched, self.trained_on = 0, id(feeding.loader)
+            self.datasets.trains(feeding)
             self.validation.trains(feeding)
             if start is None or feeding.started > start:
                 start = feeding.started
@@ -550,6 +585,7 @@ class Loop:
             self.facts.loader(self.passes.feeding.loader, backwards)
 
     def finish(self) -> None:
+        self.settle()
         self.validation.end(is_step=False)
         if self.epoch is not None and self.generation == self.record.generation:
             self._end_epoch()
@@ -567,6 +603,7 @@ class Loop:
         if lost:
             self.record.note("torch", f"the device did not hand over the last {lost} values in time")
         self.files.look_again(at_end=True)
+        self.datasets.finish()
 
     # --- beside the steps -------------------------------------------------------------------------------------------
 
