@@ -53,7 +53,7 @@ def log_measured(record: Recorder, value: Any, name: str, frame: FrameType | Non
     """Log what a metric has returned to the call that ``frame`` stands at.
 
     Its series is named by the variable that the program assigns it to, else ``name``. It lies in the split that the variable names,
-    or in that of the pass over the data which is under way (``validation/accuracy``). A dict is one per key, a vector one per class.
+    or in that of the pass over the data which is under way (``test/f1``). A dict is one per key, a vector one per class.
     """
     variable = assigned_name(frame)
     split = split_in(variable.name or "") or record.split()

@@ -97,8 +97,7 @@ def _summary(values: Any) -> dict[str, Any]:
             lowest, highest = torch.aminmax(values)
             std, mean = torch.std_mean(values, correction=0)
         return {"min": lowest, "max": highest, "mean": mean, "std": std, "count": values.numel()}
-    import numpy  # TensorBoard has it
-
+    numpy = sys.modules["numpy"]  # TensorBoard has imported it
     array = numpy.asarray(values, dtype=numpy.float64).reshape(-1)
     if not array.size:
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     mlflow.set_experiment("here")
     yield
     mlflow.set_tracking_uri(before)
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # set by set_experiment, for children
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_the_same_source_may_repeat_itself(record: Recording) -> None:
 def test_two_tools(record: Recording, writer: SummaryWriter, tmp_path: Path) -> None:
     """One value in TensorBoard and in MLflow."""
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    with mlflow.start_run():
+    with mlflow.start_run(experiment_id=mlflow.create_experiment("two")):
 
         def both(step: int, loss: float) -> None:
             writer.add_scalar("double", 2 * loss, step)

@@ -42,7 +42,7 @@ def test_scalars(record: Recording, writer: Any, tmp_path: Path) -> None:
     for step, value in ((0, 0.5), (10, torch.tensor(0.25)), (20, numpy.float32(0.125)), (5, 1)):
         writer.add_scalar("Loss/train", value, step)
     writer.add_scalar(tag="named", scalar_value=2.0, global_step=3)
-    writer.flush()
+    writer.close()
     assert record.series("Loss/train") == [(0, 0.5), (10, 0.25), (20, 0.125), (5, 1.0)]
     assert record.series("Loss/train") == scalars(tmp_path, "Loss/train")
     assert record.series("named") == [(3, 2.0)]

@@ -112,7 +112,7 @@ class TorchIntegration(Integration):
         patch.observe(DataLoader, "__iter__", self.on_pass)
         patch.tap(dataloader._BaseDataLoaderIter, "__next__", loop.before_next, loop.after_next, loop.failed_next)
         patch.hook(record.describers.register, loop.datasets.describe)
-        self.watch_validation(patch, record)
+        self.watch_validation(patch)
         # The base class: torch.cuda.amp.GradScaler and torch.cpu.amp.GradScaler inherit from it.
         patch.observe(torch.amp.GradScaler, "scale", self.on_scale)
         patch.observe(torch.amp.GradScaler, "step", self.on_scaler_step)
@@ -136,13 +136,10 @@ class TorchIntegration(Integration):
 
         Groups(record).install(patch)
 
-    def watch_validation(self, patch: Patcher, record: Recorder) -> None:
+    def watch_validation(self, patch: Patcher) -> None:
         if _has_compiled():
             # What was compiled is bound to these functions, and would be compiled again if we took their places.
-            record.note(
-                "torch",
-                "no validation losses: the program had compiled its model when autolog() was called; call it before",
-            )
+            self.loop.validation.is_blind = True
         else:
             watch_losses(patch, self.loop.validation)
 

@@ -37,7 +37,7 @@ def leave_to_the_interpreter() -> None:
     kind: Any = torch._C._dynamo.eval_frame
     alone = kind._FrameExecStrategy(kind._FrameAction.SKIP, kind._FrameAction.DEFAULT)
     with_all_below = kind._FrameExecStrategy(kind._FrameAction.SKIP, kind._FrameAction.SKIP)
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():  # one step, whatever another thread imports
         if not name.startswith(_PACKAGES) or name in _modules:
             continue
         _modules.add(name)

@@ -122,6 +122,8 @@ class Validation:
         self._split: str | None = None
         #: True when the next step of the training has something to end.
         self.is_open = False
+        #: Whether nobody tells of losses, because the program had compiled something before us.
+        self.is_blind = False
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
@@ -159,6 +161,10 @@ class Validation:
         if one is None or one.trains or not self.wants():
             return
         if one.fetched:
+            if self.is_blind:
+                self._record.note(
+                    "torch", "no validation losses: call autolog() before anything is compiled by torch.compile"
+                )
             frame = self._sites.program_frame(sys._getframe(1))
             self._split = self._split_of(one, frame, None)
             self.is_open = True
