@@ -12,14 +12,11 @@ import torch
 from torch import nn
 
 from integrations.recording import recorded
+from integrations.torch.loops import numbered
 from looptap_integrations.torch import TorchIntegration
 
 #: Losses by name and step, as the loop itself has them, and what it has trained.
 Outcome: TypeAlias = tuple[dict[str, list[tuple[int, float]]], list[nn.Module]]
-
-
-def numbered(values: list[float]) -> list[tuple[int, float]]:
-    return list(enumerate(values))
 
 
 def policy_gradient() -> Outcome:

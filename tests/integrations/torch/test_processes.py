@@ -1,4 +1,4 @@
-"""Models and optimizers that are copied, pickled, sent to other processes or trained in several threads, while PyTorch is watched."""
+"""Models and optimizers that are copied, pickled, sent to other processes or trained in threads, while PyTorch is watched."""
 
 from __future__ import annotations
 

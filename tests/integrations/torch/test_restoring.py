@@ -1,4 +1,4 @@
-"""``stop()`` puts back every function of every integration as the identical object, whenever it comes; and autolog() may come again."""
+"""``stop()`` puts back every function of every integration as the identical object, whenever it comes; autolog() may come again."""
 
 from __future__ import annotations
 
