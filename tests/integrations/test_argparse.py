@@ -170,7 +170,8 @@ def test_hugging_face_parser(record: Recording, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "argv", ["program", "--width", "8"])
     from transformers import HfArgumentParser
 
-    (model_args,) = HfArgumentParser(ModelArguments).parse_args_into_dataclasses()
+    kinds: Any = ModelArguments
+    (model_args,) = HfArgumentParser(kinds).parse_args_into_dataclasses()
     assert record.params_by_key() == {"width": 8, "depth": 2}
     assert record.sources() == {"width": "argparse", "depth": "default"}
     frame: Any = sys._getframe()

@@ -45,7 +45,7 @@ def broken_step() -> None:
 
 
 def broken_closure() -> None:
-    torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1).step(_raise)  # type: ignore[arg-type]
+    torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1).step(_raise)
 
 
 def _raise(*_: Any) -> Any:

@@ -88,7 +88,7 @@ def meta_learning() -> Outcome:
         meta_loss = torch.zeros(())
         for _ in range(3):
             x, y = torch.randn(8, 2), torch.randn(8, 1)
-            weights = dict(model.named_parameters())
+            weights: dict[str, torch.Tensor] = dict(model.named_parameters())
             for _ in range(2):
                 inner = nn.functional.mse_loss(torch.func.functional_call(model, weights, (x,)), y)
                 gradients = torch.autograd.grad(inner, list(weights.values()), create_graph=True)
@@ -218,7 +218,9 @@ def scaler_with_two_optimizers() -> Outcome:
 def optimizer_in_backward() -> Outcome:
     """Each parameter is stepped as soon as its gradient is there, and the gradient dropped."""
     model = nn.Linear(3, 1)
-    of = {parameter: torch.optim.SGD([parameter], lr=0.1) for parameter in model.parameters()}
+    of: dict[torch.Tensor, torch.optim.SGD] = {
+        parameter: torch.optim.SGD([parameter], lr=0.1) for parameter in model.parameters()
+    }
 
     def step(parameter: torch.Tensor) -> None:
         of[parameter].step()
