@@ -27,6 +27,7 @@ from looptap.plain import DEPTH_LIMIT, ITEMS_LIMIT
 
 LEAVES_LIMIT = 500
 _FRAMES_LIMIT = 200
+_HERE = os.path.dirname(__file__) + os.sep
 _WORDS = re.compile(
     r"(?:^|_)(?:cfgs?|configs?|configurations?|conf|args|arguments|opts?|options|flags|settings|setup|hparams|hps|hp|hyper\w*|params)\d*(?:$|_)"
 )
@@ -113,7 +114,8 @@ def _found(frame: FrameType | None, is_secret: Callable[[str], bool]) -> list[Co
 
 def _is_ours(frame: FrameType) -> bool:
     """``looptap run`` is around the program, with settings of its own."""
-    return str(frame.f_globals.get("__name__", "")).split(".")[0] in ("looptap", "looptap_integrations")
+    # By file: run as ``python -m looptap.cli`` its module is ``__main__``, too.
+    return frame.f_code.co_filename.startswith(_HERE)
 
 
 def _is_called_so(name: str, value: Any) -> bool:

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -67,7 +68,8 @@ def test_copies_train_on() -> None:
     with recorded(TorchIntegration) as record:
         model, optimizer, _ = made()
         truth = steps(model, optimizer)
-        for again in (copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))):
+        ways: list[Callable[[Any], Any]] = [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))]
+        for again in ways:
             other_model, other_optimizer = again((model, optimizer))
             assert other_optimizer.param_groups[0]["params"][0] is next(iter(other_model.parameters()))
             truth += steps(other_model, other_optimizer)
