@@ -27,6 +27,7 @@ from looptap.plain import DEPTH_LIMIT, ITEMS_LIMIT
 
 LEAVES_LIMIT = 500
 _FRAMES_LIMIT = 200
+_HERE = os.path.dirname(__file__) + os.sep
 _WORDS = re.compile(
     r"(?:^|_)(?:cfgs?|configs?|configurations?|conf|args|arguments|opts?|options|flags|settings|setup|hparams|hps|hp|hyper\w*|params)\d*(?:$|_)"
 )
@@ -68,8 +69,10 @@ def settings_in(
         if id(one.value) not in inner
     ]
     left = [(one, leaves) for one, leaves in left if leaves]
+    # A namespace is a command line, whose keys are nobody else's.
+    count = sum(type(one.value) is not argparse.Namespace for one, _ in left)
     for one, leaves in left:
-        is_plain = type(one.value) is argparse.Namespace or (len(left) == 1 and given.keys().isdisjoint(leaves))
+        is_plain = type(one.value) is argparse.Namespace or (count == 1 and given.keys().isdisjoint(leaves))
         yield one.source, leaves if is_plain else {f"{one.name}.{key}": value for key, value in leaves.items()}
 
 
@@ -93,7 +96,7 @@ def _found(frame: FrameType | None, is_secret: Callable[[str], bool]) -> list[Co
     for _ in range(_FRAMES_LIMIT):
         if frame is None:
             break
-        if not is_library(frame.f_code.co_filename):
+        if not (is_library(frame.f_code.co_filename) or _is_ours(frame)):
             for name, value in variables_in_reach(frame):
                 if id(value) in looked_at or issubclass(type(value), type):
                     continue
@@ -107,6 +110,12 @@ def _found(frame: FrameType | None, is_secret: Callable[[str], bool]) -> list[Co
                     found[id(value)] = Configuration(name, value, source, leaves, reader.inner - {id(value)})
         frame = frame.f_back
     return list(found.values())
+
+
+def _is_ours(frame: FrameType) -> bool:
+    """``looptap run`` is around the program, with settings of its own."""
+    # By file: run as ``python -m looptap.cli`` its module is ``__main__``, too.
+    return frame.f_code.co_filename.startswith(_HERE)
 
 
 def _is_called_so(name: str, value: Any) -> bool:

@@ -18,7 +18,7 @@ def record() -> Iterator[Recording]:
 
 
 def defined() -> flags.FlagValues:
-    values = flags.FlagValues()
+    values: flags.FlagValues = flags.FlagValues()  # type: ignore[no-untyped-call]
     flags.DEFINE_float("lr", 0.1, "", flag_values=values)
     flags.DEFINE_integer("epochs", 3, "", flag_values=values)
     flags.DEFINE_bool("fast", False, "", flag_values=values)

@@ -95,7 +95,8 @@ def loss_compiled(backend: str = "eager") -> Case:
 
     @torch.compile(backend=backend, fullgraph=True)
     def criterion(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return nn.functional.mse_loss(output, y) + nn.functional.smooth_l1_loss(output, y) + nn.MSELoss()(output, y)
+        total: torch.Tensor = nn.functional.mse_loss(output, y) + nn.functional.smooth_l1_loss(output, y)
+        return total
 
     def train() -> Iterator[torch.Tensor]:
         for _ in range(STEPS):
@@ -116,7 +117,8 @@ def model_and_loss_compiled(backend: str = "eager") -> Case:
     @torch.compile(backend=backend, fullgraph=True)
     def objective(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return nn.functional.mse_loss(model(x).float(), y)
+            loss: torch.Tensor = nn.functional.mse_loss(model(x).float(), y)
+        return loss
 
     def train() -> Iterator[torch.Tensor]:
         for _ in range(STEPS):
@@ -264,7 +266,8 @@ def test_rates_and_metrics_of_compiled_steps(is_scheduled: bool) -> None:
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5) if is_scheduled else None
         loader = DataLoader(TensorDataset(*data()), batch_size=8)
         step = torch.compile(optimizer.step, backend="eager")
-        truth, rates = [], []
+        truth: list[float] = []
+        rates: list[float] = []
         for _ in range(2):
             for x, y in loader:
                 optimizer.zero_grad()
@@ -297,7 +300,7 @@ def test_compiled_step_with_a_scaler() -> None:
         optimizer: Any = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.1))
         optimizer.step = torch.compile(optimizer.step, backend="eager")
         scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-        truth = []
+        truth: list[float] = []
         for _ in range(4):
             optimizer.zero_grad()
             loss = nn.functional.mse_loss(model(x), y)

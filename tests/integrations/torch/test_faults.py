@@ -1,50 +1,17 @@
-"""What programs do to PyTorch and to themselves: overridden methods, odd losses, exceptions, hooks taken away. The program gets what it
+"""What programs do to PyTorch and to themselves: overridden methods, odd losses and gradients. The program gets what it
 would get without us, and what is recorded is right or missing."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from integrations.recording import Recording, recorded
-from looptap_integrations.torch import TorchIntegration
-
-
-@pytest.fixture
-def record() -> Iterator[Recording]:
-    torch.manual_seed(0)
-    with recorded(TorchIntegration) as recording:
-        yield recording
-
-
-def numbered(values: list[float]) -> list[tuple[int, float]]:
-    return list(enumerate(values))
-
-
-def regression(count: int = 16) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
-    return nn.Linear(3, 1), torch.randn(count, 3), torch.randn(count, 1)
-
-
-def trains(record: Recording, steps: int = 3) -> None:
-    """From here on a plain loop is recorded right."""
-    model, x, y = regression()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    truth = []
-    for _ in range(steps):
-        optimizer.zero_grad()
-        after = nn.functional.mse_loss(model(x), y)
-        after.backward()
-        optimizer.step()
-        truth.append(after.item())
-    first = record.step - steps + 1
-    assert record.series("after") == [(first + index, value) for index, value in enumerate(truth)]
-
+from integrations.recording import Recording
+from integrations.torch.loops import numbered, regression, trains
 
 # --- overridden methods -------------------------------------------------------------------------------------------------
 
@@ -56,7 +23,7 @@ class LoudTensor(torch.Tensor):
 
     def backward(self, *args: Any, **kwargs: Any) -> None:
         type(self).calls += 1
-        super().backward(*args, **kwargs)
+        super().backward(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def test_tensor_subclass_that_overrides_backward(record: Recording) -> None:
@@ -105,7 +72,7 @@ def test_module_with_a_backward_of_its_own(record: Recording) -> None:
 
 
 class WithSuper(torch.optim.SGD):
-    def step(self, closure: Any = None, *, scale: float = 1.0) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None, *, scale: float = 1.0) -> Any:
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad.mul_(scale)
@@ -315,7 +282,7 @@ def test_loss_of_a_function_of_the_programs_own(record: Recording) -> None:
     truth = []
     for _ in range(4):
         optimizer.zero_grad()
-        loss = Cube.apply(weight)
+        loss: Any = Cube.apply(weight)  # type: ignore[no-untyped-call]
         loss.backward()
         optimizer.step()
         truth.append(loss.item())
@@ -337,118 +304,3 @@ def test_functional_loop(record: Recording) -> None:
     assert objective(parameters) < before
     assert record.values("loss") == []
     trains(record)
-
-
-# --- exceptions ---------------------------------------------------------------------------------------------------------
-
-
-class Broken(RuntimeError):
-    pass
-
-
-def broken_forward() -> None:
-    class Module(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            raise Broken("forward")
-
-    Module()(torch.ones(1))
-
-
-def broken_backward() -> None:
-    weight = torch.ones(1, requires_grad=True)
-    weight.register_hook(_raise)
-    weight.sum().backward()
-
-
-def broken_step() -> None:
-    class Optimizer(WithoutSuper):
-        def step(self, closure: Any = None) -> str:  # type: ignore[override]
-            raise Broken("step")
-
-    weight = torch.ones(1, requires_grad=True)
-    weight.sum().backward()
-    Optimizer([weight]).step()
-
-
-def broken_closure() -> None:
-    torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1).step(_raise)  # type: ignore[arg-type]
-
-
-def _raise(*_: Any) -> Any:
-    raise Broken("mine")
-
-
-def frames(error: BaseException) -> list[str]:
-    return [
-        f"{frame.filename}:{frame.lineno} {frame.name}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "looptap" not in frame.filename and f"{__file__}:" not in f"{frame.filename}:{frame.lineno}"
-    ]
-
-
-@pytest.mark.parametrize("fail", [broken_forward, broken_backward, broken_step, broken_closure])
-def test_exception_is_the_programs_own(fail: Callable[[], None]) -> None:
-    """The same exception with the same traceback, apart from our wrappers; the next step is right."""
-    with pytest.raises(Broken) as bare:
-        fail()
-    with recorded(TorchIntegration) as record:
-        with pytest.raises(Broken) as watched:
-            fail()
-        assert str(watched.value) == str(bare.value)
-        assert frames(watched.value) == frames(bare.value)
-        assert watched.value.__context__ is bare.value.__context__ is None
-        trains(record)
-
-
-def test_interrupt_in_the_middle_of_a_step(record: Recording) -> None:
-    """Ctrl-C passes through us, and a program that goes on is recorded right."""
-    model, x, y = regression()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-    def interrupt(_: torch.Tensor) -> None:
-        raise KeyboardInterrupt
-
-    handle = model.weight.register_hook(interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        nn.functional.mse_loss(model(x), y).backward()
-    handle.remove()
-    optimizer.zero_grad()
-    trains(record)
-
-
-# --- hooks and switches -------------------------------------------------------------------------------------------------
-
-
-def test_hooks_that_the_program_takes_away() -> None:
-    """A program that clears PyTorch's global hooks has its way: nothing raises, and undoing raises nothing either."""
-    with recorded(TorchIntegration) as record:
-        trains(record)
-        _global_optimizer_pre_hooks.clear()
-        _global_optimizer_post_hooks.clear()
-        model, x, y = regression()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        for _ in range(3):
-            nn.functional.mse_loss(model(x), y).backward()
-            optimizer.step()
-    assert record.step == 2
-    with recorded(TorchIntegration) as again:
-        trains(again)
-
-
-def test_hooks_of_the_program_stay(record: Recording) -> None:
-    """Hooks on the optimizer are called in their order, and their removal is theirs alone."""
-    called = []
-    model, x, y = regression()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    handles = [
-        optimizer.register_step_pre_hook(lambda *_: called.append("pre")),
-        optimizer.register_step_post_hook(lambda *_: called.append("post")),
-    ]
-    nn.functional.mse_loss(model(x), y).backward()
-    optimizer.step()
-    for handle in handles:
-        handle.remove()
-    nn.functional.mse_loss(model(x), y).backward()
-    optimizer.step()
-    assert called == ["pre", "post"]
-    assert record.step == 1

@@ -12,14 +12,11 @@ import torch
 from torch import nn
 
 from integrations.recording import recorded
+from integrations.torch.loops import numbered
 from looptap_integrations.torch import TorchIntegration
 
 #: Losses by name and step, as the loop itself has them, and what it has trained.
 Outcome: TypeAlias = tuple[dict[str, list[tuple[int, float]]], list[nn.Module]]
-
-
-def numbered(values: list[float]) -> list[tuple[int, float]]:
-    return list(enumerate(values))
 
 
 def policy_gradient() -> Outcome:
@@ -91,7 +88,7 @@ def meta_learning() -> Outcome:
         meta_loss = torch.zeros(())
         for _ in range(3):
             x, y = torch.randn(8, 2), torch.randn(8, 1)
-            weights = dict(model.named_parameters())
+            weights: dict[str, torch.Tensor] = dict(model.named_parameters())
             for _ in range(2):
                 inner = nn.functional.mse_loss(torch.func.functional_call(model, weights, (x,)), y)
                 gradients = torch.autograd.grad(inner, list(weights.values()), create_graph=True)
@@ -221,7 +218,9 @@ def scaler_with_two_optimizers() -> Outcome:
 def optimizer_in_backward() -> Outcome:
     """Each parameter is stepped as soon as its gradient is there, and the gradient dropped."""
     model = nn.Linear(3, 1)
-    of = {parameter: torch.optim.SGD([parameter], lr=0.1) for parameter in model.parameters()}
+    of: dict[torch.Tensor, torch.optim.SGD] = {
+        parameter: torch.optim.SGD([parameter], lr=0.1) for parameter in model.parameters()
+    }
 
     def step(parameter: torch.Tensor) -> None:
         of[parameter].step()

@@ -1,4 +1,4 @@
-"""``stop()`` puts back every function of every integration as the identical object, whenever it comes; and autolog() may come again."""
+"""``stop()`` puts back every function of every integration as the identical object, whenever it comes; autolog() may come again."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_stop_inside_of_a_backward_pass(replaced: list[tuple[Any, str, Any]]) ->
     looptap.autolog(quiet=True)
     model, optimizer = made()
     truth = [step(model, optimizer) for _ in range(2)]
-    handle = model.weight.register_hook(lambda _: looptap.stop())  # type: ignore[operator,union-attr]
+    handle = model.weight.register_hook(lambda _: looptap.stop())  # type: ignore[operator]
     step(model, optimizer)
     handle.remove()
     assert is_as_before(replaced)
