@@ -241,7 +241,7 @@ def _is_data(item: Any) -> bool:
 
 
 def _instance_dict(value: Any) -> dict[str, Any]:
-    descriptor = next((vars(base)["__dict__"] for base in type(value).__mro__ if "__dict__" in vars(base)), None)
+    descriptor: Any = next((vars(base)["__dict__"] for base in type(value).__mro__ if "__dict__" in vars(base)), None)
     # Of a SimpleNamespace it is a member; anything else may be a proxy's own code.
     if type(descriptor) not in (types.GetSetDescriptorType, types.MemberDescriptorType):
         return {}

@@ -81,8 +81,8 @@ class Tag(msgspec.Struct, tag="tag", frozen=True):
 
 
 class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
-    """A file that the program wrote or read, not looked into yet. Lives in journals only: the sender makes an
-    :class:`Artifact` of it, off the training thread."""
+    """A file that the program wrote (``role`` output) or read (input), not looked into yet. Lives in journals only: the sender
+    makes an :class:`Artifact` of it, off the training thread. Of an input only the digest is taken, its content stays where it is."""
 
     path: str
     name: str
@@ -93,6 +93,8 @@ class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
     kind: str | None = None
     step: int | None = None
     description: str | None = None
+    #: 0 when it is not known.
+    inode: int = 0
 
     def as_artifact(self, *, digest: str | None = None, missing: str | None = None) -> Artifact:
         """What a store is told of it: the digest of the content that it has, or why it is missing."""
@@ -111,8 +113,8 @@ class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
 
 
 class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
-    """A file by its content. ``digest`` is the SHA-256 in hex, or None when the content could not be had:
-    ``missing`` then says why (``deleted``, ``superseded``: overwritten before it was read, ``too_large``, …)."""
+    """A file by its content, which the store keeps unless it is that of an ``input``. ``digest`` is the SHA-256 in hex, or None
+    when the content could not be had: ``missing`` then says why (``deleted``, ``superseded``: overwritten before it was read, ``too_large``, …)."""
 
     name: str
     time_ns: int

@@ -4,7 +4,7 @@ One class per framework, registered under the entry point group ``looptap.integr
 import wakes it. The author never writes a ``try``, never an uninstall, and never calls the original::
 
     class TorchIntegration(Integration):
-        requires = "torch>=2.2"
+        requires = "torch>=2.3"
 
         def install(self, patch, record):
             patch.hook(register_optimizer_step_post_hook, self.on_step)

@@ -58,6 +58,12 @@ Observer: TypeAlias = Callable[[Call], Observation]
 _MISSING = object()
 
 
+def is_watched(function: Any) -> bool:
+    """Whether this is a function with an observer of ours on it."""
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_filename == __file__
+
+
 class Patcher:
     """Installs observers for one integration and remembers how to undo each."""
 
@@ -103,25 +109,41 @@ class Patcher:
         A name that this version of the framework does not have is noted in :attr:`missing`, not raised. One function under
         several names (``torch.save`` and ``torch.serialization.save``) stays one when all of them are observed by the same
         observer, and so can still be pickled.
+
+        A class in the place of the function is watched being called, where it has no ``__init__`` that could be. What stands for it
+        then is a class, too: ``isinstance``, ``issubclass`` and annotations hold.
         """
-        self._replace(owner, name, observer, lambda original: _observed(original, observer, self._guard(observer), self._is_traced))
+
+        def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+            observed = _observed(original, observer, self._guard(observer), self._is_traced)
+            return _stand_in(original, observed) if isinstance(original, type) else observed
+
+        self._replace(owner, name, observer, wrap)
 
     def tap(
         self,
         owner: str | type | Any,
         name: str,
         before: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None,
-        after: Callable[[Any], None],
+        after: Callable[..., None],
         failed: Callable[[Any], None] | None = None,
+        *,
+        unless: Callable[[], bool] | None = None,
     ) -> None:
         """Watch a call on the path of every step.
 
         ``before(args, kwargs)`` returns a token, or None to leave this call alone. ``after`` gets the token when the call has
         succeeded, ``failed`` when it has raised. Without ``before``, ``after`` gets the arguments of a call that succeeded.
+
+        ``unless`` is asked first, outside the guard: where it says True, nothing but the original runs. A function that a compiler
+        traces asks there whether it is being traced. ``after`` then gets the token and the result.
         """
 
         def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
             guard = self._guard(after)
+            if unless is not None:
+                assert before is not None
+                return _excepted(original, unless, before, after, failed, guard)
             return (
                 _followed(original, after, guard, self._is_traced)
                 if before is None
@@ -209,6 +231,24 @@ def _observed(
     return observed
 
 
+def _stand_in(kind: type, make: Callable[..., Any]) -> type:
+    class StandIn(type):
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            return make(*args, **kwargs)
+
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, kind)
+
+        def __subclasscheck__(cls, other: type) -> bool:
+            return issubclass(other, kind)
+
+        def __getattr__(cls, name: str) -> Any:
+            return getattr(kind, name)
+
+    told = ("__doc__", "__module__", "__qualname__")
+    return StandIn(kind.__name__, (), {name: getattr(kind, name) for name in told})
+
+
 def _tapped(
     original: Callable[..., Any],
     before: Callable[[tuple[Any, ...], dict[str, Any]], Any],
@@ -245,6 +285,37 @@ def _tapped(
         return result
 
     return tapped
+
+
+def _excepted(
+    original: Callable[..., Any],
+    unless: Callable[[], bool],
+    before: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+    after: Callable[[Any, Any], None],
+    failed: Callable[[Any], None] | None,
+    guard: Guard,
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def excepted(*args: Any, **kwargs: Any) -> Any:
+        # Asked before anything else is touched: what a compiler sees of us ends here.
+        if unless() or guard.closed:
+            return original(*args, **kwargs)
+        token = None
+        with guard:
+            token = before(args, kwargs)
+        try:
+            result = original(*args, **kwargs)
+        except BaseException:
+            if token is not None and failed is not None:
+                with guard:
+                    failed(token)
+            raise
+        if token is not None:
+            with guard:
+                after(token, result)
+        return result
+
+    return excepted
 
 
 def _followed(

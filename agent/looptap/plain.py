@@ -97,6 +97,14 @@ def clean(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def is_number(value: Any) -> bool:
+    """Whether there is one number in it, told without a look at it: it may be on a device."""
+    if isinstance(value, (int, float)):
+        return True
+    shape = getattr(value, "shape", None)
+    return hasattr(value, "dtype") and shape is not None and math.prod(shape) == 1
+
+
 def number(value: Any) -> float:
     """A metric's value as float64. Raises TypeError or ValueError when it is not one number.
 

@@ -7,9 +7,10 @@ be recorded is counted by reason. When a method returns, the record is in the jo
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from looptap.data import RunData, fitting
 from looptap.describing import Describers, Description
 from looptap.events import Context, Dataset, File, JournalRecord, Note, Param, Points, Tag
 from looptap.journal.frames import encode
+from looptap.noticed import MOST_SMALL_INPUTS, Noticed, Verdict
 from looptap.plain import clean, exception, flat, number, plain, step_number
 from looptap.redaction import Redactor
 from looptap.rhythm import Regularly, Rhythm
+from looptap.tees import Told, is_called_by_framework, same
 
 if TYPE_CHECKING:
     from looptap.journal.writer import JournalWriter
@@ -37,19 +40,38 @@ class Recorder:
     step: int = -1
     #: Whether the step after that one has begun, as far as the integration can tell.
     is_step_under_way: Callable[[], bool] = staticmethod(lambda: False)
+    #: What the integration that sees the training knows of the step with this number: values by key. For
+    #: :meth:`log_metrics`, so that a value which is known is not logged twice.
+    known_at: Callable[[int], Mapping[str, float]] = staticmethod(lambda step: {})
+    #: ``validation`` or ``test`` from the beginning of such a pass to the next training step, else None.
+    split: Callable[[], str | None] = staticmethod(lambda: None)
+    #: Takes those of these values that lie on a device, calls back once their numbers are here, and returns their keys.
+    take_from_device: Callable[[Mapping[str, Any], Callable[[dict[str, float]], None]], Collection[str]] = staticmethod(
+        lambda values, emit: ()
+    )
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
+    #: Another number when a framework on top begins to train, and when it ends: what steps next does not go on with the round before.
+    trainings: int = 0
 
     def __init__(
         self,
         begin: Callable[[], JournalWriter | None],
         redactor: Redactor,
         end: Callable[[str, str | None], None] = lambda status, error: None,
+        is_silent: Callable[[], bool] = lambda: False,
+        renew: Callable[[], None] = lambda: None,
     ) -> None:
-        """``begin`` starts a run and returns its journal, or None where this process must stay silent; ``end`` ends it."""
+        """``begin`` starts a run and returns its journal, or None where this process must stay silent (``is_silent``); ``end`` ends
+        it; ``renew`` ends it and begins another, unless the user began it."""
         self._begin = begin
         self._end = end
+        self._is_silent = is_silent
+        self._renew = renew
         self._journal: JournalWriter | None = None
+        #: Opens the journal of the run's files.
+        self._file_journal: Callable[[], JournalWriter] | None = None
+        self._noticed = Noticed()
         self.redactor = redactor
         self.rhythm = Rhythm()
         self.keeps_files = True
@@ -65,11 +87,13 @@ class Recorder:
         self.given: dict[str, Any] = {}
         self._preamble: list[JournalRecord] = []
         self._notes: set[tuple[str, str]] = set()
-        self._next_step: dict[str, int] = {}
+        #: Of each series that counts its own calls.
+        self._next_step: dict[tuple[object, ...], int] = {}
         #: How many threads suppress, and how many frameworks lead; where it is 0, nobody has to ask for either.
         self.unusual = 0
         self._covers: list[frozenset[str]] = []
         self._suppressed_here = threading.local()
+        self._told = Told()
 
     # --- the run that records go to -------------------------------------------------------------------------------
 
@@ -77,6 +101,24 @@ class Recorder:
         """Training has shown itself (an optimizer, a backward pass): start the run if none is under way."""
         if self._journal is None and not self.is_suppressed():
             self._begin()
+
+    @contextmanager
+    def training(self, step: int) -> Iterator[int]:
+        """Inside, a framework on top trains, or goes on with a training: its next step has this number in its own count, and the
+        layers below count from there too. Gives what to add to the framework's numbers in this run.
+
+        Where steps would come a second time, this is another run; in a run that the user began, they follow those before.
+        """
+        if step <= self.step:
+            self._renew()
+        self.begin()
+        distance = max(0, self.step + 1 - step)
+        self.step = step + distance - 1
+        self.trainings += 1
+        try:
+            yield distance
+        finally:
+            self.trainings += 1
 
     def is_under_way(self) -> bool:
         """Whether a run has begun and not ended."""
@@ -86,21 +128,27 @@ class Recorder:
         """A framework that does one job after the other is through with one: the run is over, ``finished`` or ``failed``."""
         self._end(status, None if error is None else exception(error))
 
-    def attach(self, journal: JournalWriter) -> None:
-        """From now on records go to this journal. What was told outside any run holds for every run after it."""
+    def attach(self, journal: JournalWriter, file_journal: Callable[[], JournalWriter] | None = None) -> None:
+        """From now on records go to this journal, and files to what ``file_journal`` gives, where that is another. What was told
+        outside any run holds for every run after it."""
         self._notes.clear()
         self._next_step.clear()
+        self._told.steps.clear()
         self.step = -1
         self.generation += 1
+        self._forget_files()
         for record in self._preamble:
-            journal.append(encode(record))
+            chosen = file_journal() if file_journal is not None and isinstance(record, File) else journal
+            chosen.append(encode(record))
+        self._file_journal = file_journal
         self._journal = journal
 
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
-        self._journal = None
+        self._journal = self._file_journal = None
         self._data = RunData(self._write, self.note, self._redacted)
         self.generation += 1
+        self._forget_files()
 
     @contextmanager
     def suppress(self) -> Iterator[None]:
@@ -135,6 +183,21 @@ class Recorder:
     def is_suppressed(self) -> bool:
         return self.unusual > 0 and getattr(self._suppressed_here, "depth", 0) > 0
 
+    @contextmanager
+    def tee(self) -> Iterator[bool]:
+        """Around a call of the program that hands a value to another tool (a logger, a metric): whether it is ours to record.
+
+        The outermost of such calls is: what a tool calls inside of its own function is the same value again. While a framework on
+        top leads, calls that its own loggers make are left out too.
+        """
+        here = self._suppressed_here
+        outer = getattr(here, "tees", 0)
+        here.tees = outer + 1
+        try:
+            yield outer == 0 and not self.is_suppressed() and not (self.covers("loss") and is_called_by_framework())
+        finally:
+            here.tees = outer
+
     # --- records --------------------------------------------------------------------------------------------------
 
     def metrics(
@@ -158,6 +221,8 @@ class Recorder:
         if time_ns is None:
             time_ns = time.time_ns()
         if context is None:
+            if self._told.steps:
+                values = self._told.apart_from(values, step)
             context = _NO_CONTEXT
         done = journal.put(values, step, time_ns, context)
         if done == len(values):
@@ -175,36 +240,44 @@ class Recorder:
         step: Any = None,
         context: Context | None = None,
         time_ns: int | None = None,
+        source: str = "user",
     ) -> None:
         """Values of any kind that has one number in it, at ``step`` or, without one, at the training step that is under way, or at
         the last one.
 
-        Where no training step has been seen, each metric counts its own calls from 0.
+        Where no training step has been seen, each metric counts its own calls from 0. A value that is on record already under the
+        same key at the same step (told by another ``source``, or seen in the training itself) is not recorded again. Values on
+        a device follow when they are here.
         """
-        journal = self._journal or self._begin()
-        if journal is None or self.is_suppressed():
+        journal = None if self.is_suppressed() else self._journal or self._begin()
+        if journal is None:
             return
-        numbers: dict[str, float] = {}
-        for key, value in values.items():
-            try:
-                numbers[clean(str(key))] = number(value)
-            except Exception as error:  # noqa: BLE001 - a user's __float__ or __str__ may raise anything
-                self._refuse(journal, "not a number", f"metric {key!r}", error)
-        if not numbers:
-            return
+        at: int | None = None
         if step is not None:
             try:
                 at = step_number(step)
             except Exception as error:  # noqa: BLE001
-                self._refuse(journal, "not a step", f"metrics {', '.join(numbers)}", error, len(numbers))
+                self._refuse(journal, "not a step", f"metrics {', '.join(map(str, values))}", error, len(values))
                 return
-            self.metrics(numbers, at, context, time_ns)
+        elif self.is_step_under_way():
+            at = self.step + 1
         elif self.step >= 0:
-            self.metrics(numbers, self.step + 1 if self.is_step_under_way() else self.step, context, time_ns)
-        else:
-            for key, value in numbers.items():
-                at = self._next_step[key] = self._next_step.get(key, -1) + 1
-                self.metrics({key: value}, at, context, time_ns)
+            at = self.step
+        time_ns = time_ns or time.time_ns()
+
+        def write(numbers: Mapping[str, float]) -> None:
+            self._log(numbers, at, context, time_ns, source)
+
+        owed = self.take_from_device(values, write)
+        numbers: dict[str, float] = {}
+        for key, value in values.items():
+            if key in owed:
+                continue
+            try:
+                numbers[clean(str(key))] = number(value)
+            except Exception as error:  # noqa: BLE001 - a user's __float__ or __str__ may raise anything
+                self._refuse(journal, "not a number", f"metric {key!r}", error)
+        write(numbers)
 
     def param(self, key: str, value: Any, source: str) -> None:
         """A setting. Before the run has begun it is kept and written when it does."""
@@ -247,29 +320,44 @@ class Recorder:
         step: int | None = None,
         description: str | None = None,
     ) -> None:
-        """A file that has just been written (``output``) or read (``input``). Hashed and stored off this thread.
+        """A file that has just been written (``output``) or read (``input``). Looked into off this thread; the content of an
+        output is kept, of an input only the digest is taken.
 
-        Raises OSError when there is no such file.
+        The same file as before (path, size and time of modification) is not recorded again, unless it has another ``name`` now. An
+        input begins no run: it belongs to the one under way, or to those that begin later. Raises OSError when there is no such
+        file.
         """
-        if not self.keeps_files:
+        if not self.keeps_files or self.is_suppressed() or self._is_silent():
             return
         absolute = os.path.abspath(os.fsdecode(os.fspath(path)))
         facts = os.stat(absolute)
-        if self._journal is None:
+        if role == "input":
+            if not stat.S_ISREG(facts.st_mode):
+                return
+        elif self._journal is None:
             self._begin()
-        self._write(
-            File(
-                path=clean(absolute),
-                name=clean(name or os.path.basename(absolute)),
-                time_ns=time.time_ns(),
-                size_bytes=facts.st_size,
-                modified_ns=facts.st_mtime_ns,
-                role=role,
-                kind=kind,
-                step=step,
-                description=None if description is None else clean(description),
-            )
+        verdict = self._noticed.look(absolute, facts, name, role, kind)
+        if verdict is Verdict.TOO_MANY:
+            self.note("inputs", f"more than {MOST_SMALL_INPUTS} small files were read; the others are not recorded")
+        if verdict is not Verdict.NEWS:
+            return
+        file = File(
+            path=clean(absolute),
+            name=clean(name or os.path.basename(absolute)),
+            time_ns=time.time_ns(),
+            size_bytes=facts.st_size,
+            modified_ns=facts.st_mtime_ns,
+            role=role,
+            kind=kind,
+            step=step,
+            description=None if description is None else clean(description),
+            inode=facts.st_ino,
         )
+        open_journal = self._file_journal
+        if self._journal is None or open_journal is None:
+            self._write(file)
+        else:
+            open_journal().append(encode(file))
 
     def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
         """Data that the run is fed with (:meth:`Describers.describe`). Told at once; a fingerprint that has to be looked for in
@@ -302,6 +390,16 @@ class Recorder:
         """The run is about to end: wait so long at most for what is still being looked for."""
         self._data.settle(seconds)
 
+    def files_in(self, path: Any, *, step: int | None = None, description: str | None = None) -> None:
+        """A checkpoint that is a folder: each file in it is recorded, as ``folder/file``. Folders inside are left out."""
+        if os.path.isdir(path):
+            top = os.path.basename(os.path.abspath(path))
+            with os.scandir(path) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_file())
+            for name in names:
+                kind = "model" if name.endswith((".safetensors", ".bin", ".pt", ".pth")) else "checkpoint"
+                self.file(os.path.join(path, name), name=f"{top}/{name}", kind=kind, step=step, description=description)
+
     def note(self, topic: str, message: str) -> None:
         """Why something is not captured; one sentence. The same note again is ignored."""
         if (topic, message) not in self._notes:
@@ -309,8 +407,8 @@ class Recorder:
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
 
     def every(self, seconds: float, function: Callable[[], object]) -> Regularly:
-        """Call it about that often beside the training, while a run is under way. Through the patcher it is guarded, and ends when the
-        integration does: ``patch.hook(record.every, self.sample, 1.0)``."""
+        """Call it about that often beside the training, while a run is under way. Through the patcher it is guarded, and ends when
+        the integration does: ``patch.hook(record.every, self.sample, 1.0)``."""
         return self.rhythm.every(seconds, function)
 
     def drop(self, reason: str, count: int = 1) -> None:
@@ -323,6 +421,38 @@ class Recorder:
         return self.redactor.text(clean(text)).replace("\0", " ")
 
     # --- private --------------------------------------------------------------------------------------------------
+
+    def _forget_files(self) -> None:
+        """All but those that every run begins with."""
+        noticed = Noticed()
+        for record in self._preamble:
+            if isinstance(record, File):
+                noticed.keep(record)
+        self._noticed = noticed
+
+    def _log(
+        self, numbers: Mapping[str, float], step: int | None, context: Context | None, time_ns: int | None, source: str
+    ) -> None:
+        if step is None:
+            for key, value in numbers.items():
+                series = (key, *(context or _NO_CONTEXT).items())
+                at = self._next_step[series] = self._next_step.get(series, -1) + 1
+                self._log({key: value}, at, context, time_ns, source)
+            return
+        if not context:
+            known = self.known_at(step)
+            numbers = {
+                key: value
+                for key, value in numbers.items()
+                if not (key in known and same(known[key], value))
+                and not self._told.by_another(key, value, step, source)
+            }
+        if not numbers:
+            return
+        # With a context that is empty, and not None: the values are new, even if this source has told them before.
+        self.metrics(numbers, step, context or _NO_CONTEXT, time_ns)
+        if not context:
+            self._told.tell(numbers, step, source)
 
     def _write(self, record: JournalRecord) -> None:
         if self.is_suppressed():

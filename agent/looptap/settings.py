@@ -58,6 +58,13 @@ def _mebibytes(value: Any) -> int:
     return number
 
 
+def _rate(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise ValueError("expected MiB a second, 0 or more")
+    return number
+
+
 def _folder(value: Any) -> str:
     return str(Path(str(value)).expanduser())
 
@@ -135,6 +142,9 @@ class Settings:
     journal: str = _setting("", _folder, "folder of the journals; default: the state folder of the user")
     journal_mib: int = _setting(512, _mebibytes, "most that one journal may take on disk, MiB")
     send_interval: float = _setting(1.0, _seconds, "seconds between two deliveries to the store")
+    upload_mib_per_second: float = _setting(
+        0.0, _rate, "most MiB of files a second that go to a collector; 0: as fast as it goes"
+    )
     exit_timeout: float = _setting(5.0, _seconds, "most seconds that the end of the program waits for the store")
 
 
@@ -176,16 +186,16 @@ def load(arguments: Mapping[str, Any] | None = None) -> tuple[Settings, list[str
     return Settings(**values), problems
 
 
-def resolve_store(argument: str | os.PathLike[str] | None = None, folder: str | None = None) -> str:
+def resolve_store(argument: str | os.PathLike[str] | None = None, start: str | None = None) -> str:
     """The store to use: ``off``, an ``http(s)://`` URL, or the absolute path of a folder (which may not exist yet).
 
     With nothing set it is ``.looptap``: the nearest one from the working directory upwards, else at the root of the git
-    repository, else in the working directory. ``folder`` stands for the working directory, where the program has left it.
+    repository, else in the working directory. ``start`` stands for the working directory, where the program has left it.
     """
     store = str(argument) if argument is not None else load()[0].store
     if store == "off" or is_collector(store):
         return store
-    here = Path(folder) if folder else Path.cwd()
+    here = Path(start) if start else Path.cwd()
     if store:
         return str(here / Path(store).expanduser())
     folders = (here, *here.parents)

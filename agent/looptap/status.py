@@ -81,13 +81,19 @@ def current_status() -> Status:
     )
     if run is None:
         return Status(SESSION.armed, None, None, integrations=integrations, problems=tuple(problems))
-    if run.journal.problem:
-        problems.append(run.journal.problem)
-    state = run.sender.state() if run.sender else None
-    if state and state.error:
-        problems.append(state.error)
-    emitted, dropped = run.journal.position, dict(run.journal.dropped)
-    stored = state.stored if state else 0
+    emitted, stored = 0, 0
+    dropped: dict[str, int] = {}
+    for journal, sender in ((run.journal, run.sender), (run.files.opened, run.files.sender)):
+        if journal is None:
+            continue
+        state = sender.state() if sender else None
+        problems += [
+            text for text in (journal.problem, state.error if state else None) if text and text not in problems
+        ]
+        emitted += journal.position
+        stored += state.stored if state else 0
+        for reason, count in journal.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
     return Status(
         SESSION.armed,
         run.name,

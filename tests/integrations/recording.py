@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from looptap.describing import Description
 from looptap.events import Context, Dataset, JournalRecord
 from looptap.integration import Integration
+from looptap.noticed import Verdict
 from looptap.patching import Patcher
 from looptap.recorder import Recorder
 from looptap.redaction import Redactor
@@ -18,33 +20,42 @@ class Recording(Recorder):
     """A run is under way from the first record on, as with the real one."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: None, Redactor())
+        super().__init__(lambda: None, Redactor(), self.new_run)
         #: (key, step, value, context) in the order of writing.
         self.points: list[tuple[str, int, float, Context]] = []
         self.written: list[tuple[str, Any, str]] = []
+        self.tags: list[tuple[str, str]] = []
         self.files: list[dict[str, Any]] = []
         self.notes: list[str] = []
         #: By role and name, as told last.
         self.datasets: dict[tuple[str, str], Dataset] = {}
+        #: What was no number or no step.
+        self.refused: list[str] = []
 
     def begin(self) -> None:
         if self.generation == 0 and not self.is_suppressed():
             self.new_run()
 
     def log_metrics(
-        self, values: Mapping[str, Any], step: Any = None, context: Context | None = None, time_ns: int | None = None
+        self,
+        values: Mapping[str, Any],
+        step: Any = None,
+        context: Context | None = None,
+        time_ns: int | None = None,
+        source: str = "user",
     ) -> None:
         """As the real one, whose journal we have not."""
         begin = self._begin
         self._journal = object()  # type: ignore[assignment]
         try:
-            super().log_metrics(values, step, context, time_ns)
+            super().log_metrics(values, step, context, time_ns, source)
         finally:
             self._journal, self._begin = None, begin
 
     def new_run(self) -> None:
         self.generation += 1
         self.step = -1
+        self._told.steps.clear()
 
     def metrics(
         self, values: Mapping[str, float], step: int, context: Context | None = None, time_ns: int | None = None
@@ -52,15 +63,27 @@ class Recording(Recorder):
         if self.is_suppressed():
             return
         self.begin()
+        if context is None:
+            values = self._told.apart_from(values, step)
         for key, value in values.items():
             assert type(value) is float, (key, value)
             self.points.append((key, step, value, dict(context or {})))
 
+    def _refuse(self, journal: Any, reason: str, what: str, error: Exception, count: int = 1) -> None:
+        self.refused.append(what)
+
     def param(self, key: str, value: Any, source: str) -> None:
         self.written.append((key, value, source))
 
+    def tag(self, key: str, value: str) -> None:
+        self.tags.append((key, value))
+
     def file(self, path: Any, **facts: Any) -> None:
-        self.files.append({"path": str(path), **facts})
+        """By the rule of the real one for files that are seen twice."""
+        where, found = os.path.abspath(path), os.stat(path)
+        asked = (facts.get("name"), facts.get("role", "output"), facts.get("kind"))
+        if not self.is_suppressed() and self._noticed.look(where, found, *asked) is Verdict.NEWS:
+            self.files.append({"path": str(path), **facts})
 
     def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
         self._journal = object()  # type: ignore[assignment]

@@ -235,7 +235,7 @@ def _check_outline(place: str, points: Columns, blob: bytes) -> Iterator[Problem
 
 
 def _check_files(store: SqlBackend, artifacts: ArtifactStore, content: bool) -> Iterator[Problem]:
-    for digest in store.referenced():
+    for digest in store.written():
         place = f"artifact {digest}"
         missing = Problem(place, "its content is not there", "put the file back from a backup of the artifacts")
         try:

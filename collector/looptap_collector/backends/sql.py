@@ -206,10 +206,17 @@ class SqlBackend(Backend):
             return reading.current_tags(connection, runs)
 
     def referenced(self) -> Iterator[str]:
+        return self._digests()
+
+    def written(self) -> Iterator[str]:
+        """As :meth:`referenced`, without what runs only read: of that, no content is kept."""
+        return self._digests(besides="input")
+
+    def _digests(self, besides: str | None = None) -> Iterator[str]:
         after = ""
         while True:
             with self.snapshot() as connection:
-                some = reading.digests(connection, after)
+                some = reading.digests(connection, after, besides)
             if not some:
                 return
             yield from some

@@ -43,8 +43,8 @@ class Device(Protocol):
 
 
 class Accelerator:
-    """The real one: CUDA, ROCm (which calls itself CUDA), XPU. There a copy into pinned memory is queued behind the program's own work,
-    with events that can be asked. Asking elsewhere (a lazy tensor of XLA, say) may start work or wait for it."""
+    """The real one: CUDA, ROCm (which calls itself CUDA), XPU. There a copy into pinned memory is queued behind the program's own
+    work, with events that can be asked. Asking elsewhere (a lazy tensor of XLA, say) may start work or wait for it."""
 
     def __init__(self) -> None:
         self._module: Any = None

@@ -1,7 +1,7 @@
 """Where the time of a step goes on the device, at every twentieth step: events with a time, at the marks of the host's clock.
 
-The host only hands work over; when it was done, the device knows. A mark here is an event on the stream that the losses come from, so
-a phase lasts from the end of the work before it to the end of its own: the device's idle time is in the phase that it waited in.
+The host only hands work over; when it was done, the device knows. A mark here is an event on the stream that the losses come from,
+so a phase lasts from the end of the work before it to the end of its own: the device's idle time is in the phase that it waited in.
 Times are read when the last event of a step is done, at some later step; nothing waits for it.
 """
 

@@ -1,5 +1,5 @@
-"""CUDA graphs. What is done while one is captured is no step: nothing of it happens. It happens at every replay, which calls no hook
-of an optimizer or a backward pass; but then we know from the capture what there is, and where its loss lies.
+"""CUDA graphs. What is done while one is captured is no step: nothing of it happens. It happens at every replay, which calls no
+hook of an optimizer or a backward pass; but then we know from the capture what there is, and where its loss lies.
 """
 
 from __future__ import annotations

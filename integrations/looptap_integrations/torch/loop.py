@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -34,8 +34,9 @@ from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
-from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, Times
+from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, PHASES_OF_A_STEP, Times
 from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
+from looptap_integrations.torch.validation import Validation
 
 #: How long the end of a run waits for values that a device still owes.
 _FINISH_SECONDS = 1.0
@@ -75,13 +76,15 @@ class Loop:
         self.graphs = Graphs(self)
         self.scaling = Scaling(self.scalars)
         self.facts = Facts(record)
-        self.files = ModelFiles(record)
+        self.files = ModelFiles(record, self.settle)
         #: The recorder's generation that this state belongs to.
         self.generation = -1
         #: False while a closure runs and from the first use of a GradScaler on: every backward pass goes the long way.
         self.is_plain = True
         #: True once losses are written without any optimizer.
         self.is_manual = False
+        #: An optimizer that compiled code has stepped since, which is to be written before anything else.
+        self.unseen: Optimizer | None = None
         #: Gradient norms since the last step, in the order of the program's calls.
         self.norms: list[Scalar] = []
         self.closure: Closure | None = None
@@ -95,7 +98,12 @@ class Loop:
         #: Id of the loader that the last step took its batch from.
         self.trained_on: int | None = None
         self.completed = 0
+        self.trainings = record.trainings
+        self.validation = Validation(record, self.scalars, self.passes, self.rounds, self.sites)
         record.is_step_under_way = self.is_step_under_way
+        record.known_at = self.known_at
+        record.split = self.validation.split
+        record.take_from_device = self.take_from_device
 
     # --- backward ---------------------------------------------------------------------------------------------------
 
@@ -153,6 +161,8 @@ class Loop:
             if self.graphs.under_capture is not None:
                 self.graphs.backward(args, kwargs)
             return None
+        if self.unseen is not None:
+            self.settle()
         if (closure is not None and closure.is_repeating) or record.covers("loss"):
             self.times.into_forward()
             return Backwarded()
@@ -242,6 +252,36 @@ class Loop:
         if self.marks is not None:
             self.marks.mark(DATA if times.is_feeding else OTHER)
 
+    def failed_next(self, args: tuple[Any, ...]) -> None:
+        """The loader has handed out all there was."""
+        self.validation.ended(args[0])
+
+    def known_at(self, step: int) -> dict[str, float]:
+        """What is on record of the last step: for those who are told the same again."""
+        if step != self.rounds.step or self.record.generation != self.generation:
+            return {}
+        known: dict[str, float] = {}
+        for name, value in self.rounds.names.items():
+            if isinstance(value, float):
+                known[name] = value
+            elif value.is_settled and value.number is not None:
+                known[name] = value.number
+        return known
+
+    def take_from_device(self, values: Mapping[str, Any], emit: Callable[[dict[str, float]], None]) -> Collection[str]:
+        """Of values that somebody logs, those on a device: their numbers follow when they are here."""
+        readings = {
+            key: self.scalars.read(value)
+            for key, value in values.items()
+            if isinstance(value, torch.Tensor) and not value.is_cpu
+        }
+        owed = {key: reading for key, reading in readings.items() if reading is not None}
+        if owed:
+            self.scalars.later(owed, emit)
+        if len(owed) < len(readings):
+            self.record.note("values", f"no number is to be had of {', '.join(readings.keys() - owed.keys())}")
+        return readings.keys()
+
     def is_step_under_way(self) -> bool:
         """A loss waits for its step, or the loader of the training has handed out a batch since the last one."""
         feeding = self.passes.feeding
@@ -275,11 +315,16 @@ class Loop:
 
     def on_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if is_dynamo_compiling():  # of the two questions the one that asks nobody else
+            # These assignments the compiler traces, and its code makes them at every step: no hook is called there any more.
+            self.unseen = optimizer
+            self.is_plain = False
             return
         if self.nested:
             self.nested -= 1
             return
         self.is_stepping = False
+        if self.validation.is_open:
+            self.validation.end()
         record, rounds, scalars = self.record, self.rounds, self.scalars
         known = self.optimizers.known.get(id(optimizer))
         if (
@@ -317,8 +362,8 @@ class Loop:
         groups = optimizer.param_groups
         if len(groups) != 1 or groups[0].get("lr") is not known.only_rate:
             self._add_rates(known.rates.changed(groups) or (), values, step, None)
-            rate = groups[0].get("lr")
-            known.only_rate = rate if len(groups) == 1 and type(rate) is float else NEVER
+            rate = groups[0].get("lr") if len(groups) == 1 else None
+            known.only_rate = rate if type(rate) is float else NEVER
         record.metrics(values, step)  # type: ignore[arg-type]
         record.step = step
         self.ended = now
@@ -337,11 +382,24 @@ class Loop:
         self.nested = count
         return count > 0
 
-    def complete(self, optimizer: Optimizer, is_skipped: bool = False) -> None:
-        """An optimizer step is over: everything that belongs to it is written now."""
-        self.times.into_optimizer()
+    def settle(self) -> None:
+        """Write the step that compiled code has made, if there was one: the last moment before something new begins."""
+        optimizer, self.unseen = self.unseen, None
+        if optimizer is not None:
+            self.is_plain = self.closure is None and not self.scaling.in_use
+            if not self.record.is_suppressed():
+                self.complete(optimizer, is_late=True)
+
+    def complete(self, optimizer: Optimizer, is_skipped: bool = False, is_late: bool = False) -> None:
+        """An optimizer step is over: everything that belongs to it is written now. ``is_late``: nobody knows for how long."""
+        if self.unseen is not None:
+            self.settle()
+        if is_late:
+            self.times.last = _now()
+        else:
+            self.times.into_optimizer()
         now = self.times.last
-        if self.marks is not None:
+        if self.marks is not None and not is_late:
             self.marks.mark(OPTIMIZER)
         record = self.record
         known = self.optimizers.known.get(id(optimizer))
@@ -350,12 +408,18 @@ class Loop:
             if record.generation != self.generation:
                 self._new_run()
             known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer)
+        if record.trainings != self.trainings:  # a framework on top says where the steps are
+            self.trainings = record.trainings
+            self.rounds.move(record.step)
         is_new_phase = self.rounds.may_join(known) and self._is_new_phase(known, sys._getframe(1))
         values, apart = self.rounds.complete(known, known.context is None, is_new_phase)
         step = self.rounds.step
         # What belongs to this optimizer, where there are several, and not to the round.
         own: dict[str, Scalar] = values if known.context is None else {}
         self._time(values, own, now)
+        if is_late:
+            for phase in PHASES_OF_A_STEP:
+                own.pop(phase, None)
         closure = self.closure
         if closure is not None:
             self.closure, self.is_plain = None, not self.scaling.in_use
@@ -366,7 +430,9 @@ class Loop:
             self.scaling.complete(optimizer, own, is_skipped)
         if self.norms:
             self._add_norms(own, step, known.context)
-        self._add_rates(known.rates.changed(optimizer.param_groups) or (), own, step, known.context)
+        groups = optimizer.param_groups
+        rates = known.late_rates(groups, self.scalars.read) if is_late else known.rates.changed(groups)
+        self._add_rates(rates or (), own, step, known.context)
         if values:
             self._write(values, step, None)
         if own is not values and own:
@@ -425,6 +491,7 @@ class Loop:
         if feeding is not None:
             feeding.fetched, self.trained_on = 0, id(feeding.loader)
             self.datasets.trains(feeding)
+            self.validation.trains(feeding)
             if start is None or feeding.started > start:
                 start = feeding.started
             if feeding.epoch != self.epoch and not self.record.covers("epoch"):
@@ -452,6 +519,8 @@ class Loop:
     def _step_without_optimizer(self, site: CallSite, value: Scalar) -> None:
         now = self.times.last
         rounds, record = self.rounds, self.record
+        if self.validation.is_open:
+            self.validation.end()
         if not self.is_manual:
             self.is_manual = True
             self._first_step(None, "", sys._getframe(1))
@@ -517,6 +586,8 @@ class Loop:
             self.facts.loader(loader, self.datasets.length(loader), backwards)
 
     def finish(self) -> None:
+        self.settle()
+        self.validation.end(is_step=False)
         if self.epoch is not None and self.generation == self.record.generation:
             self._end_epoch()
         if self.rounds.pending and self.generation == self.record.generation:

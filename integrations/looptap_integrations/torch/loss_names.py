@@ -19,11 +19,15 @@ import looptap
 from looptap.frames import local_variables, outward, variables_in_reach
 
 DEFAULT = "loss"
-_PROGRAM, _TORCH, _OURS = range(3)
+_PROGRAM, _TORCH, _OURS, _ON_TOP = range(4)
+#: They call backward() for the program, and have a ``loss`` of their own, which says nothing.
+_FRAMEWORKS = ("accelerate", "ignite", "lightning", "lightning_fabric", "pytorch_lightning", "transformers")
+_PACKAGES = os.path.dirname(os.path.dirname(torch.__file__))
 _FOLDERS = {
     os.path.dirname(torch.__file__) + os.sep: _TORCH,
     os.path.dirname(looptap.__file__) + os.sep: _OURS,
     os.path.dirname(os.path.dirname(__file__)) + os.sep: _OURS,
+    **{os.path.join(_PACKAGES, name) + os.sep: _ON_TOP for name in _FRAMEWORKS},
 }
 
 
@@ -54,7 +58,7 @@ class CallSites:
         self.near: dict[int, CallSite] = {}
 
     def program_frame(self, frame: FrameType | None) -> FrameType | None:
-        """The nearest frame that is neither PyTorch's nor ours, from ours outwards.
+        """The nearest frame that is neither PyTorch's, nor a framework's on top of it, nor ours, from ours outwards.
 
         None inside of another backward pass (reentrant checkpointing runs such): it has no loss of its own.
         """
@@ -69,6 +73,8 @@ class CallSites:
                 return frame
             if side == _TORCH:
                 in_torch = True
+            elif side == _ON_TOP:
+                in_torch = False  # it was called by a framework, not by a backward pass
             elif in_torch:
                 return None
             frame = frame.f_back
@@ -93,6 +99,10 @@ class CallSites:
         if site is None:
             site = self._sites[key] = CallSite(frame.f_code, frame.f_lasti)
         return site
+
+    def codes(self) -> set[CodeType]:
+        """Functions of the program that run backward passes."""
+        return {site.code for site in self._sites.values()}
 
     def forget_near(self, site: CallSite) -> None:
         """Where this one is met again, it has to be looked at closely."""
@@ -126,16 +136,21 @@ def _name_in_source(frame: FrameType) -> str | None:
     except (SyntaxError, ValueError):
         return None
     calls = [
-        node.func.value
+        node
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "backward"
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("backward", "manual_backward")
     ]
     if len(calls) != 1:
         return None
-    names = _Names(frame)
-    if not names.visit(calls[0]) or len(names.found) != 1:
-        return None
-    return names.found.pop()
+    call = calls[0]
+    # loss.backward(), or accelerator.backward(loss)
+    for node in (call.func.value, *call.args[:1]):  # type: ignore[attr-defined]
+        names = _Names(frame)
+        if names.visit(node) and len(names.found) == 1:
+            return names.found.pop()
+    return None
 
 
 class _Names:

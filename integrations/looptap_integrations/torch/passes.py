@@ -12,7 +12,7 @@ _LEFT_LIMIT = 100
 class Pass:
     """One iteration over a loader. ``epoch`` counts the passes of that loader, and of those that it took the place of, from 0."""
 
-    __slots__ = ("epoch", "fetched", "loader", "started")
+    __slots__ = ("epoch", "fetched", "is_over", "loader", "split", "started", "trains")
 
     def __init__(self, loader: Any, epoch: int, started: float) -> None:
         #: None once the iteration is gone. Until then the iterator holds the data too, so we keep nothing alive beyond it;
@@ -22,6 +22,17 @@ class Pass:
         self.started = started
         #: Batches since the last step of the training.
         self.fetched = 0
+        #: Whether a step of the training has come from it.
+        self.trains = False
+        #: Whether it has handed out all there was.
+        self.is_over = False
+        #: Which part of the data it goes over, once somebody has asked.
+        self.split: str | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Neither at its end nor left by the program."""
+        return not self.is_over and self.loader is not None
 
 
 class Passes:
@@ -87,6 +98,14 @@ class Passes:
         self.fed_by = place
         known[1].fetched += 1
         return is_other
+
+    def ended(self, iterator: Any) -> Pass | None:
+        """The iterator has nothing more to hand out. The pass that is over."""
+        known = self._passes.get(id(iterator))
+        if known is None:
+            return None
+        known[1].is_over = True
+        return known[1]
 
 
 def _batching(loader: Any) -> tuple[Any, ...]:

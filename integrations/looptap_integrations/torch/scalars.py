@@ -1,9 +1,9 @@
 """The number in a one-element tensor, without ever waiting for a device.
 
-On the CPU it is read at once (0.2 µs). Elsewhere a copy into a ring of pinned memory is queued behind the program's own work, and one
-event behind all copies that are written together. Later calls of the training ask the oldest event whether it is done, and if so
-take the numbers out of the ring. Nothing here calls ``.item()`` on a device tensor, ``.cpu()`` or a synchronise; nothing here waits for
-room either: where the ring is full the value is lost, and counted.
+On the CPU it is read at once (0.2 µs). Elsewhere a copy into a ring of pinned memory is queued behind the program's own work, and
+one event behind all copies that are written together. Later calls of the training ask the oldest event whether it is done, and if
+so take the numbers out of the ring. Nothing here calls ``.item()`` on a device tensor, ``.cpu()`` or a synchronise; nothing here
+waits for room either: where the ring is full the value is lost, and counted.
 
 Only threads that train ask the device, never one of ours: an event that is queried anywhere in the process breaks a graph that is
 being captured (decision 0018).
@@ -35,10 +35,8 @@ _TOGETHER = 64
 _WRITES_LIMIT = 2 * PLACES
 #: A source of this size is kept until it has been copied: its memory may belong to another stream than the copy.
 _KEPT_BYTES = 4096
-_DTYPES = frozenset(
-    (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    + (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_DTYPES = frozenset((*_FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
 
 
 class Copy(NamedTuple):
@@ -134,7 +132,8 @@ class Scalars:
         return value if type(value) is float else _real(value)
 
     def later(self, values: dict[str, Scalar], emit: Emit) -> None:
-        """Call ``emit`` with the numbers once all of them are there; in the order of these calls."""
+        """Call ``emit`` with the numbers once all of them are there; in the order of these calls. Those that were lost are left
+        out, and it is not called when all of them were. Without any values it is called when all that comes before it has been."""
         self._seal()
         waiting = self._waiting
         if len(waiting) >= _WRITES_LIMIT:
@@ -279,7 +278,7 @@ class Scalars:
                     numbers[name] = number
             if len(numbers) < len(values):
                 self._drop("device_failed" if self._is_broken else "device_behind", len(values) - len(numbers))
-            if numbers:
+            if numbers or not values:
                 emit(numbers)
 
 

@@ -26,6 +26,7 @@ class Rounds(Generic[Value]):
     def __init__(self) -> None:
         #: Number of the round under way; -1 before the first.
         self.step = -1
+        self._is_over = True
         self.pending: dict[str, Value] = {}
         #: Backward passes since the last step, by call site.
         self.counts: dict[object, int] = {}
@@ -42,12 +43,17 @@ class Rounds(Generic[Value]):
 
     def restart(self) -> None:
         """A new run begins: steps count from 0 again. What is pending stays; it belongs to the first step."""
-        self.step = -1
+        self.move(-1)
+        self._apart.clear()
+
+    def move(self, step: int) -> None:
+        """Somebody else counts: the next round has the number after this one."""
+        self.step = step
+        self._is_over = True
         self.alone = None
         self._stepped.clear()
         self.written = {}
         self.names = {}
-        self._apart.clear()
 
     def backward(self, site: object, name: str, value: Value) -> None:
         """A backward pass from this call site has ended."""
@@ -85,12 +91,13 @@ class Rounds(Generic[Value]):
         counts, self.counts = self.counts, {}
         stepped, written = self._stepped, self.written
         if (
-            self.step < 0
+            self._is_over
             or is_new_phase
             or optimizer in stepped
             or (is_alone and not written.keys().isdisjoint(counts))
         ):
             self.step += 1
+            self._is_over = False
             stepped.clear()
             written = self.written = {}
             self.names = {}
@@ -120,8 +127,9 @@ class Rounds(Generic[Value]):
 
     def backward_is_step(self, site: object) -> int:
         """There is no optimizer: a backward pass from this call site is a step, or part of the one under way. Its number."""
-        if self.step < 0 or site in self.written:
+        if self._is_over or site in self.written:
             self.step += 1
+            self._is_over = False
             self.alone = None
             self.written = {}
             self._stepped.clear()

@@ -17,6 +17,7 @@ from typing import Any
 
 PHASES = ("data", "forward", "backward", "optimizer")
 DATA, FORWARD, BACKWARD, OPTIMIZER, OTHER = (f"time.{phase}" for phase in (*PHASES, "other"))
+PHASES_OF_A_STEP = (DATA, FORWARD, BACKWARD, OPTIMIZER, OTHER)
 
 now = time.perf_counter
 

@@ -18,6 +18,7 @@ _PACKAGES = ("looptap.", "looptap_integrations.")
 _OURS_AROUND_THE_PROGRAMS = {
     ("looptap.patching", "observed"),
     ("looptap.patching", "tapped"),
+    ("looptap.patching", "excepted"),
     ("looptap.patching", "followed"),
     ("looptap.patching", "guarded"),
     ("looptap_integrations.torch.loop", "__call__"),  # of Closure

@@ -42,8 +42,7 @@ class FakeEvent:
         return self.is_done
 
     def elapsed_time(self, end: FakeEvent) -> float:
-        assert self.timing and end.timing
-        assert self.is_done and end.is_done, "this raises on a real device"
+        assert all((self.timing, end.timing, self.is_done, end.is_done)), "this raises on a real device"
         return (end.time - self.time) * 1e3
 
 
@@ -52,7 +51,7 @@ class FakeDevice:
 
     def __init__(self) -> None:
         self.current: Hashable = 0
-        self.streams: dict[Hashable, list[Callable[[], None]]] = {}
+        self.streams: dict[Hashable, list[Callable[[], object]]] = {}
         self.events: list[FakeEvent] = []
         self.queries = 0
         self.allocations: list[int] = []
@@ -63,7 +62,7 @@ class FakeDevice:
         self.read = 0
         self._memory = type("Pinned", (Pinned,), {"device_of": self})
 
-    def queue(self, work: Callable[[], None], stream: Hashable = None) -> None:
+    def queue(self, work: Callable[[], object], stream: Hashable = None) -> None:
         assert not self.is_capturing(), "this would become part of the graph"
         self.streams.setdefault(self.current if stream is None else stream, []).append(work)
 

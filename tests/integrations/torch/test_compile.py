@@ -247,3 +247,66 @@ def test_nothing_is_compiled_differently(name: str, order: str) -> None:
     found = looptap.get_run("latest").history("loss")
     assert found["value"].tolist() == bare.losses
     assert found["step"].tolist() == list(range(STEPS))
+
+
+@pytest.mark.parametrize("is_scheduled", [False, True])
+def test_rates_and_metrics_of_compiled_steps(is_scheduled: bool) -> None:
+    """A compiled step has its number and its rate, though it is written when the next one begins; the program's own metrics, files
+    and the epoch lie beside the right one."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch._dynamo.reset()
+    looptap.autolog(quiet=True)
+    try:
+        torch.manual_seed(0)
+        model = network()
+        optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.1))
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5) if is_scheduled else None
+        loader = DataLoader(TensorDataset(*data()), batch_size=8)
+        step = torch.compile(optimizer.step, backend="eager")
+        truth, rates = [], []
+        for _ in range(2):
+            for x, y in loader:
+                optimizer.zero_grad()
+                loss = nn.functional.mse_loss(model(x), y)
+                loss.backward()
+                rates.append(float(optimizer.param_groups[0]["lr"]))
+                step()
+                looptap.log_metric("own", len(truth))
+                if scheduler is not None:
+                    scheduler.step()
+                truth.append(loss.item())
+    finally:
+        looptap.stop()
+    run = looptap.get_run("latest")
+    assert run.history("loss")["value"].tolist() == truth
+    assert run.history("own")["step"].tolist() == [0, 1, 2, 3]
+    assert run.history("epoch")["step"].tolist() == [0, 2]
+    found = dict(zip(run.history("lr")["step"].tolist(), run.history("lr")["value"].tolist(), strict=True))
+    assert found == ({1: rates[1], 2: rates[2], 3: rates[3]} if is_scheduled else {0: rates[0]})
+
+
+def test_compiled_step_with_a_scaler() -> None:
+    """GradScaler calls the compiled step: it was none that it skipped."""
+    torch._dynamo.reset()
+    looptap.autolog(quiet=True)
+    try:
+        torch.manual_seed(0)
+        model = network()
+        x, y = data()
+        optimizer: Any = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.1))
+        optimizer.step = torch.compile(optimizer.step, backend="eager")
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        truth = []
+        for _ in range(4):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(x), y)
+            (scaler.scale(loss) / 2).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            truth.append(loss.item() / 2)
+    finally:
+        looptap.stop()
+    run = looptap.get_run("latest")
+    assert run.history("loss")["value"].tolist() == truth
+    assert "amp_skipped" not in run.metrics

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+import looptap
 from integrations.torch.fake_device import on_device
+from programs import Programs
 
 
 def model_and_optimizer(lr: float = 0.1) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -82,7 +87,7 @@ def test_failed_backward_leaves_no_loss() -> None:
             loss = model(batch(step)).square().mean()
             if step % 2:
                 try:
-                    Fails.apply(loss).backward()
+                    Fails.apply(loss).backward()  # type: ignore[no-untyped-call]
                 except ValueError:
                     continue
             loss.backward()
@@ -94,7 +99,7 @@ def test_failed_backward_leaves_no_loss() -> None:
 
 def test_nothing_is_waited_for() -> None:
     """A device that never gets on: training ends, and what is missing is said."""
-    with on_device() as (recording, device, _):
+    with on_device() as (recording, _, _):
         model, optimizer = model_and_optimizer()
         for step in range(3):
             model(batch(step)).square().mean().backward()
@@ -119,3 +124,57 @@ def test_weights_are_the_same_with_and_without() -> None:
     with on_device() as (_, device, _):
         assert torch.equal(train(), alone)
         device.run()
+
+
+def test_whole_program(programs: Programs) -> None:
+    """Values of a device, its times, the allocator and what was dropped, in the store; and nothing is left of the thread."""
+    done = programs.python(
+        """
+        import threading, time
+        import looptap
+        looptap.autolog()
+        import torch
+        from integrations.torch.fake_device import FakeDevice, ScalarsOnDevice
+        from integrations.torch.test_memory import FakeAllocator
+        from looptap.session import SESSION
+        from looptap_integrations.torch.memory import Memory
+
+        entry, record = SESSION.registry.entries["torch"], SESSION.recorder
+        loop, device = entry.integration.loop, FakeDevice()
+        scalars = ScalarsOnDevice(device, record.drop, lambda sentence: record.note("torch", sentence))
+        loop.scalars = loop.scaling._scalars = loop.device_times._scalars = scalars
+        record.unusual += 1
+        memory, allocator = Memory(record, FakeAllocator()), FakeAllocator()
+        memory._allocator = allocator
+        memory.install(entry.patcher)
+
+        model = torch.nn.Linear(4, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        losses = []
+        for step in range(50):
+            loss = model(torch.ones(4)).square().sum()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            if step < 40:
+                device.run()
+        while not allocator.observers:
+            time.sleep(0.01)
+        allocator.observers[0](0, 2**30, 2**36, 0)
+        looptap.end_run()
+        print(losses)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("looptap")]
+        """,
+        PYTHONPATH=os.pathsep.join((os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2]))),
+    )
+    assert done.returncode == 0, done.stderr
+    run = looptap.get_run("latest", store=str(programs.store))
+    losses = json.loads(done.stdout)
+    history = run.history("loss")
+    assert list(zip(history["step"], history["value"], strict=True)) == list(enumerate(losses[:40]))
+    assert list(run.history("device_time.forward")["step"]) == [20]
+    assert list(run.history("memory.allocated")["value"])[-1] == 3.0 * 2**30
+    assert run.delivery.dropped == {"device_behind": 10}
+    shown = " ".join(programs.looptap("show", "latest").stdout.split())
+    assert "out of memory, 1.00 GiB asked for" in shown
+    assert "the device did not hand over the last 10 values in time" in shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -31,9 +33,9 @@ class Slow(nn.Linear):
 class SlowSGD(torch.optim.SGD):
     device: FakeDevice
 
-    def step(self, closure: object = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         self.device.work(0.5)
-        super().step()
+        return super().step(closure)
 
 
 def train(device: FakeDevice, steps: int, passes_per_step: int = 1) -> None:

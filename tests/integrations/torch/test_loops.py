@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -30,10 +31,12 @@ def regression(count: int = 32) -> tuple[nn.Linear, torch.Tensor, torch.Tensor]:
     return nn.Linear(3, 1), torch.randn(count, 3), torch.randn(count, 1)
 
 
+#: Fused optimizers run on the CPU from 2.4 on.
+HAS_FUSED = Version(torch.__version__) >= Version("2.4")
 OPTIMIZERS: list[Any] = [
     lambda p: torch.optim.SGD(p, lr=0.1),
     lambda p: torch.optim.Adam(p, lr=0.01),
-    lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
+    lambda p: torch.optim.AdamW(p, lr=0.01, fused=HAS_FUSED),
     lambda p: torch.optim.RMSprop(p),
     lambda p: torch.optim.Adagrad(p),
 ]
@@ -345,7 +348,7 @@ def test_optimizer_made_before_us() -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.amp.GradScaler, importlib.import_module("torch.cpu.amp").GradScaler])
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("fused", [False, True] if HAS_FUSED else [False])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_grad_scaler(record: Recording, kind: Any, fused: bool) -> None:
     """The loss is the one before scaling; the scale in use is written when it changes, and skipped steps are marked."""

@@ -53,6 +53,17 @@ def test_numbers_come_when_their_event_is_done(made: Made) -> None:
     assert made.dropped == {}
 
 
+def test_write_without_values_keeps_its_place(made: Made) -> None:
+    """Whoever sums up what came before is called after it."""
+    made.loss(1.0)
+    made.write()
+    made.scalars.drain()
+    assert made.out == []
+    made.device.run()
+    made.scalars.drain()
+    assert made.out == [{"loss": 1.0}, {}]
+
+
 def test_sums_and_quotients(made: Made) -> None:
     """An accumulated loss is the same number as if the host had added it up."""
     scalars = made.scalars
@@ -242,7 +253,8 @@ def test_capture_of_another_thread(made: Made) -> None:
     made.device.run()
     made.scalars.captures += 1
     made.scalars.drain()
-    assert made.out == [] and made.device.queries == 0
+    assert made.out == []
+    assert made.device.queries == 0
     made.scalars.captures -= 1
     made.scalars.drain()
     assert made.out == [{"loss": 1.0}]

@@ -140,9 +140,11 @@ PATCHED: list[tuple[Any, str]] = [
     (torch.amp.GradScaler, "scale"),
     (torch.amp.GradScaler, "step"),
     (torch.amp.autocast_mode.autocast, "__enter__"),
-    (torch.nn.utils.clip_grad, "_clip_grads_with_norm_"),
-    (torch.nn.utils, "clip_grads_with_norm_"),
 ]
+if hasattr(torch.nn.utils.clip_grad, "_clip_grads_with_norm_"):
+    PATCHED += [(torch.nn.utils.clip_grad, "_clip_grads_with_norm_"), (torch.nn.utils, "clip_grads_with_norm_")]
+else:
+    PATCHED += [(torch.nn.utils.clip_grad, "clip_grad_norm_"), (torch.nn.utils, "clip_grad_norm_")]
 
 
 def test_undo_restores_the_identical_objects() -> None:
