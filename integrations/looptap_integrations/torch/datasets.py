@@ -23,8 +23,8 @@ from looptap_integrations.torch.passes import Pass
 
 INDICES = "indices"
 SAMPLED_INDICES = "sampled indices"
-#: A list of so many is hashed in a few milliseconds.
-_WHOLE_INDICES = 65_536
+#: A list of so many is hashed in about a millisecond.
+_WHOLE_INDICES = 16_384
 _SAMPLED_INDICES = 1_024
 #: Rows of a tensor that are looked at, and places in each: of a file in memory few pages.
 _ROWS, _COLUMNS = 16, 32
@@ -87,6 +87,15 @@ class Datasets:
             fed = self._of(feeding.loader)
             if fed is not None and "train" not in fed.roles:
                 self._tell(fed, feeding.loader, is_training=True)
+
+    def length(self, loader: Any) -> int | None:
+        """Of the data set of this loader, where that can be told without its code."""
+        with self._guard:
+            fed = self._of(loader)
+            if fed is not None:
+                fed.described = fed.described or self._described(loader)
+                return fed.described.length
+        return None
 
     def finish(self) -> None:
         with self._guard:
@@ -312,7 +321,7 @@ def _indices(indices: Any) -> Fingerprint | None:
         return None
     is_whole = len(indices) <= _WHOLE_INDICES
     chosen = indices if is_whole else [indices[at] for at in _places(len(indices), _SAMPLED_INDICES)]
-    if not all(type(one) is int for one in chosen):
+    if not set(map(type, chosen)) <= {int}:
         return None
     try:
         numbers = array("q", chosen)

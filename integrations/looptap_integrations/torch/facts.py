@@ -58,11 +58,12 @@ class Facts:
             self._apart("optimizer", lambda: self._optimizer(optimizer, label or "optimizer"))
         self._apart("model", lambda: self._models(optimizer, label, frames))
 
-    def loader(self, loader: DataLoader[Any] | None, backwards: int) -> None:
-        """The loader that fed the first step, in which each loss was backwarded this often."""
+    def loader(self, loader: DataLoader[Any] | None, length: int | None, backwards: int) -> None:
+        """The loader that fed the first step, over so many items if that is known; in the step each loss was backwarded this
+        often."""
         if loader is not None and "data" not in self._written:
             self._written.add("data")
-            self._apart("data", lambda: self._loader(loader, backwards))
+            self._apart("data", lambda: self._loader(loader, length, backwards))
 
     def clip(self, maximum: Any) -> None:
         """The program clips its gradients to this norm."""
@@ -156,7 +157,7 @@ class Facts:
         if devices:
             self._param(f"{prefix}.device", devices[0] if len(devices) == 1 else devices)
 
-    def _loader(self, loader: DataLoader[Any], backwards: int) -> None:
+    def _loader(self, loader: DataLoader[Any], length: int | None, backwards: int) -> None:
         for key in _LOADER_KEYS:
             self._param(f"data.{key}", getattr(loader, key, None))
         sampler = loader.sampler
@@ -164,7 +165,6 @@ class Facts:
         self._param("data.shuffle", distributed.shuffle if distributed else isinstance(sampler, RandomSampler))
         self._param("data.sampler", _class_name(sampler))
         self._param("data.dataset", _class_name(loader.dataset))
-        length = self._record.describers.describe(loader.dataset).length
         if length is not None:
             self._param("data.dataset_size", length)
         size = loader.batch_size

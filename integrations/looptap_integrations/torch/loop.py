@@ -582,7 +582,8 @@ class Loop:
         backwards = max(self.rounds.counts.values(), default=1)
         self.facts.first_step(optimizer, label, self.sites.program_frames(frame))
         if self.passes.feeding is not None:
-            self.facts.loader(self.passes.feeding.loader, backwards)
+            loader = self.passes.feeding.loader
+            self.facts.loader(loader, self.datasets.length(loader), backwards)
 
     def finish(self) -> None:
         self.settle()

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
@@ -110,7 +111,7 @@ def test_data_of_a_run(page: Page, address: str, store: Path) -> None:
     page.goto(f"{address}/runs/fed")
     expect(page.locator("#status")).to_have_text("running")
     expect(page.locator("#datasets-section")).to_be_hidden()
-    known = {"fingerprint": "ab" * 32, "algorithm": "sha256", "covers": "names, sizes, mtimes", "length": 60_000}
+    known: Any = {"fingerprint": "ab" * 32, "algorithm": "sha256", "covers": "names, sizes, mtimes", "length": 60_000}
     recording.deliver(
         Dataset("digits", 1, root="/data/digits", **known),
         Dataset(HOSTILE, 1, "validation", root=HOSTILE, class_name=HOSTILE, missing=HOSTILE),

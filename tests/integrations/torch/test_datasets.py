@@ -475,7 +475,7 @@ def test_own_kind_of_subset(record: Recording) -> None:
 
     class Noisy(TensorDataset):
         def __getitem__(self, index: int) -> Any:
-            return super().__getitem__(index)[0] + 1
+            return super().__getitem__(index)[0] + 1  # type: ignore[no-untyped-call]
 
     found = described(record, Noisy(ramp(4, 3)))
     assert (found.name, found.length) == ("Noisy", 4)
@@ -485,11 +485,11 @@ def test_shards(record: Recording, tmp_path: Path) -> None:
     """Of WebDataset's kind: by the addresses, without what opens them; by the files where they are here."""
 
     class Shards(IterableDataset[Any]):
-        __iter__ = None
+        __iter__ = None  # type: ignore[assignment]
 
         def __init__(self, urls: list[str]) -> None:
             self.pipeline = [type("Source", (), {})()]
-            self.pipeline[0].urls = urls  # type: ignore[attr-defined]
+            self.pipeline[0].urls = urls
 
     far = [f"https://ada:secret@host/x-{number}.tar?X-Amz-Signature=abc{number}" for number in range(3)]
     found = described(record, Shards(far))
