@@ -43,7 +43,7 @@ class Recorder:
     )
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
-    #: Another number when a framework on top begins to train, and when it ends: what steps next does not go on with the round before.
+    #: Another number when a framework on top begins to train, and when it ends: what steps next is no part of the round before.
     trainings: int = 0
 
     def __init__(
@@ -296,9 +296,7 @@ class Recorder:
                 names = sorted(entry.name for entry in entries if entry.is_file())
             for name in names:
                 kind = "model" if name.endswith((".safetensors", ".bin", ".pt", ".pth")) else "checkpoint"
-                self.file(
-                    os.path.join(path, name), name=f"{top}/{name}", kind=kind, step=step, description=description
-                )
+                self.file(os.path.join(path, name), name=f"{top}/{name}", kind=kind, step=step, description=description)
 
     def note(self, topic: str, message: str) -> None:
         """Why something is not captured; one sentence. The same note again is ignored."""

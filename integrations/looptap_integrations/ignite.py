@@ -56,7 +56,9 @@ class IgniteIntegration(Integration):
     captures = (
         Capture("loss, lr, step_time of every optimizer step", "the torch integration", "each step"),
         Capture("what the trainer's step returns as a dict of numbers", "Events.ITERATION_COMPLETED", "each iteration"),
-        Capture("metrics attached to the trainer, and its epoch", "Events.EPOCH_COMPLETED, EPOCH_STARTED", "each epoch"),
+        Capture(
+            "metrics attached to the trainer, and its epoch", "Events.EPOCH_COMPLETED, EPOCH_STARTED", "each epoch"
+        ),
         Capture(
             "validation/*, test/*, train/*: metrics attached to an evaluator, at the trainer's step",
             "Events.COMPLETED",

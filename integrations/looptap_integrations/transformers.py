@@ -1,7 +1,7 @@
 """Hugging Face Transformers: ``Trainer``, its subclasses, and trainers that are built like it (TRL).
 
-A callback (``TrainerCallback``) is added to the list that every trainer makes for itself, whatever it was made of. A trainer that was
-made before ``autolog()`` gets it when it is used.
+A callback (``TrainerCallback``) is added to the list that every trainer makes for itself, whatever it was made of. A trainer that
+was made before ``autolog()`` gets it when it is used.
 
 Who records what: the *loss of every step* comes from PyTorch's layer. What the Trainer logs as ``loss`` is the mean over the steps
 since its last log. Where that was one step it is the same number; otherwise it is recorded as ``train/loss``, which is what the
@@ -32,11 +32,19 @@ _ENTRIES_LIMIT = 50
 class TransformersIntegration(Integration):
     requires = "transformers>=4.46"
     captures = (
-        Capture("learning_rate, grad_norm, epoch, eval_*, train_*: what the Trainer logs", "TrainerCallback.on_log", "each log"),
+        Capture(
+            "learning_rate, grad_norm, epoch, eval_*, train_*: what the Trainer logs",
+            "TrainerCallback.on_log",
+            "each log",
+        ),
         Capture("loss of every step", "the torch integration", "each step"),
-        Capture("train/loss: the Trainer's mean since its last log", "TrainerCallback.on_log", "each log of several steps"),
+        Capture(
+            "train/loss: the Trainer's mean since its last log", "TrainerCallback.on_log", "each log of several steps"
+        ),
         Capture("test_*: metrics of predict()", "TrainerCallback.on_predict", "each call"),
-        Capture("TrainingArguments, and the model's config as config.*", "TrainerCallback.on_train_begin", "once a run"),
+        Capture(
+            "TrainingArguments, and the model's config as config.*", "TrainerCallback.on_train_begin", "once a run"
+        ),
         Capture("checkpoints, described as best", "TrainerCallback.on_save", "each checkpoint", "in the background"),
     )
     not_captured = ("steps inside of hyperparameter_search() are runs of their own, without the search around them",)
@@ -106,7 +114,7 @@ class TransformersIntegration(Integration):
         self.lead.enter_context(record.cover(*covered))
         if state.is_world_process_zero:
             record.params(_settings(args.to_dict()), "transformers")
-            config = getattr(more.get("model"), "config", None)
+            config: Any = getattr(more.get("model"), "config", None)
             if hasattr(config, "to_dict"):
                 record.params({"config": _settings(config.to_dict())}, "transformers")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -91,6 +92,14 @@ class Recording(Recorder):
 
     def sources(self) -> dict[str, str]:
         return {key: source for key, _, source in self.written}
+
+
+def are_close(series: list[tuple[int, float]], truth: Iterable[tuple[int, float]], within: float = 1e-6) -> bool:
+    """Whether a series has these steps, and values that differ by a millionth at most: sums that were made in another order."""
+    wanted = list(truth)
+    return [step for step, _ in series] == [step for step, _ in wanted] and all(
+        math.isclose(value, other, rel_tol=within) for (_, value), (_, other) in zip(series, wanted, strict=True)
+    )
 
 
 @contextmanager

@@ -19,7 +19,9 @@ from looptap_integrations.lightning.fits import EVENTS, Fits
 class LightningIntegration(Integration):
     requires = "lightning>=2.4"
     captures = (
-        Capture("what you log with self.log and self.log_dict, under Lightning's names", "Callback", "each step, each epoch"),
+        Capture(
+            "what you log with self.log and self.log_dict, under Lightning's names", "Callback", "each step, each epoch"
+        ),
         Capture("loss of every step, where you do not log it yourself", "the torch integration", "each step"),
         Capture("epoch", "Callback.on_train_epoch_start", "each epoch"),
         Capture("hparams of the LightningModule and the DataModule", "hparams_initial", "once a fit"),
@@ -67,7 +69,8 @@ class LightningIntegration(Integration):
 
     def on_log_metrics(self, call: Call) -> Observation:
         """Lightning hands values to its loggers."""
-        connector, metrics = call.args[0], call.args[1] if len(call.args) > 1 else call.kwargs.get("metrics")
+        connector = call.instance
+        metrics: Any = call.args[1] if len(call.args) > 1 else call.kwargs.get("metrics")
         step: Any = call.args[2] if len(call.args) > 2 else call.kwargs.get("step")
         if connector._first_loop_iter is None:
             self.fits.at_end_of_epoch(connector.trainer, metrics, step)
