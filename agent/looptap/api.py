@@ -123,6 +123,21 @@ def log_artifact(path: str | os.PathLike[str], name: str | None = None, *, descr
             recorder.note("artifacts", f"log_artifact({os.fspath(path)!r}) found no file: {error.strerror or error}")
 
 
+def log_dataset(data_or_path: Any, name: str | None = None, role: str = "train") -> None:
+    """Say what data the run is fed with: a data set or loader, an array, a table, or the path of a file or folder.
+
+    Nothing is iterated and none of the data's own code is called. ``role`` is ``train``, ``validation``, ``test``, … The
+    fingerprint of files is made in the background; a file is also an input of the run.
+    """
+    recorder = _record()
+    recorder.begin()
+    with SESSION.guard:
+        described = recorder.describers.describe(data_or_path)
+        recorder.dataset(described, role=str(role), name=None if name is None else str(name))
+        if described.kind == "file" and described.root is not None and os.path.isfile(described.root):
+            recorder.file(described.root, name=name, role="input", kind="dataset")
+
+
 def flush(timeout: float | None = None) -> bool:
     """Wait until everything recorded so far is in the store; False if that took longer than ``timeout`` seconds."""
     return SESSION.flush(timeout)

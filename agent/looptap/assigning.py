@@ -79,7 +79,8 @@ def _look(code: CodeType, instruction: int) -> Assigned:
             if not is_one or (following.startswith(_STORES) and not is_copied):
                 return _NOWHERE
             target = step.argval[0] if isinstance(step.argval, tuple) else step.argval
-            return Assigned(str(target), is_added)
+            # pytest keeps what an assert compares in variables that no program can have.
+            return Assigned(target, is_added) if str(target).isidentifier() else _NOWHERE
         if name.startswith(_ENDS):
             return _NOWHERE
         if name.startswith("INPLACE_") or (name == "BINARY_OP" and step.argrepr.endswith("=")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,8 +26,22 @@ def report() -> Iterator[str]:
         yield from _left_behind(root)
     if not loaded.enabled:
         yield "! looptap is switched off by the setting 'enabled'"
+    absent: list[str] = []
     for name, load in registry.discover():
-        yield from _integration(name, load, name in loaded.disable)
+        if _is_installed(name):
+            yield from _integration(name, load, name in loaded.disable)
+        else:
+            absent.append(name)
+    if absent:
+        yield f"not installed here: {', '.join(absent)}"
+
+
+def _is_installed(module: str) -> bool:
+    """Without importing it: some frameworks take seconds."""
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _store(loaded: settings.Settings) -> Iterator[str]:

@@ -81,8 +81,8 @@ class Tag(msgspec.Struct, tag="tag", frozen=True):
 
 
 class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
-    """A file that the program wrote or read, not looked into yet. Lives in journals only: the sender makes an
-    :class:`Artifact` of it, off the training thread."""
+    """A file that the program wrote (``role`` output) or read (input), not looked into yet. Lives in journals only: the sender
+    makes an :class:`Artifact` of it, off the training thread. Of an input only the digest is taken, its content stays where it is."""
 
     path: str
     name: str
@@ -93,6 +93,8 @@ class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
     kind: str | None = None
     step: int | None = None
     description: str | None = None
+    #: 0 when it is not known.
+    inode: int = 0
 
     def as_artifact(self, *, digest: str | None = None, missing: str | None = None) -> Artifact:
         """What a store is told of it: the digest of the content that it has, or why it is missing."""
@@ -111,8 +113,8 @@ class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
 
 
 class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
-    """A file by its content. ``digest`` is the SHA-256 in hex, or None when the content could not be had:
-    ``missing`` then says why (``deleted``, ``superseded``: overwritten before it was read, ``too_large``, …)."""
+    """A file by its content, which the store keeps unless it is that of an ``input``. ``digest`` is the SHA-256 in hex, or None
+    when the content could not be had: ``missing`` then says why (``deleted``, ``superseded``: overwritten before it was read, ``too_large``, …)."""
 
     name: str
     time_ns: int
@@ -125,6 +127,36 @@ class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
     media_type: str = "application/octet-stream"
     step: int | None = None
     description: str | None = None
+
+
+class Dataset(msgspec.Struct, tag="dataset", frozen=True, omit_defaults=True):
+    """Data that a run was fed with. A later one of the same name and role supersedes: the fingerprint of many files follows
+    when it is known.
+
+    ``fingerprint`` identifies the content as far as ``covers`` says: ``content``, ``sampled content``, ``names, sizes, mtimes`` (of
+    files), ``urls``, ``huggingface``, or several of these. Two can be compared when ``algorithm`` and ``covers`` are equal. None
+    when there is none yet, or ever: ``missing`` then says why.
+    """
+
+    name: str
+    time_ns: int
+    #: train, validation, test, predict, or what the user calls it.
+    role: str = "train"
+    #: torch, huggingface, folder, file, array, table, object.
+    kind: str | None = None
+    class_name: str | None = None
+    length: int | None = None
+    split: str | None = None
+    root: str | None = None
+    transform: str | None = None
+    fingerprint: str | None = None
+    algorithm: str | None = None
+    covers: str | None = None
+    missing: str | None = None
+    #: Columns, features, or shapes and types of its arrays; plain data.
+    schema: Any = None
+    #: What else is known, by name; plain data.
+    details: dict[str, Any] = {}
 
 
 class Note(msgspec.Struct, tag="note", frozen=True):
@@ -158,9 +190,11 @@ class Dropped(msgspec.Struct, tag="dropped", frozen=True):
 
 
 #: What a journal frame may hold.
-JournalRecord: TypeAlias = RunStarted | Environment | Points | Param | Tag | File | Artifact | Note | RunEnded | Dropped
+JournalRecord: TypeAlias = (
+    RunStarted | Environment | Points | Param | Tag | File | Artifact | Dataset | Note | RunEnded | Dropped
+)
 #: What a batch may hold beside its series.
-BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Note | RunEnded
+BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Dataset | Note | RunEnded
 
 
 class SeriesPoints(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -61,6 +61,18 @@ def outward(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+def package_of(frame: FrameType | None) -> str:
+    """The top package that the frame's code is from; empty where there is none."""
+    return "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def caller(frame: FrameType | None) -> FrameType | None:
+    """Who called the function under observation: the first frame outwards that is not ours."""
+    while frame is not None and package_of(frame) in ("looptap", "looptap_integrations"):
+        frame = frame.f_back
+    return frame
+
+
 def variables_in_reach(frame: FrameType) -> Iterator[tuple[str, Any]]:
     """Names with values as one would use them at this place, nearest first: the locals, the globals, then one level
     deep: attributes of the objects, values of dicts with text keys, items of lists (``opts.0``)."""

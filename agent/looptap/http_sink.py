@@ -12,11 +12,13 @@ from urllib.parse import quote
 import msgspec
 import zstandard
 
+from looptap import settings as places
+from looptap.digests import Unobtainable
 from looptap.events import Artifact, Batch, File, Rejected
 from looptap.exchange import Answer, Exchange, Whole
 from looptap.settings import Settings
 from looptap.sinks import REQUEST_SECONDS, Unavailable
-from looptap.upload import PieceSize, Unobtainable, Upload
+from looptap.upload import Pace, PieceSize, Upload
 
 #: A proxy may have a limit of its own for bodies, but hardly one below this: what refuses less refuses everything.
 _CREDIBLE_LIMIT_BYTES = 16 * 2**10
@@ -46,6 +48,7 @@ class HttpSink:
         self._compressor = zstandard.ZstdCompressor(level=1)
         self._upload: Upload | None = None
         self._piece = PieceSize()
+        self._pace = Pace((settings or places.load()[0]).upload_mib_per_second * 2**20)
 
     def position(self, journal: str) -> int:
         answer = self._exchange.ask("GET", f"/v1/journals/{quote(journal, safe='')}")
@@ -70,7 +73,7 @@ class HttpSink:
             upload = self._upload_of(file)
             if not (upload.received is None and self._is_known(upload)) and not self._send_piece(upload):
                 return None
-            artifact = file.as_artifact(digest=upload.digest)
+            artifact = file.as_artifact(digest=upload.sha256)
         except Unobtainable as reason:
             artifact = file.as_artifact(missing=str(reason))
         self._forget_upload()
@@ -95,7 +98,7 @@ class HttpSink:
 
     def _is_known(self, upload: Upload) -> bool:
         """Whether the collector has the whole content; if not, :attr:`Upload.received` tells where to go on."""
-        where = f"/v1/artifacts/{upload.digest}"
+        where = f"/v1/artifacts/{upload.sha256}"
         head = self._exchange.ask("HEAD", where)
         # Any page answers a HEAD with 200, but hardly one as content of this type.
         if head.status == 200 and head.media_type == _CONTENT:
@@ -115,13 +118,15 @@ class HttpSink:
         """True when the collector has it all now."""
         assert upload.received is not None
         start, total = upload.received, upload.file.size_bytes
-        data = upload.piece(start, self._piece.bytes)
+        size = self._pace.most(self._piece.bytes)
+        self._pace.spend(min(size, total - start))
+        data = upload.piece(start, size)
         covered = f"{start}-{start + len(data) - 1}" if data else "*"
         headers = {"Content-Type": _CONTENT, "Content-Range": f"bytes {covered}/{total}"}
         # Whatever happens to this piece, what the collector has of it is asked before the next.
         upload.received = None
         try:
-            answer = self._exchange.ask("PUT", f"/v1/artifacts/{upload.digest}", data, headers)
+            answer = self._exchange.ask("PUT", f"/v1/artifacts/{upload.sha256}", data, headers)
         except Unavailable:
             self._piece.shrink()
             raise

@@ -29,7 +29,7 @@ def start(run: str, name: str, experiment: str, time_ns: int, redactor: Redactor
         time_ns=time_ns,
         script=redactor.text(script) if script else None,
         command=redactor.command(_command()),
-        working_directory=_working_directory(),
+        working_directory=working_directory(),
         host=socket.gethostname(),
         user=_user(),
         pid=os.getpid(),
@@ -61,7 +61,8 @@ def _command() -> list[str]:
     return list(sys.argv)
 
 
-def _working_directory() -> str | None:
+def working_directory() -> str | None:
+    """None where it has been removed."""
     try:
         return os.getcwd()
     except OSError:

@@ -57,6 +57,17 @@ def plain(value: Any, depth: int = 0) -> Any:
     return text(value)
 
 
+def flat(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Dicts inside become dotted keys; an empty one stays a value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found.update({f"{key}.{inner}": item for inner, item in flat(value).items()})
+        else:
+            found[str(key)] = value
+    return found
+
+
 def _array(value: Any) -> Any:
     """numpy scalars by value; arrays and tensors by shape and type only, because their content may be on a device."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:

@@ -13,7 +13,7 @@ Reading needs the collector and pandas, which training does not; both are import
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -77,7 +77,8 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Run:
-    """One run as it was when it was asked for. Only :meth:`history` and :meth:`download` go back to the store.
+    """One run as it was when it was asked for. Only :meth:`history`, :meth:`download` and what
+    tells of data go back to the store.
 
     ``metrics`` are by key, ``loss``; a key with several series has one entry for each, ``lr{group=0}``,
     ``lr{group=1}``. ``environment`` has ``python``, ``platform``, ``git`` (commit, branch, dirty, remote),
@@ -144,6 +145,37 @@ class Run:
         assert found.digest is not None
         save(contents_to_read(self.store, _settings()), found.digest, target, overwrite=overwrite)
         return target
+
+    @property
+    def datasets(self) -> pd.DataFrame:
+        """What the run was fed with, one row per data set, by role and name: ``name``, ``time_ns``, ``role``, ``kind``,
+        ``class_name``, ``length``, ``split``, ``root``, ``transform``, ``fingerprint``, ``algorithm``, ``covers``, ``missing``
+        (why there is no fingerprint), ``schema``, ``details``, ``version``. Goes back to the store."""
+        from looptap_collector.datasets import COLUMNS, dataset_fields, of_run
+
+        with _opened(self.store) as backend:
+            return _objects([dataset_fields(item) for item in of_run(backend, self.id)], COLUMNS)
+
+    def compare_data(self, other: Run | str) -> pd.DataFrame:
+        """In what the data of this run and of another differs, one row per data set: ``role``, ``name``, ``outcome`` (``same``,
+        ``different``, ``unknown`` without two fingerprints of the same kind, or in which run alone it is), ``fields`` that differ
+        beside the fingerprint, ``first`` and ``second`` (dicts, or None). Raises LookupError when there is no such run."""
+        from looptap_collector.datasets import compared, compared_fields, of_run
+        from looptap_collector.query import find_run
+
+        with _opened(self.store) as backend:
+            second = other.id if isinstance(other, Run) else find_run(backend, other).run
+            found = compared(of_run(backend, self.id), of_run(backend, second))
+        return _objects(map(compared_fields, found), ("role", "name", "outcome", "fields", "first", "second"))
+
+    def runs_with_same_data(self, role: str | None = None) -> pd.DataFrame:
+        """Other runs that were fed with the same data (by its fingerprint, under whatever name and in whatever role there), the
+        latest first: ``run`` (id), ``run_name``, and the columns of :attr:`datasets`. ``role``: only what this run used in that
+        role."""
+        from looptap_collector.datasets import COLUMNS, same_data
+
+        with _opened(self.store) as backend:
+            return _objects(same_data(backend, self.id, role), ("run", "run_name", *COLUMNS))
 
     def _series(self, key: str, context: Mapping[str, str] | None) -> MetricSummary:
         if context is None and key in self.metrics:
@@ -390,6 +422,12 @@ def _opened(address: str) -> Iterator[Backend]:
         yield backend
     finally:
         backend.close()
+
+
+def _objects(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Each value as it is: a missing length does not turn the others into floats."""
+    table: pd.DataFrame = _pandas().DataFrame(list(rows), columns=list(columns), dtype=object)
+    return table
 
 
 def _pandas() -> Any:

@@ -7,16 +7,21 @@ be recorded is counted by reason. When a method returns, the record is in the jo
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from looptap.events import Context, File, JournalRecord, Note, Param, Points, Tag
+from looptap.data import RunData, fitting
+from looptap.describing import Describers, Description
+from looptap.events import Context, Dataset, File, JournalRecord, Note, Param, Points, Tag
 from looptap.journal.frames import encode
-from looptap.plain import clean, number, plain, step_number
+from looptap.noticed import MOST_SMALL_INPUTS, Noticed, Verdict
+from looptap.plain import clean, exception, flat, number, plain, step_number
 from looptap.redaction import Redactor
+from looptap.rhythm import Regularly, Rhythm
 from looptap.tees import Told, is_called_by_framework, same
 
 if TYPE_CHECKING:
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
 _NO_CONTEXT: Context = {}
 #: What is known before a run begins (argparse, seeds) is kept for it; more than this means that none will ever begin.
 _PREAMBLE_LIMIT = 10_000
+#: In characters; a store takes 512 and 64 bytes.
+NAME_LIMIT = 120
+ROLE_LIMIT = 16
 
 
 class Recorder:
@@ -50,19 +58,37 @@ class Recorder:
         self,
         begin: Callable[[], JournalWriter | None],
         redactor: Redactor,
+        end: Callable[[str, str | None], None] = lambda status, error: None,
+        is_silent: Callable[[], bool] = lambda: False,
         renew: Callable[[], None] = lambda: None,
     ) -> None:
-        """``begin`` starts a run and returns its journal, or None where this process must stay silent. ``renew`` ends the run under
-        way and begins another, unless the user began it."""
+        """``begin`` starts a run and returns its journal, or None where this process must stay silent (``is_silent``); ``end`` ends
+        it; ``renew`` ends it and begins another, unless the user began it."""
         self._begin = begin
+        self._end = end
+        self._is_silent = is_silent
         self._renew = renew
         self._journal: JournalWriter | None = None
+        #: Opens the journal of the run's files.
+        self._file_journal: Callable[[], JournalWriter] | None = None
+        self._noticed = Noticed()
         self.redactor = redactor
+        self.rhythm = Rhythm()
         self.keeps_files = True
         self.keeps_constants = True
+        #: Whether files of data sets are identified by all of their content.
+        self.hashes_data = False
+        #: What is known about data sets, by integration.
+        self.describers = Describers()
+        self._data = RunData(self._write, self.note, self._redacted)
+        #: Where ``autolog()`` was called: a program that changes its working directory later does not move its store.
+        self.folder: str | None = None
+        #: What :meth:`settings` has been told, by dotted key.
+        self.given: dict[str, Any] = {}
         self._preamble: list[JournalRecord] = []
         self._notes: set[tuple[str, str]] = set()
-        self._next_step: dict[str, int] = {}
+        #: Of each series that counts its own calls.
+        self._next_step: dict[tuple[object, ...], int] = {}
         #: How many threads suppress, and how many frameworks lead; where it is 0, nobody has to ask for either.
         self.unusual = 0
         self._covers: list[frozenset[str]] = []
@@ -94,21 +120,35 @@ class Recorder:
         finally:
             self.trainings += 1
 
-    def attach(self, journal: JournalWriter) -> None:
-        """From now on records go to this journal. What was told outside any run holds for every run after it."""
+    def is_under_way(self) -> bool:
+        """Whether a run has begun and not ended."""
+        return self._journal is not None
+
+    def end(self, status: str, error: BaseException | None = None) -> None:
+        """A framework that does one job after the other is through with one: the run is over, ``finished`` or ``failed``."""
+        self._end(status, None if error is None else exception(error))
+
+    def attach(self, journal: JournalWriter, file_journal: Callable[[], JournalWriter] | None = None) -> None:
+        """From now on records go to this journal, and files to what ``file_journal`` gives, where that is another. What was told
+        outside any run holds for every run after it."""
         self._notes.clear()
         self._next_step.clear()
         self._told.steps.clear()
         self.step = -1
         self.generation += 1
+        self._forget_files()
         for record in self._preamble:
-            journal.append(encode(record))
+            chosen = file_journal() if file_journal is not None and isinstance(record, File) else journal
+            chosen.append(encode(record))
+        self._file_journal = file_journal
         self._journal = journal
 
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
-        self._journal = None
+        self._journal = self._file_journal = None
+        self._data = RunData(self._write, self.note, self._redacted)
         self.generation += 1
+        self._forget_files()
 
     @contextmanager
     def suppress(self) -> Iterator[None]:
@@ -219,8 +259,10 @@ class Recorder:
             except Exception as error:  # noqa: BLE001
                 self._refuse(journal, "not a step", f"metrics {', '.join(map(str, values))}", error, len(values))
                 return
+        elif self.is_step_under_way():
+            at = self.step + 1
         elif self.step >= 0:
-            at = self.step + 1 if self.is_step_under_way() else self.step
+            at = self.step
         time_ns = time_ns or time.time_ns()
 
         def write(numbers: Mapping[str, float]) -> None:
@@ -244,11 +286,25 @@ class Recorder:
 
     def params(self, values: Mapping[str, Any], source: str) -> None:
         """Several settings; dicts inside become dotted keys (``optimizer.lr``)."""
-        for key, value in values.items():
-            if isinstance(value, Mapping) and value:
-                self.params({f"{key}.{inner}": item for inner, item in value.items()}, source)
-            else:
-                self.param(key, value, source)
+        for key, value in flat(values).items():
+            self.param(key, value, source)
+
+    def settings(self, values: Mapping[str, Any], source: str) -> None:
+        """As :meth:`params`, for what a command line or a configuration library has given to the program. It is remembered, so that
+        an object of the program that repeats it is not recorded a second time."""
+        for key, value in flat(values).items():
+            self.given[key] = value
+            self.param(key, value, source)
+
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """What is told inside, before a run has begun, holds for runs that begin inside and not for those after it."""
+        before, given = len(self._preamble), dict(self.given)
+        try:
+            yield
+        finally:
+            del self._preamble[before:]
+            self.given = given
 
     def tag(self, key: str, value: str) -> None:
         key = clean(str(key))
@@ -264,31 +320,77 @@ class Recorder:
         step: int | None = None,
         description: str | None = None,
     ) -> None:
-        """A file that has just been written (``output``) or read (``input``). Hashed and stored off this thread.
+        """A file that has just been written (``output``) or read (``input``). Looked into off this thread; the content of an
+        output is kept, of an input only the digest is taken.
 
-        Raises OSError when there is no such file.
+        The same file as before (path, size and time of modification) is not recorded again, unless it has another ``name`` now. An
+        input begins no run: it belongs to the one under way, or to those that begin later. Raises OSError when there is no such
+        file.
         """
-        if not self.keeps_files:
+        if not self.keeps_files or self.is_suppressed() or self._is_silent():
             return
         absolute = os.path.abspath(os.fsdecode(os.fspath(path)))
         facts = os.stat(absolute)
-        if self._journal is None:
+        if role == "input":
+            if not stat.S_ISREG(facts.st_mode):
+                return
+        elif self._journal is None:
             self._begin()
-        self._write(
-            File(
-                path=clean(absolute),
-                name=clean(name or os.path.basename(absolute)),
-                time_ns=time.time_ns(),
-                size_bytes=facts.st_size,
-                modified_ns=facts.st_mtime_ns,
-                role=role,
-                kind=kind,
-                step=step,
-                description=None if description is None else clean(description),
-            )
+        verdict = self._noticed.look(absolute, facts, name, role, kind)
+        if verdict is Verdict.TOO_MANY:
+            self.note("inputs", f"more than {MOST_SMALL_INPUTS} small files were read; the others are not recorded")
+        if verdict is not Verdict.NEWS:
+            return
+        file = File(
+            path=clean(absolute),
+            name=clean(name or os.path.basename(absolute)),
+            time_ns=time.time_ns(),
+            size_bytes=facts.st_size,
+            modified_ns=facts.st_mtime_ns,
+            role=role,
+            kind=kind,
+            step=step,
+            description=None if description is None else clean(description),
+            inode=facts.st_ino,
         )
+        open_journal = self._file_journal
+        if self._journal is None or open_journal is None:
+            self._write(file)
+        else:
+            open_journal().append(encode(file))
 
-    def folder(self, path: Any, *, step: int | None = None, description: str | None = None) -> None:
+    def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
+        """Data that the run is fed with (:meth:`Describers.describe`). Told at once; a fingerprint that has to be looked for in
+        files follows from another thread."""
+        if self.is_suppressed():
+            return
+        if self._journal is None and self._begin() is None:
+            return
+
+        def text(value: str | None) -> str | None:
+            return None if value is None else self._redacted(value)
+
+        record = Dataset(
+            name=self._redacted(name or described.name or "data")[:NAME_LIMIT],
+            time_ns=time.time_ns(),
+            role=self._redacted(role)[:ROLE_LIMIT] or "train",
+            kind=described.kind,
+            class_name=text(described.class_name),
+            length=described.length,
+            split=text(described.split),
+            root=text(described.root),
+            transform=text(described.transform),
+            missing=text(described.missing),
+            schema=fitting(self.redactor.value("", plain(described.schema))),
+            details=fitting(self.redactor.value("", plain(described.details))) or {},
+        )
+        self._data.tell(record, described.parts, described.otherwise, content=self.hashes_data)
+
+    def settle(self, seconds: float) -> None:
+        """The run is about to end: wait so long at most for what is still being looked for."""
+        self._data.settle(seconds)
+
+    def files_in(self, path: Any, *, step: int | None = None, description: str | None = None) -> None:
         """A checkpoint that is a folder: each file in it is recorded, as ``folder/file``. Folders inside are left out."""
         if os.path.isdir(path):
             top = os.path.basename(os.path.abspath(path))
@@ -304,14 +406,37 @@ class Recorder:
             self._notes.add((topic, message))
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
 
+    def every(self, seconds: float, function: Callable[[], object]) -> Regularly:
+        """Call it about that often beside the training, while a run is under way. Through the patcher it is guarded, and ends when
+        the integration does: ``patch.hook(record.every, self.sample, 1.0)``."""
+        return self.rhythm.every(seconds, function)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count values that were seen and that nobody will get: they take their numbers in the journal. ``reason`` is one word."""
+        journal = self._journal
+        if journal is not None:
+            journal.drop(reason, count)
+
+    def _redacted(self, text: str) -> str:
+        return self.redactor.text(clean(text)).replace("\0", " ")
+
     # --- private --------------------------------------------------------------------------------------------------
+
+    def _forget_files(self) -> None:
+        """All but those that every run begins with."""
+        noticed = Noticed()
+        for record in self._preamble:
+            if isinstance(record, File):
+                noticed.keep(record)
+        self._noticed = noticed
 
     def _log(
         self, numbers: Mapping[str, float], step: int | None, context: Context | None, time_ns: int | None, source: str
     ) -> None:
         if step is None:
             for key, value in numbers.items():
-                at = self._next_step[key] = self._next_step.get(key, -1) + 1
+                series = (key, *(context or _NO_CONTEXT).items())
+                at = self._next_step[series] = self._next_step.get(series, -1) + 1
                 self._log({key: value}, at, context, time_ns, source)
             return
         if not context:

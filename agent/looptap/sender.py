@@ -8,8 +8,11 @@ asks to be left alone for a while hears nothing in that time, and then the end o
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +31,7 @@ BACKOFF_BASE_SECONDS = 0.5
 BACKOFF_CAP_SECONDS = 30.0
 #: An outage that is over sooner is nobody's business.
 OUTAGE_TOLD_SECONDS = 5.0
+_NICE = 10
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,18 @@ class Sender:
         interval: float = 1.0,
         exit_timeout: float = 5.0,
         warn: Callable[[str], None] | None = None,
+        is_nice: bool = False,
     ) -> None:
         """``open_sink`` is called in the thread: it may import, connect and fail. ``interval``: seconds between deliveries.
         ``warn`` gets one line once in an outage: at once for what only the user can mend, else when it has lasted for a while; and
-        one line when an outage that was told is over."""
+        one line when an outage that was told is over. ``is_nice``: the thread gets a processor when nobody else wants it."""
         self._writer = writer
         self._run_id = run_id
         self._open_sink = open_sink
         self._interval = interval
         self._exit_timeout = exit_timeout
         self._warn = warn
+        self._is_nice = is_nice
         #: When the outage under way is told (time.monotonic); infinity when there is none, or it was told.
         self._tell_at = math.inf
         self._has_warned = False
@@ -87,6 +93,11 @@ class Sender:
     def flush(self, timeout: float) -> bool:
         """Wait until what was recorded before the call is in the store; False when that takes more than ``timeout`` seconds."""
         return self._wait_for(self._writer.position, timeout)
+
+    def hurry(self, timeout: float) -> None:
+        """:meth:`stop` will be called, and then has what is left of ``timeout`` seconds. Returns at once."""
+        self._stop_by = time.monotonic() + timeout
+        self._hurry.set()
 
     def stop(self, timeout: float | None = None) -> bool:
         """Deliver what is left and end the thread. Waits at most ``timeout`` seconds (default: ``exit_timeout``).
@@ -136,6 +147,8 @@ class Sender:
     def _live(self) -> None:
         folder = self._writer.folder
         pause = 0.0
+        if self._is_nice:
+            _be_nice()
         try:
             if folder is not None:
                 make_durable(folder)
@@ -257,6 +270,14 @@ def backoff(failures: int) -> float:
     one store do not come back together."""
     bound: float = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** min(failures, 30))
     return random.uniform(0.0, bound)
+
+
+def _be_nice() -> None:
+    """Of this thread only, which is possible on Linux."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, max(_NICE, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _describe(error: BaseException) -> str:

@@ -13,11 +13,14 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from looptap import identity, naming, settings
 from looptap.events import RunEnded, RunStarted
+from looptap.file_lane import FileLane, Telling, both
 from looptap.guard import Guard
 from looptap.journal.folder import JournalMeta
 from looptap.journal.frames import encode
@@ -30,6 +33,9 @@ from looptap.sender import Sender, SenderState
 from looptap.settings import Settings, is_collector
 from looptap.sinks import open_sink
 
+#: How long the end of a run waits for fingerprints of data that are still being made.
+SETTLE_SECONDS = 2.0
+
 
 @dataclass
 class ActiveRun:
@@ -40,7 +46,7 @@ class ActiveRun:
     journal: JournalWriter
     sender: Sender | None
     is_primary: bool
-    points_before: int = 0
+    files: FileLane
     #: It began because training showed itself, and not by a call of the user.
     is_implicit: bool = False
 
@@ -66,12 +72,13 @@ class Session:
         self.command_line: dict[str, Any] = {}
         self.armed = False
         self.guard = Guard("session")
-        self.recorder = Recorder(self._begin, Redactor(), self._renew)
+        self.recorder = Recorder(self._begin, Redactor(), self.end, self._is_worker, self._renew)
         self.registry = Registry(self.recorder)
         self.run: ActiveRun | None = None
         #: The run of the process that this one was forked from.
         self.inherited: tuple[RunStarted, str] | None = None
         self._lock = threading.RLock()
+        self._telling = Telling(self.say)
 
     # --- arming -----------------------------------------------------------------------------------------------------
 
@@ -79,9 +86,12 @@ class Session:
         """Read the settings. They hold for the next run; a run under way keeps its own."""
         typed = {name: value for name, value in self.command_line.items() if value is not None}
         self.settings, self.problems = settings.load({**arguments, **typed})
+        if not self.armed:
+            self.recorder.folder = identity.working_directory()
         self.recorder.redactor = Redactor(self.settings.redact)
         self.recorder.keeps_files = self.settings.artifacts
         self.recorder.keeps_constants = self.settings.constants
+        self.recorder.hashes_data = self.settings.dataset_content
         for problem in self.problems:
             self.say(problem)
 
@@ -109,7 +119,7 @@ class Session:
             if self.inherited is not None:
                 started, store = self.inherited
             else:
-                store = settings.resolve_store(self.settings.store or None)
+                store = settings.resolve_store(self.settings.store or None, self.recorder.folder)
                 started = identity.start(
                     naming.new_id(),
                     clean(name or self.settings.name or naming.run_name()),
@@ -118,13 +128,10 @@ class Session:
                     self.recorder.redactor,
                 )
             is_primary = self.inherited is None
-            meta = JournalMeta.of_this_process(started.run, started.name, store, is_primary)
-            journal = JournalWriter.create(
-                settings.journal_root(self.settings), meta, max_bytes=self.settings.journal_mib * 2**20
-            )
-            journal.append(encode(started))
-            self.run = ActiveRun(started, store, journal, None, is_primary)
-            self.recorder.attach(journal)
+            journal = self._open_journal(started, store, is_primary)
+            lane = self._file_lane(started, store)
+            self.run = ActiveRun(started, store, journal, None, is_primary, lane)
+            self.recorder.attach(journal, lane.journal)
             self._start_threads(self.run)
             if is_primary:
                 self.say(f"run {started.name} → {_described(store)}")
@@ -139,17 +146,20 @@ class Session:
             if run is None:
                 return
             with self.guard:
+                self.recorder.rhythm.stop()
                 for entry in self.registry.entries.values():
                     if entry.integration is not None:
                         entry.integration.finish()
                     for problem in entry.problems():
                         self.recorder.note(entry.name, problem)
+            with self.guard:
+                self.recorder.settle(min(SETTLE_SECONDS, self.settings.exit_timeout))
             self.recorder.detach()
             with self.guard:
                 if run.is_primary:
                     error = None if error is None else self.recorder.redactor.text(clean(error))
                     run.journal.append(encode(RunEnded(status, time.time_ns(), error)))
-                delivered = run.sender.stop(self.settings.exit_timeout) if run.sender else False
+                delivered = self._deliver_rest(run)
                 # First, so that it is known what is on the disk and what was lost.
                 run.journal.close()
                 if run.is_primary:
@@ -164,7 +174,7 @@ class Session:
             return True
         if run.sender is None:
             return False
-        return run.sender.flush(self.settings.exit_timeout if timeout is None else timeout)
+        return both(run.sender.flush, run.files.flush, self.settings.exit_timeout if timeout is None else timeout)
 
     def after_fork_in_child(self) -> None:
         """Runs in every forked child: the run, its journal and its thread belong to the parent."""
@@ -172,9 +182,11 @@ class Session:
         self.registry.renew_lock()
         run, self.run = self.run, None
         self.recorder.detach()
+        self.recorder.rhythm.after_fork_in_child()
         if run is not None:
             self.inherited = (run.started, run.store)
             run.journal.abandon_in_child()
+            run.files.abandon_in_child()
 
     # --- private ----------------------------------------------------------------------------------------------------
 
@@ -189,6 +201,24 @@ class Session:
                         begun.is_implicit = True
             return self.run.journal if self.run is not None else None
 
+    def _open_journal(
+        self, started: RunStarted, store: str, is_primary: bool, *, may_map: bool = True
+    ) -> JournalWriter:
+        meta = JournalMeta.of_this_process(started.run, started.name, store, is_primary)
+        max_bytes = self.settings.journal_mib * 2**20
+        root = settings.journal_root(self.settings)
+        journal = JournalWriter.create(root, meta, max_bytes=max_bytes, may_map=may_map)
+        journal.append(encode(started))
+        return journal
+
+    def _file_lane(self, started: RunStarted, store: str) -> FileLane:
+        chosen, telling = self.settings, self._telling
+        return FileLane(
+            # Of the few records in it, none is of a training step.
+            lambda: self._open_journal(started, store, is_primary=False, may_map=False),
+            lambda journal: _sender(journal, started.run, store, chosen, telling, is_nice=True),
+        )
+
     def _renew(self) -> None:
         """For the recorder: another training begins, which a run that nobody asked for does not go on with."""
         with self._lock:
@@ -197,23 +227,21 @@ class Session:
                 self._begin()
 
     def _start_threads(self, run: ActiveRun) -> None:
-        chosen = self.settings  # those of the next run may be others
-        try:
-            run.sender = Sender(
-                run.journal,
-                run.id,
-                lambda: open_sink(run.store, chosen),
-                interval=chosen.send_interval,
-                exit_timeout=chosen.exit_timeout,
-                warn=self.say,
-            )
-            run.sender.start()
+        # The settings of the next run may be others.
+        run.sender = _sender(run.journal, run.id, run.store, self.settings, self._telling)
+        if run.sender is None:
+            return
+        with suppress(RuntimeError):  # no threads are started any more, as in _sender
+            self.recorder.rhythm.start()
             if run.is_primary:
                 threading.Thread(target=self._beside, args=(run,), name="looptap-beside", daemon=True).start()
-        except RuntimeError:
-            # The interpreter is shutting down and starts no threads any more (3.12): the journal keeps everything,
-            # and the next looptap command delivers it.
-            run.sender = None
+
+    def _deliver_rest(self, run: ActiveRun) -> bool:
+        """At the end of a run; waits ``exit_timeout`` seconds at most for points and files together."""
+        timeout = self.settings.exit_timeout
+        run.files.hurry(timeout)
+        sender = run.sender
+        return both(sender.stop if sender is not None else lambda _: False, run.files.stop, timeout)
 
     def _beside(self, run: ActiveRun) -> None:
         """What takes its time and nobody waits for: the environment, and what dead processes left behind."""
@@ -243,6 +271,27 @@ class Session:
             print(f"looptap: {line}", file=sys.stderr, flush=True)
 
 
+def _sender(
+    journal: JournalWriter, run: str, store: str, chosen: Settings, warn: Callable[[str], None], is_nice: bool = False
+) -> Sender | None:
+    """Under way. None when the interpreter is shutting down and starts no threads any more (3.12): the journal keeps everything,
+    and the next looptap command delivers it."""
+    sender = Sender(
+        journal,
+        run,
+        lambda: open_sink(store, chosen),
+        interval=chosen.send_interval,
+        exit_timeout=chosen.exit_timeout,
+        warn=warn,
+        is_nice=is_nice,
+    )
+    try:
+        sender.start()
+    except RuntimeError:
+        return None
+    return sender
+
+
 def _described(store: str) -> str:
     """Where records go, and how to look at them, as one would type it from here."""
     if store == "off":
@@ -263,25 +312,33 @@ def _summary(run: ActiveRun, status: str, delivered: bool) -> str:
         return f"run {run.name} {status} · nothing was kept: the store is off"
     state = run.sender.state() if run.sender else None
     points = state.points_stored if state else 0
-    dropped = sum(run.journal.dropped.values())
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(run.journal.dropped.items()) if count)
+    lanes = [(run.journal, state)]
+    if run.files.opened is not None:
+        lanes.append((run.files.opened, run.files.state()))
+    totals: dict[str, int] = {}
+    for journal, _ in lanes:
+        for reason, count in journal.dropped.items():
+            totals[reason] = totals.get(reason, 0) + count
+    dropped = sum(totals.values())
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(totals.items()) if count)
     lost = f"{dropped:,} dropped" + (f" ({reasons})" if reasons else "")
     line = f"run {run.name} {status} · {points:,} points stored, {lost}"
     if delivered:
         return line if is_collector(run.store) else f"{line} · looptap show {run.name}"
-    why = f": {state.error}" if state and state.error else ""
-    waiting = _waiting(run, state)
+    errors = [state.error for _, state in lanes if state and state.error]
+    why = f": {errors[0]}" if errors else ""
+    waiting = sum(_waiting(journal, state) for journal, state in lanes)
     if not waiting:
         return f"{line} · the store did not take everything{why}"
     many = "1 record is" if waiting == 1 else f"{waiting:,} records are"
     return f"{line} · {many} safe in the journal{why} · deliver {'it' if waiting == 1 else 'them'} with: looptap sync"
 
 
-def _waiting(run: ActiveRun, state: SenderState | None) -> int:
+def _waiting(journal: JournalWriter, state: SenderState | None) -> int:
     """How many records are on the disk, and not in the store as far as we know."""
     from looptap.journal.reader import unread  # the import of looptap is waited for
 
-    folder = run.journal.folder
+    folder = journal.folder
     return 0 if folder is None else unread(folder, state.position if state else 0)
 
 

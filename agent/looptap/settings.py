@@ -58,6 +58,13 @@ def _mebibytes(value: Any) -> int:
     return number
 
 
+def _rate(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise ValueError("expected MiB a second, 0 or more")
+    return number
+
+
 def _folder(value: Any) -> str:
     return str(Path(str(value)).expanduser())
 
@@ -128,10 +135,16 @@ class Settings:
     disable: tuple[str, ...] = _setting((), _names, "integrations to leave out, like torch,argparse")
     artifacts: bool = _setting(True, _bool, "false records no model files")
     constants: bool = _setting(True, _bool, "false records no constants of the main script")
+    dataset_content: bool = _setting(
+        False, _bool, "true identifies data sets of files by all of their content, read in the background"
+    )
     redact: tuple[str, ...] = _setting((), _names, "more words that mark a key as secret")
     journal: str = _setting("", _folder, "folder of the journals; default: the state folder of the user")
     journal_mib: int = _setting(512, _mebibytes, "most that one journal may take on disk, MiB")
     send_interval: float = _setting(1.0, _seconds, "seconds between two deliveries to the store")
+    upload_mib_per_second: float = _setting(
+        0.0, _rate, "most MiB of files a second that go to a collector; 0: as fast as it goes"
+    )
     exit_timeout: float = _setting(5.0, _seconds, "most seconds that the end of the program waits for the store")
 
 
@@ -173,18 +186,18 @@ def load(arguments: Mapping[str, Any] | None = None) -> tuple[Settings, list[str
     return Settings(**values), problems
 
 
-def resolve_store(argument: str | os.PathLike[str] | None = None) -> str:
+def resolve_store(argument: str | os.PathLike[str] | None = None, start: str | None = None) -> str:
     """The store to use: ``off``, an ``http(s)://`` URL, or the absolute path of a folder (which may not exist yet).
 
     With nothing set it is ``.looptap``: the nearest one from the working directory upwards, else at the root of the git
-    repository, else in the working directory.
+    repository, else in the working directory. ``start`` stands for the working directory, where the program has left it.
     """
     store = str(argument) if argument is not None else load()[0].store
     if store == "off" or is_collector(store):
         return store
+    here = Path(start) if start else Path.cwd()
     if store:
-        return str(Path(store).expanduser().absolute())
-    here = Path.cwd()
+        return str(here / Path(store).expanduser())
     folders = (here, *here.parents)
     home = Path.home()
     for folder in folders:

@@ -37,7 +37,8 @@ class Sink(Protocol):
         """Returns when the batch is safe in the store (a batch that was there already counts as delivered)."""
 
     def keep_file(self, file: File) -> Artifact | None:
-        """Hash and keep the file's content; an :class:`Artifact` without digest says why that was not possible.
+        """Hash and keep the content of a file that the run wrote; an :class:`Artifact` without digest says why that was not
+        possible.
 
         None: a part of it is kept; call again for the next one. So a large file holds up neither signs of life nor the exit.
         """

@@ -20,7 +20,7 @@ def words(name: str) -> list[str]:
 
 
 def split_in(name: str) -> str | None:
-    """``validation``, ``test`` or ``train`` as this name says; None when it says nothing, or both. An evaluation may be of either."""
+    """``validation``, ``test`` or ``train`` as this name says; None when it says nothing, or more than one."""
     found = {
         split
         for word in words(name)

@@ -46,7 +46,12 @@ class Status:
             ]
         elif self.enabled:
             lines.append("no run yet: one begins with the first sign of training")
+        waiting = [item.name for item in self.integrations if item.state == "waiting" and not item.reason]
+        if waiting:
+            lines.append(f"captured as soon as they are imported: {', '.join(waiting)}")
         for item in self.integrations:
+            if item.name in waiting:
+                continue
             version = f" {item.version}" if item.version else ""
             lines.append(f"{item.name}{version}: {item.state}{f' ({item.reason})' if item.reason else ''}")
             if item.state == "active":
@@ -76,13 +81,19 @@ def current_status() -> Status:
     )
     if run is None:
         return Status(SESSION.armed, None, None, integrations=integrations, problems=tuple(problems))
-    if run.journal.problem:
-        problems.append(run.journal.problem)
-    state = run.sender.state() if run.sender else None
-    if state and state.error:
-        problems.append(state.error)
-    emitted, dropped = run.journal.position, dict(run.journal.dropped)
-    stored = state.stored if state else 0
+    emitted, stored = 0, 0
+    dropped: dict[str, int] = {}
+    for journal, sender in ((run.journal, run.sender), (run.files.opened, run.files.sender)):
+        if journal is None:
+            continue
+        state = sender.state() if sender else None
+        problems += [
+            text for text in (journal.problem, state.error if state else None) if text and text not in problems
+        ]
+        emitted += journal.position
+        stored += state.stored if state else 0
+        for reason, count in journal.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
     return Status(
         SESSION.armed,
         run.name,

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from types import FrameType
+
+from looptap.frames import package_of
 
 #: Frameworks that lead a training and log through the loggers of others.
 FRAMEWORKS = frozenset({"accelerate", "ignite", "lightning", "lightning_fabric", "pytorch_lightning", "transformers"})
 #: What may stand between the program and a tool's function: the tool itself, us, and what both are built with.
 _BETWEEN = frozenset(
-    {"looptap", "looptap_integrations", "contextlib", "functools", "mlflow", "tensorboardX", "torch", "tqdm", "wandb"}
+    {
+        "concurrent",
+        "contextlib",
+        "functools",
+        "looptap",
+        "looptap_integrations",
+        "mlflow",
+        "tensorboardX",
+        "threading",
+        "torch",
+        "torchmetrics",
+        "tqdm",
+        "wandb",
+    }
 )
 #: Steps that are looked back at. A device hands its numbers over some steps later.
 _STEPS = 32
 
 
 def is_called_by_framework() -> bool:
-    """Whether the nearest caller that is neither ours nor the tool's belongs to a framework, and not to the program."""
-    frame = sys._getframe(1)
+    """Whether the nearest caller that is neither ours nor the tool's belongs to a framework, and not to the program.
+
+    A thread of the tool's own, where there is no such caller, works for the framework.
+    """
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        package = package_of(frame)
         if package not in _BETWEEN:
             return package in FRAMEWORKS
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+        frame = frame.f_back
+    return True
 
 
 class Told:

@@ -1,72 +1,35 @@
-"""A file on its way to a collector, in pieces.
+"""A file on its way to a collector, in pieces, and at what pace.
 
-The file stays open, so it may be renamed or replaced by a new one meanwhile. Written into, it is no longer what the run had
-noticed, and its content cannot be had any more.
+The file stays open, so it may be renamed or replaced by a new one meanwhile.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
+import time
+from collections.abc import Callable
 
+from looptap.digests import OpenFile, Unobtainable
 from looptap.events import File
 
 LIMIT_BYTES = 5 * 2**30
 MOST_PIECE_BYTES = 4 * 2**20
-_LEAST_PIECE_BYTES = 64 * 2**10
-_BLOCK_BYTES = 2**20
+LEAST_PIECE_BYTES = 64 * 2**10
 
 
-class Unobtainable(Exception):
-    """The content cannot be had; the message is the reason, in one word of :class:`looptap.events.Artifact`."""
-
-
-class Upload:
+class Upload(OpenFile):
     """One file. ``received``: how many bytes the collector has, None when it must be asked."""
 
     def __init__(self, file: File) -> None:
         """Reads the file once, for its digest. Raises :class:`Unobtainable`."""
         if file.size_bytes > LIMIT_BYTES:
             raise Unobtainable("too_large")
-        self.file = file
+        super().__init__(file)
         self.received: int | None = None
-        self._descriptor = _open(file.path)
         try:
-            self.digest = self._hash()
+            self.sha256 = self.digest()
         except BaseException:
             self.close()
             raise
-
-    def piece(self, start: int, size: int) -> bytes:
-        """Bytes from ``start`` on, ``size`` at most. Raises :class:`Unobtainable`."""
-        try:
-            data = os.pread(self._descriptor, size, start)
-        except OSError as error:
-            raise Unobtainable("unreadable") from error
-        self.check_unchanged()
-        return data
-
-    def check_unchanged(self) -> None:
-        """Raises :class:`Unobtainable` when the file was written into since it was noticed."""
-        now = os.fstat(self._descriptor)
-        if (now.st_size, now.st_mtime_ns) != (self.file.size_bytes, self.file.modified_ns):
-            raise Unobtainable("superseded")
-
-    def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def _hash(self) -> str:
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            raise Unobtainable("unreadable")
-        self.check_unchanged()
-        checksum, at = hashlib.sha256(), 0
-        while block := self.piece(at, _BLOCK_BYTES):
-            checksum.update(block)
-            at += len(block)
-        return checksum.hexdigest()
 
 
 class PieceSize:
@@ -77,18 +40,36 @@ class PieceSize:
 
     def shrink(self) -> bool:
         """False when it is as small as it gets."""
-        was, self.bytes = self.bytes, max(self.bytes // 2, _LEAST_PIECE_BYTES)
+        was, self.bytes = self.bytes, max(self.bytes // 2, LEAST_PIECE_BYTES)
         return self.bytes < was
 
     def grow(self) -> None:
         self.bytes = min(self.bytes * 2, MOST_PIECE_BYTES)
 
 
-def _open(path: str) -> int:
-    try:
-        # Without waiting: the path may lead to a pipe by now.
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Unobtainable("deleted") from error
-    except (OSError, ValueError) as error:
-        raise Unobtainable("unreadable") from error
+class Pace:
+    """So many bytes a second at most, counted over all that is sent, also what does not arrive. 0: as fast as it goes."""
+
+    def __init__(
+        self,
+        bytes_per_second: float,
+        now: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate = bytes_per_second
+        self._now, self._wait = now, wait
+        #: When all that was sent so far has had its time.
+        self._due = now()
+
+    def most(self, size: int) -> int:
+        """How much of ``size`` bytes to send at once: what takes a second, so that nobody who wants to stop us waits for long."""
+        return min(size, max(int(self._rate), LEAST_PIECE_BYTES)) if self._rate else size
+
+    def spend(self, size: int) -> None:
+        """Wait until it is time for another piece, of ``size`` bytes."""
+        if not self._rate:
+            return
+        ahead = self._due - self._now()
+        if ahead > 0:
+            self._wait(ahead)
+        self._due = max(self._due, self._now()) + size / self._rate

@@ -17,13 +17,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from looptap.events import Artifact, Batch, Context, Environment, Note, Rejected, RunStarted
+from looptap.events import Artifact, Batch, Context, Dataset, Environment, Note, Rejected, RunStarted
 
 __all__ = [
     "Arrival",
     "Backend",
     "Compaction",
     "Conflict",
+    "DatasetUse",
     "Delivery",
     "Edge",
     "ExperimentRow",
@@ -148,6 +149,13 @@ class Edge(msgspec.Struct, frozen=True):
     artifact: Artifact
 
 
+class DatasetUse(msgspec.Struct, frozen=True):
+    """A run was fed with data; ``dataset`` as the run told it last."""
+
+    run: str
+    dataset: Dataset
+
+
 class ParamRow(msgspec.Struct, frozen=True):
     """``revision`` counts from 0; a value equal to the one before makes no new revision."""
 
@@ -268,6 +276,19 @@ class Backend(Protocol):
         limit: int = 1_000,
     ) -> Sequence[Edge]:
         """Files that runs wrote or read, the latest to arrive first. Every condition that is given must hold; ``before`` an id."""
+
+    @abstractmethod
+    def datasets(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        name: str | None = None,
+        role: str | None = None,
+        fingerprints: Sequence[str] | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[DatasetUse]:
+        """Data that runs were fed with, the latest told first, equal ones by run, role and name. A run has one of each role and
+        name: as it was told last. Every condition that is given must hold."""
 
     @abstractmethod
     def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The commands that look at a store: ``runs``, ``show``, ``export``, ``artifact``, ``ui``.
+"""The commands that look at a store: ``runs``, ``show``, ``export``, ``artifact``, ``dataset``, ``ui``.
 
 ``looptap.cli`` registers :data:`COMMANDS` and hands over, as the context's ``obj``, a function that tells
 how many records wait in a journal on this machine (:data:`looptap_collector.query.InJournal`), or None.
@@ -18,6 +18,7 @@ import click
 
 from looptap_collector.artifact_cli import artifact
 from looptap_collector.backend import Backend, RunRow, Unavailable
+from looptap_collector.dataset_cli import dataset
 from looptap_collector.mistake import Mistake
 from looptap_collector.query import InJournal, UnknownRun, find_run, found_runs
 from looptap_collector.server.cli import COMMANDS as SERVER_COMMANDS
@@ -245,4 +246,4 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
         raise Mistake(str(error)) from error
 
 
-COMMANDS: list[click.Command] = [runs, show, export, artifact, ui, store_group, *SERVER_COMMANDS]
+COMMANDS: list[click.Command] = [runs, show, export, artifact, dataset, ui, store_group, *SERVER_COMMANDS]

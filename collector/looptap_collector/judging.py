@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from looptap.events import Artifact, Batch, Environment, Param, RunEnded, RunStarted
+from looptap.events import Artifact, Batch, Dataset, Environment, Param, RunEnded, RunStarted
 from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, Rejected
 
 _DROP_REASONS = 256
@@ -140,6 +140,8 @@ def digest_of(batch: Batch) -> str:
         if isinstance(record, Param):
             # MessagePack has no integer beyond 64 bits.
             told: object = (record.key, json.dumps(record.value), record.source, record.time_ns)
+        elif isinstance(record, Dataset):
+            told = json.dumps(msgspec.structs.asdict(record))
         elif isinstance(record, Artifact):
             # What the file holds is looked up again for every try, and may have changed or gone.
             told = (record.name, record.time_ns, record.role, record.path, record.step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from looptap_collector.backend import Backend, Edge
+from looptap_collector.backend import Backend, DatasetUse, Edge
 
 #: A file that every run reads (the tokenizer, say) would bring in the whole store.
 MOST_EDGES = 5_000
@@ -18,6 +18,8 @@ class Graph:
     runs: set[str] = field(default_factory=set)
     digests: set[str] = field(default_factory=set)
     edges: list[Edge] = field(default_factory=list)
+    #: What the runs were fed with.
+    datasets: list[DatasetUse] = field(default_factory=list)
     complete: bool = True
 
 
@@ -51,6 +53,9 @@ def graph(
         drawn.runs |= seen_runs
         drawn.digests |= seen_digests
     drawn.edges = [known[id] for id in sorted(known)]
+    if drawn.runs:
+        drawn.datasets = list(backend.datasets(runs=sorted(drawn.runs), limit=MOST_EDGES))
+        drawn.complete = drawn.complete and len(drawn.datasets) < MOST_EDGES
     return drawn
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from looptap.events import Artifact, Environment
 from looptap_collector.backend import Backend, ParamRow, RunRow, SeriesRow
+from looptap_collector.datasets import dataset_fields, of_run
 from looptap_collector.query import InJournal, added_up, duration_seconds, main_loss, series_labels
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -25,7 +26,7 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
     """Everything that the store has about a run, except the points themselves (``history`` and ``export``
     have those).
 
-    Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``environment``, ``notes``, ``delivery``.
+    Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``datasets``, ``environment``, ``notes``, ``delivery``.
     """
     series = backend.series([run.run])
     entries = backend.delivery(run.run)
@@ -36,6 +37,7 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
         "tags": backend.tags(run.run),
         "metrics": {label: series_fields(row) for label, row in zip(series_labels(series), series, strict=True)},
         "artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(run.run)],
+        "datasets": [dataset_fields(dataset) for dataset in of_run(backend, run.run)],
         "environment": environment_fields(run),
         "notes": _notes(run),
         "delivery": {

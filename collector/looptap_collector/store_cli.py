@@ -217,7 +217,7 @@ def _copy_files(backend: SqlBackend, source: ArtifactStore | None, target: Artif
         click.echo(f"files stay where they are; give {' and '.join(missing)} to take them along", err=True)
         return 0
     copied = there = problems = 0
-    for digest in backend.referenced():
+    for digest in backend.written():
         if target.exists(digest):
             there += 1
             continue

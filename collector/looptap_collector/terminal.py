@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from looptap.events import Artifact
+from looptap.events import Artifact, Dataset
 from looptap_collector.backend import Backend, History, RunRow, SeriesRow
+from looptap_collector.datasets import Compared, of_run
 from looptap_collector.query import (
     Accounts,
     InJournal,
@@ -136,6 +137,8 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
     _show_metrics(out, backend, run)
     if artifacts := backend.artifacts(run.run):
         out.print(artifacts_table(artifacts))
+    if datasets := of_run(backend, run.run):
+        out.print(datasets_table(datasets))
     tags = backend.tags(run.run)
     if tags:
         out.print(Text("tags  " + " · ".join(f"{printable(k)}={printable(v)}" for k, v in tags.items())))
@@ -195,6 +198,51 @@ def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
             Text(printable(digest)),
         )
     return table
+
+
+def datasets_table(datasets: Sequence[Dataset], runs: Sequence[str] = ()) -> Table:
+    """One line for each data set; with ``runs``, the name of the run that used it in front of each."""
+    table = _table(*(["run"] if runs else []), "dataset", "role", "split", "length", "fingerprint", "of", "where")
+    table.columns[3 + bool(runs)].justify = "right"
+    for number, item in enumerate(datasets):
+        table.add_row(
+            *([Text(printable(runs[number]))] if runs else []),
+            Text(printable(item.name)),
+            Text(printable(item.role)),
+            Text(printable(item.split or "–")),
+            Text("–" if item.length is None else f"{item.length:,}"),
+            Text(fingerprint_text(item)),
+            Text(printable(item.covers or "–")),
+            Text(printable(item.root or item.class_name or "–")),
+        )
+    return table
+
+
+def fingerprint_text(item: Dataset) -> str:
+    return printable(item.fingerprint[:12] if item.fingerprint else f"none: {item.missing or 'not known'}")
+
+
+def comparison_table(compared: Sequence[Compared]) -> Table:
+    """One line for each data set of two runs."""
+    table = _table("dataset", "role", "data", "first", "second", "differs in")
+    for one in compared:
+        differing = [
+            f"{name}: {_short(getattr(one.first, name))} → {_short(getattr(one.second, name))}" for name in one.fields
+        ]
+        table.add_row(
+            Text(printable(one.name)),
+            Text(printable(one.role)),
+            Text(one.outcome, style={"same": "green", "different": "red"}.get(one.outcome, "yellow")),
+            Text("–" if one.first is None else fingerprint_text(one.first)),
+            Text("–" if one.second is None else fingerprint_text(one.second)),
+            Text("; ".join(differing) or "–"),
+        )
+    return table
+
+
+def _short(value: Any) -> str:
+    told = "–" if value is None else setting(value)
+    return told if len(told) <= 60 else told[:59] + "…"
 
 
 def _table(*columns: str) -> Table:

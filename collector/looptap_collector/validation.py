@@ -16,6 +16,7 @@ from looptap.events import (
     Artifact,
     Batch,
     Context,
+    Dataset,
     Environment,
     Note,
     Param,
@@ -142,6 +143,34 @@ def _artifact(record: Artifact) -> None:
         raise Rejected(f"artifact {record.name!r}: {record.digest[:80]!r} is not a SHA-256 in hex", field="digest")
 
 
+def _dataset(record: Dataset) -> None:
+    _text("dataset name", record.name, NAME_BYTES, field="name")
+    _text("role of a dataset", record.role, ID_BYTES, field="role")
+    what = f"dataset {record.name!r}"
+    for name in ("kind", "algorithm"):
+        if (optional := getattr(record, name)) is not None:
+            _text(f"{name} of {what}", optional, ID_BYTES, field=name)
+    for name in ("class_name", "split", "root", "transform", "missing"):
+        if (optional := getattr(record, name)) is not None:
+            _text(what, optional, VALUE_BYTES, at_least=0, field=name)
+    for name in ("fingerprint", "covers"):
+        if (optional := getattr(record, name)) is not None:
+            _text(f"{name} of {what}", optional, JOURNAL_BYTES, field=name)
+    if record.fingerprint is not None and (record.algorithm is None or record.covers is None):
+        raise Rejected(f"{what} has a fingerprint and does not tell of what", field="covers")
+    if record.length is not None:
+        _whole("length", record.length, at_least=0)
+    _whole("time_ns", record.time_ns)
+    for name in ("schema", "details"):
+        try:
+            _value(record.name, getattr(record, name), VALUE_DEPTH, VALUE_BYTES)
+        except Rejected as refusal:
+            refusal.field = name
+            raise
+    if type(record.details) is not dict:
+        raise Rejected(f"details of {what} are {type(record.details).__name__}, not a dict", field="details")
+
+
 def _note(record: Note) -> None:
     _text("topic of a note", record.topic, NAME_BYTES, field="topic")
     _text(f"note {record.topic!r}", record.message, VALUE_BYTES, at_least=0, field="message")
@@ -162,6 +191,7 @@ _CHECKS: dict[type, Any] = {
     Param: _param,
     Tag: _tag,
     Artifact: _artifact,
+    Dataset: _dataset,
     Note: _note,
     RunEnded: _run_ended,
 }

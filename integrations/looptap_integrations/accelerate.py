@@ -99,7 +99,7 @@ class AccelerateIntegration(Integration):
             yield
         if call.error is None and call.result is not None and call.instance.is_main_process:
             step = self.record.step
-            self.record.folder(call.result, step=step if step >= 0 else None)
+            self.record.files_in(call.result, step=step if step >= 0 else None)
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:

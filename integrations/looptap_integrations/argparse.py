@@ -1,11 +1,16 @@
-"""Command-line arguments: what ``argparse`` gave the program, with the given values told from the defaults."""
+"""Command-line arguments: what ``argparse`` gave the program, with the given values told from the defaults.
+
+Sub-commands and parents are part of the one result. What libraries parse for themselves (pip, pytest) is left alone.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 from typing import Any
 
+from looptap.command_lines import is_programs_own
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
@@ -32,10 +37,12 @@ class ArgparseIntegration(Integration):
         here = self._here
         if here.depth == 0:
             here.given = set()
+            words = call.args[1] if len(call.args) > 1 else call.kwargs.get("args")
+            here.is_own = is_programs_own(sys._getframe(1), words, "argparse", "absl")
         here.depth += 1
         yield
         here.depth -= 1
-        if here.depth == 0 and call.error is None:
+        if here.depth == 0 and call.error is None and here.is_own:
             self._write(call.result[0], here.given)
 
     def on_values(self, call: Call) -> Observation:
@@ -48,7 +55,7 @@ class ArgparseIntegration(Integration):
     def _write(self, namespace: Any, given: set[str]) -> None:
         values = dict(getattr(namespace, "__dict__", {}))
         for source, chosen in (("argparse", True), ("default", False)):
-            self.record.params({key: value for key, value in values.items() if (key in given) is chosen}, source)
+            self.record.settings({key: value for key, value in values.items() if (key in given) is chosen}, source)
 
 
 class _Parsing(threading.local):
@@ -57,3 +64,4 @@ class _Parsing(threading.local):
     def __init__(self) -> None:
         self.depth = 0
         self.given: set[str] = set()
+        self.is_own = False

@@ -145,7 +145,7 @@ class TransformersIntegration(Integration):
         name = f"checkpoint-{state.global_step}"
         folder = os.path.join(args.output_dir, name)
         is_best = os.path.basename(state.best_model_checkpoint or "") == name
-        self.record.folder(folder, step=state.global_step + self.distance, description="best" if is_best else None)
+        self.record.files_in(folder, step=state.global_step + self.distance, description="best" if is_best else None)
 
     def _write(self, values: Mapping[str, Any], step: int) -> None:
         numbers = {name: value for name, value in values.items() if is_number(value)}

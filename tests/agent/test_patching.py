@@ -278,7 +278,7 @@ def test_tap_gets_what_before_returned(patch: Patcher, module: Any) -> None:
 
 
 def test_tap_tells_calls_that_raise(patch: Patcher, module: Any) -> None:
-    """The token goes to ``after`` when the call succeeds and to ``failed`` when it raises, and the program gets its own exception."""
+    """The token goes to ``after`` when the call succeeds, to ``failed`` when it raises; the program gets its own exception."""
     token, seen, failed = object(), list[Any](), list[Any]()
     patch.tap("made_for_patching", "double", lambda args, kwargs: token, seen.append, failed.append)
     assert module.double(4) == 8
@@ -327,3 +327,27 @@ def test_tap_lets_ctrl_c_pass(patch: Patcher, module: Any) -> None:
     patch.tap("made_for_patching", "double", None, interrupted)
     with pytest.raises(KeyboardInterrupt):
         module.double(1)
+
+
+def test_tap_that_is_left_alone(patch: Patcher, module: Any) -> None:
+    """Where ``unless`` says so nothing but the original runs; elsewhere ``after`` gets the result too, and an error is told."""
+    leaves, seen, failed = [True], list[Any](), list[Any]()
+    patch.tap(
+        "made_for_patching",
+        "double",
+        lambda args, kwargs: args,
+        lambda token, result: seen.append((token, result)),
+        failed.append,
+        unless=lambda: leaves[0],
+    )
+    assert module.double(2) == 4
+    assert seen == []
+    leaves[0] = False
+    assert module.double(3) == 6
+    assert seen == [((3,), 6)]
+    with pytest.raises(TypeError):
+        module.double(None)
+    assert failed == [(None,)]
+    patch.undo()
+    assert module.double(4) == 8
+    assert len(seen) == 1

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from looptap.events import (
     Artifact,
     Batch,
+    Dataset,
     Dropped,
     Environment,
     Note,
@@ -48,6 +49,10 @@ GOOD_RECORDS = [
     Tag("k", "", 1),
     Artifact("../../etc/passwd", 1, 0, digest="0" * 64),
     Artifact("x", 1, 0, missing="deleted", step=-3),
+    Dataset("d" * 512, 1),
+    Dataset(
+        "d", 1, "test", length=0, fingerprint="f", algorithm="a", covers="c", schema=[{"x": 2**80}], details={"": 1}
+    ),
     Note("topic", "message", 1),
     RunEnded("killed", 1, ""),
 ]
@@ -78,6 +83,21 @@ BAD_RECORDS = [
     (Param("k", 1, "user", 2**63), "time_ns"),
     (Tag("k", 1, 1), "is int, not text"),  # type: ignore[arg-type]
     (Note("", "message", 1), "topic of a note"),
+    (Dataset("", 1), "dataset name takes 0 bytes"),
+    (Dataset("d" * 513, 1), "dataset name takes 513 bytes"),
+    (Dataset("d", 1, ""), "role of a dataset"),
+    (Dataset("d", 1, "r" * 65), "role of a dataset takes 65 bytes"),
+    (Dataset("d", 2**63), "time_ns"),
+    (Dataset("d", 1, length=-1), "length"),
+    (Dataset("d", 1, length=1.5), "length"),  # type: ignore[arg-type]
+    (Dataset("d", 1, root="\ud800"), "not valid Unicode"),
+    (Dataset("d", 1, transform="a\0b"), "NUL"),
+    (Dataset("d", 1, fingerprint="f"), "does not tell of what"),
+    (Dataset("d", 1, fingerprint="f" * 256, algorithm="a", covers="c"), "fingerprint of dataset 'd' takes 256 bytes"),
+    (Dataset("d", 1, fingerprint="", algorithm="a", covers="c"), "fingerprint of dataset 'd' takes 0 bytes"),
+    (Dataset("d", 1, schema={"x": object()}), "holds a object"),
+    (Dataset("d", 1, schema="x" * 70_000), "65536"),
+    (Dataset("d", 1, details=[1]), "are list, not a dict"),  # type: ignore[arg-type]
     (RunEnded("paused", 1), "'paused' is not a status of a run"),
     (Artifact("x", 1, 0), "needs a digest or the reason"),
     (Artifact("x", 1, 0, digest="0" * 64, missing="deleted"), "needs a digest or the reason"),

@@ -27,13 +27,13 @@ with atheris.instrument_imports(include=["looptap_collector"]):
     from looptap_collector.server.inflate import inflate
     from looptap_collector.server.intake import _batch
 
-from looptap.events import Artifact, Environment, Note, Param, RunEnded, RunStarted, Tag
+from looptap.events import Artifact, Dataset, Environment, Note, Param, RunEnded, RunStarted, Tag
 from looptap_collector.backends.sqlite import SqliteBackend
 
 _ENCODINGS = ("identity", "gzip", "zstd")
 _WORDS = ("r1", "j1", "loss", "lr", "", "finished", "ab" * 32, "\0", "x" * 600)
 _NUMBERS = (0, 1, 2, -1, 2**63 - 1, -(2**63), 2**64 - 1)
-_TYPES = [RunStarted, Environment, Param, Tag, Artifact, Note, RunEnded]
+_TYPES = [RunStarted, Environment, Param, Tag, Artifact, Dataset, Note, RunEnded]
 _FIELDS = {kind.__struct_config__.tag: kind.__struct_fields__ for kind in _TYPES}
 _pipeline = Pipeline(SqliteBackend(Path(tempfile.mkdtemp(prefix="fuzz")) / "looptap.db"))
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from looptap.events import Context
+from looptap.describing import Description
+from looptap.events import Context, Dataset, JournalRecord
 from looptap.integration import Integration
+from looptap.noticed import Verdict
 from looptap.patching import Patcher
 from looptap.recorder import Recorder
 from looptap.redaction import Redactor
@@ -22,8 +25,11 @@ class Recording(Recorder):
         #: (key, step, value, context) in the order of writing.
         self.points: list[tuple[str, int, float, Context]] = []
         self.written: list[tuple[str, Any, str]] = []
+        self.tags: list[tuple[str, str]] = []
         self.files: list[dict[str, Any]] = []
         self.notes: list[str] = []
+        #: By role and name, as told last.
+        self.datasets: dict[tuple[str, str], Dataset] = {}
         #: What was no number or no step.
         self.refused: list[str] = []
 
@@ -70,8 +76,28 @@ class Recording(Recorder):
     def param(self, key: str, value: Any, source: str) -> None:
         self.written.append((key, value, source))
 
+    def tag(self, key: str, value: str) -> None:
+        self.tags.append((key, value))
+
     def file(self, path: Any, **facts: Any) -> None:
-        self.files.append({"path": str(path), **facts})
+        """By the rule of the real one for files that are seen twice."""
+        where, found = os.path.abspath(path), os.stat(path)
+        asked = (facts.get("name"), facts.get("role", "output"), facts.get("kind"))
+        if not self.is_suppressed() and self._noticed.look(where, found, *asked) is Verdict.NEWS:
+            self.files.append({"path": str(path), **facts})
+
+    def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
+        self._journal = object()  # type: ignore[assignment]
+        try:
+            super().dataset(described, role=role, name=name)
+        finally:
+            self._journal = None
+
+    def _write(self, record: JournalRecord) -> None:
+        if isinstance(record, Dataset):
+            self.datasets[record.role, record.name] = record
+        else:
+            super()._write(record)
 
     def note(self, topic: str, message: str) -> None:
         self.notes.append(message)

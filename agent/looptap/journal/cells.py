@@ -2,8 +2,8 @@
 
 Two hooks of a training lie a millisecond apart, and the step between them has emptied the caches. What a hook costs there is not
 its work but the code that nobody else has touched since last time: a frame needs msgspec, struct, zlib, the lock and mmap, at 2 to
-5 µs each, where the same calls in a loop take a tenth of one (``benchmarks/cold_calls.py``, decision 0010). A cell needs the
-interpreter alone: five numbers are stored through views of the mapped file.
+5 µs each, where the same calls in a loop take a tenth of one (``benchmarks/cold_calls.py``, decision 0010). A cell needs one
+call of one of them: five numbers are packed into the mapped file.
 
 ::
 
@@ -17,10 +17,10 @@ A block is the open end of a journal: it is closed by the next frame, which stan
 what it has interrupted, never get the same cell. Closing exhausts the iterator in one call; who comes too late is told. This rests
 on the interpreter lock; where there is none, there are no cells (:func:`are_possible`).
 
-**The check** is Python's hash of a tuple of integers, which is the same in every 64-bit CPython from 3.8 on (and tested when this
-module is imported). It starts from the journal and the sequence number; any single bit that flips changes it. The float
-goes into it as the integer that its bytes are: so NaN, ±Inf and −0.0 are values like any other. The step goes into it without
-its sign: −1 and −2 have the same hash.
+**The check** is Python's hash of a tuple of numbers, which is the same in every 64-bit CPython from 3.8 on (and tested when this
+module is imported). It starts from the journal and the sequence number; any single bit that flips changes it. What has no hash
+of its own goes into it as the integer that its bytes are: NaN, of which every object has another hash, ±0.0, whose hashes are one,
+and a negative step, since −1 and −2 have the same. ±Inf are values like any other.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ from typing import TypeAlias
 from looptap.events import Cells, Context, Points
 from looptap.journal.window import Window
 
-WORD_BYTES = 8
-CELL_WORDS = 5
-CELL_BYTES = CELL_WORDS * WORD_BYTES
+CELL_ALIGNMENT = 8
+CELL_BYTES = 40
 #: Cells of a block: with its frame lost to damage, that many points are.
 BLOCK_CELLS = 500
 #: More series than this are written as frames.
@@ -45,7 +44,13 @@ SERIES_LIMIT = 64
 #: ``put(values, step, time_ns, context)`` returns how many of the values, in order, are in cells now. Never raises an Exception.
 Put: TypeAlias = Callable[[Mapping[str, float], int, int, Context], int]
 
-_HASHES_AS_EXPECTED = hash((1, 2**61 - 1, 2**63, 12345678901234567890)) == -4113509821616348567
+_HASHES_AS_EXPECTED = (
+    hash((1, 2**61 - 1, 2**63, 12345678901234567890, 0.1, -1e300, float("inf"))) == -1631015093310160319
+)
+_CELL = struct.Struct("<Qqqdq")
+_WORDS = struct.Struct("<QQQQ")
+_bits_of = struct.Struct("<Q").unpack
+_double = struct.Struct("<d").pack
 
 
 def are_possible() -> bool:
@@ -92,21 +97,21 @@ class Series:
 class Block:
     """Cells in a mapped window that points are being put into."""
 
-    __slots__ = ("_cells", "_filled", "_left", "_signed", "_tag", "_unsigned", "_word", "first", "put", "start")
+    __slots__ = ("_cells", "_filled", "_left", "_memory", "_offset", "_tag", "first", "put", "start")
 
     def __init__(self, window: Window, start: int, first: int, checksum_start: int, series: Series) -> None:
         """``start`` is the offset of the first cell in the file, ``first`` its sequence number."""
         self.first = first
         self.start = start
-        self._word = word = (start - window.start) // WORD_BYTES
+        self._offset = offset = start - window.start
         self._tag = _tag(first, checksum_start)
-        self._signed, self._unsigned, doubles = window.words()
-        #: Offsets, in words of the window, of the cells that are free.
-        self._cells = iter(range(word, word + BLOCK_CELLS * CELL_WORDS, CELL_WORDS))
+        self._memory = window.bytes()
+        #: Offsets, in the window, of the cells that are free.
+        self._cells = iter(range(offset, offset + BLOCK_CELLS * CELL_BYTES, CELL_BYTES))
         #: Those that nobody took.
         self._left: list[int] = []
         self._filled = 0
-        self.put = _putter(self._cells, self._signed, self._unsigned, doubles, self._tag - word, series.numbers)
+        self.put = _putter(self._cells, self._memory, self._tag - offset, series.numbers)
 
     @property
     def taken(self) -> int:
@@ -121,41 +126,32 @@ class Block:
     def is_filled(self, taken: int) -> bool:
         """Whether the first ``taken`` cells are in the file."""
         while self._filled < taken:
-            offset = self._filled * CELL_WORDS
-            at = self._word + offset
-            check = hash((self._tag + offset, *self._unsigned[at : at + CELL_WORDS - 1]))
-            if self._signed[at + CELL_WORDS - 1] != check:
+            offset = self._filled * CELL_BYTES
+            if _read(self._memory, self._offset + offset, self._tag + offset) is None:
                 return False
             self._filled += 1
         return True
 
 
-def _putter(
-    cells: Iterator[int],
-    signed: memoryview[int],
-    unsigned: memoryview[int],
-    doubles: memoryview[float],
-    tag: int,
-    numbers: dict[int, dict[str, int]],
-) -> Put:
+def _putter(cells: Iterator[int], memory: memoryview[int], tag: int, numbers: dict[int, dict[str, int]]) -> Put:
     # A closure: its variables lie together, and reading one costs less than an attribute. Written out for speed.
-    take = cells.__next__
+    take, store = cells.__next__, _CELL.pack_into
     nothing: dict[str, int] = {}
 
     def put(values: Mapping[str, float], step: int, time_ns: int, context: Context) -> int:
         done = 0
         try:
             table = numbers.get(id(context), nothing)
+            of_step = step if step >= 0 else step + 2**64
+            if time_ns < 0:  # before 1970
+                return 0
             for key, value in values.items():
                 series = table[key]
                 if type(value) is not float:
                     break
+                hashed = value if value and value == value else _bits(value)
                 at = take()
-                signed[at] = series
-                signed[at + 1] = step
-                signed[at + 2] = time_ns
-                doubles[at + 3] = value
-                signed[at + 4] = hash((tag + at, series, unsigned[at + 1], unsigned[at + 2], unsigned[at + 3]))
+                store(memory, at, series, step, time_ns, value, hash((tag + at, series, of_step, time_ns, hashed)))
                 done += 1
         except Exception:  # noqa: BLE001 - a new series, a full block, a value that is none: the long way knows which
             return done
@@ -164,12 +160,27 @@ def _putter(
     return put
 
 
+def _bits(value: float) -> int:
+    number: int = _bits_of(_double(value))[0]
+    return number
+
+
+def _read(memory: bytes | memoryview[int], at: int, tag: int) -> tuple[int, int, int, float] | None:
+    """Number of the series, step, time and value of the cell at this offset; None when there is none, or a damaged one."""
+    number, step, time_ns, value, check = _CELL.unpack_from(memory, at)
+    _, step_bits, time_bits, value_bits = _WORDS.unpack_from(memory, at)
+    hashed = value if value and value == value else value_bits
+    if check != hash((tag, number, step_bits, time_bits, hashed)):
+        return None
+    return number, step, time_ns, value
+
+
 class BlockReader:
     """The cells behind a frame, as a reader meets them."""
 
     def __init__(self, cells: Cells, first: int, start: int, checksum_start: int) -> None:
         """``start`` is the offset in the file of the byte after the frame, ``first`` the sequence number of the first cell."""
-        self.start = start + -start % WORD_BYTES
+        self.start = start + -start % CELL_ALIGNMENT
         self._end = self.start + cells.count * CELL_BYTES
         self._first = first
         self._series = cells.series
@@ -202,12 +213,10 @@ class BlockReader:
         """Series, step, time and value."""
         if not self.start <= offset < self._end or len(data) - at < CELL_BYTES:
             return None
-        words = _WORDS.unpack_from(data, at)
-        number, step, time_ns, value, check = _CELL.unpack_from(data, at)
-        tag = self._tag + (offset - self.start) // WORD_BYTES
-        if check != hash((tag, *words)) or number >= len(self._series):
+        cell = _read(data, at, self._tag + offset - self.start)
+        if cell is None or cell[0] >= len(self._series):
             return None
-        return self._series[number], step, time_ns, value
+        return self._series[cell[0]], *cell[1:]
 
     def next_cell(self, data: bytes, at: int, offset: int) -> int | None:
         """Where in ``data`` the first filled cell behind this one begins; None when there is none."""
@@ -221,7 +230,3 @@ class BlockReader:
 def _tag(first: int, checksum_start: int) -> int:
     """What the checks of a block start from: short enough to count on within a machine word."""
     return hash((checksum_start, first)) >> 16
-
-
-_CELL = struct.Struct("<Qqqdq")
-_WORDS = struct.Struct("<QQQQ")

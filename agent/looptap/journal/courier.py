@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
+from looptap.digests import fingerprint
 from looptap.events import Artifact, Batch, Dropped, File, JournalRecord, Points, Rejected, RunEnded
 from looptap.journal.batching import Numbered, make_batch
 from looptap.journal.folder import read_cursor
@@ -200,7 +201,7 @@ class Courier:
 
     def _keep(self, file: File) -> Artifact | None:
         try:
-            artifact = self.sink.keep_file(file)
+            artifact = fingerprint(file) if file.role == "input" else self.sink.keep_file(file)
         except Exception as error:
             self._file_attempts += 1
             if isinstance(error, OSError) or self._file_attempts < _FILE_ATTEMPTS:

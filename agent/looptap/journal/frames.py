@@ -21,6 +21,7 @@ import msgspec
 from looptap.events import (
     Artifact,
     Cells,
+    Dataset,
     Dropped,
     Environment,
     File,
@@ -33,7 +34,7 @@ from looptap.events import (
     Tag,
 )
 
-VERSION = 1
+VERSION = 2
 FRAME_MAGIC = b"\xc1\xfe"
 #: A record of more bytes than this is refused by the writer, so a length beyond it is damage.
 MAX_PAYLOAD = 16 * 2**20
@@ -49,7 +50,7 @@ encode = msgspec.msgpack.Encoder().encode
 # msgspec decodes unions of structs that are all maps; points, the many, are arrays.
 _decode_array = msgspec.msgpack.Decoder(Points).decode
 _decode_map = msgspec.msgpack.Decoder(
-    RunStarted | Environment | Param | Tag | File | Artifact | Note | RunEnded | Dropped
+    RunStarted | Environment | Param | Tag | File | Artifact | Dataset | Note | RunEnded | Dropped
 ).decode
 _decode_cells = msgspec.msgpack.Decoder(Cells).decode
 

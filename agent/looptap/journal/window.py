@@ -45,13 +45,12 @@ class Window:
         at -= self.start
         self._map[at : at + len(data)] = data
 
-    def words(self) -> tuple[memoryview[int], memoryview[int], memoryview[float]]:
-        """All of it as int64, uint64 and float64. Who holds one of these may write through it also after :meth:`close`."""
-        view = memoryview(self._map)
-        return view.cast("q"), view.cast("Q"), view.cast("d")
+    def bytes(self) -> memoryview[int]:
+        """All of it. Who holds this may write through it also after :meth:`close`."""
+        return memoryview(self._map)
 
     def close(self) -> None:
-        # With its words in use somewhere it stays mapped until they are not: what is mapped remains a part of the file.
+        # With its bytes in use somewhere it stays mapped until they are not: what is mapped remains a part of the file.
         with contextlib.suppress(BufferError):
             self._map.close()
 

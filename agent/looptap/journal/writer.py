@@ -24,7 +24,7 @@ from pathlib import Path
 
 from looptap.events import Cells, Context, Dropped, Points
 from looptap.journal import folder as folders
-from looptap.journal.cells import BLOCK_CELLS, CELL_BYTES, WORD_BYTES, Block, Put, Series, are_possible, no_cell
+from looptap.journal.cells import BLOCK_CELLS, CELL_ALIGNMENT, CELL_BYTES, Block, Put, Series, are_possible, no_cell
 from looptap.journal.folder import JournalMeta, Owned, Segment, Unusable
 from looptap.journal.frames import MAX_PAYLOAD, checksum_start, encode, is_points, pack
 from looptap.journal.ring import Ring, Waiting
@@ -396,10 +396,10 @@ class JournalWriter:
 
     def _begin_block(self, values: Mapping[str, float], context: Context) -> bool:
         """Open a block of cells at the end of the segment; False when these points had better be a frame."""
-        if self._frames_due:
-            self._frames_due -= 1
-            return False
         if not self._may_have_cells or len(values) > _SHORT_BLOCK or not self._series.add(values, context):
+            return False
+        if self._frames_due:  # the series are known by now, so that none of them cuts the next block short
+            self._frames_due -= 1
             return False
         self._state = _WRITING
         try:
@@ -409,7 +409,7 @@ class JournalWriter:
             segment = self._grown()
             head = encode(Cells(BLOCK_CELLS, tuple(self._series.all)))
             frame = pack(self._next, 0, head, self._checksum_start)
-            padding = -(segment.size + len(frame)) % WORD_BYTES
+            padding = -(segment.size + len(frame)) % CELL_ALIGNMENT
             window = segment.window(len(frame) + padding + BLOCK_CELLS * CELL_BYTES)
             if window is None:
                 self._state = _READY

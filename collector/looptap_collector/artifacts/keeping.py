@@ -10,14 +10,14 @@ DEFAULT_LIMIT_BYTES = 5 * 2**30
 
 
 def keep(file: File, store: ArtifactStore, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> Artifact:
-    """Store what a run wrote or read. Without content, the artifact says why in ``missing``: ``deleted``,
+    """Store what a run wrote. Without content, the artifact says why in ``missing``: ``deleted``,
     ``superseded`` (changed since, or while it was read), ``unreadable`` or ``too_large``."""
     digest = missing = None
     if file.size_bytes > limit_bytes:
         missing = "too_large"
     else:
         try:
-            digest = store.put(Source(file.path, file.size_bytes, file.modified_ns))
+            digest = store.put(Source(file.path, file.size_bytes, file.modified_ns, file.inode))
         except Unobtainable as reason:
             missing = str(reason)
     return file.as_artifact(digest=digest, missing=missing)

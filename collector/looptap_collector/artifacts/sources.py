@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -20,20 +20,19 @@ class Unobtainable(Exception):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A file as it was when it was noticed."""
+    """A file as it was when it was noticed. ``inode`` is 0 when it is not known."""
 
     path: str
     size_bytes: int
     modified_ns: int
+    inode: int = 0
 
 
 def copy_unchanged(source: Source, target: int) -> str:
     """Copy the content into the open file ``target`` and return its digest. Raises :class:`Unobtainable` when the file is
     not, or does not stay, what ``source`` says."""
     with _opened(source) as file:
-        digest = copy(file, target)
-        _check_unchanged(file, source)
-    return digest
+        return copy(file, target, lambda: _check_unchanged(file, source))
 
 
 def check(source: Source) -> None:
@@ -42,14 +41,16 @@ def check(source: Source) -> None:
         pass
 
 
-def copy(source: int, target: int) -> str:
-    """Copy one open file into another and return the digest of what was copied."""
+def copy(source: int, target: int, check: Callable[[], None] = lambda: None) -> str:
+    """Copy one open file into another and return the digest of what was copied. ``check`` is called after each block, as the
+    copy of a large file that is no longer what it was is of no use to anybody."""
     checksum = hashlib.sha256()
     while True:
         try:
             block = os.read(source, BLOCK)
         except OSError as error:
             raise Unobtainable("unreadable") from error
+        check()
         if not block:
             return checksum.hexdigest()
         checksum.update(block)
@@ -82,5 +83,6 @@ def _opened(source: Source) -> Iterator[int]:
 
 def _check_unchanged(descriptor: int, source: Source) -> None:
     now = os.fstat(descriptor)
-    if (now.st_size, now.st_mtime_ns) != (source.size_bytes, source.modified_ns):
+    is_same = (now.st_size, now.st_mtime_ns) == (source.size_bytes, source.modified_ns)
+    if not is_same or source.inode not in (0, now.st_ino):
         raise Unobtainable("superseded")

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, and_, func, select
 
-from looptap.events import Context, Environment, RunStarted
+from looptap.events import Context, Dataset, Environment, RunStarted
 from looptap_collector import chunks
 from looptap_collector.artifacts import ArtifactStore, DamagedArtifact
 from looptap_collector.backend import Unavailable
@@ -23,6 +23,7 @@ from looptap_collector.backends import tables
 from looptap_collector.backends.sql import SqlBackend
 from looptap_collector.backends.streaming import record_rows, rows_of_series, run_ids, run_row, series_rows
 from looptap_collector.backends.summaries import Columns, Summary
+from looptap_collector.datasets import version_of
 
 BACKUP = "restore the store from a backup"
 _HARMLESS_OUTLINE = "harmless: charts are made from the chunk instead"
@@ -30,7 +31,10 @@ _HARMLESS_OUTLINE = "harmless: charts are made from the chunk instead"
 _REFERENCES = (
     (tables.run, "experiment_id", tables.experiment, "id"),
     *((table, "run", tables.run, "run") for table in (tables.param, tables.tag, tables.series, tables.lineage)),
-    *((table, "run", tables.run, "run") for table in (tables.note, tables.ledger)),
+    *((table, "run", tables.run, "run") for table in (tables.note, tables.ledger, tables.run_dataset)),
+    (tables.run_dataset, "name", tables.dataset, "name"),
+    (tables.run_dataset, "version", tables.dataset_version, "version"),
+    (tables.dataset_version, "name", tables.dataset, "name"),
     (tables.lineage, "digest", tables.artifact, "digest"),
     (tables.chunk, "series_id", tables.series, "id"),
     (tables.outline, "series_id", tables.series, "id"),
@@ -112,6 +116,8 @@ def _check_run(connection: Connection, run: str) -> Iterator[Problem]:
     for key, marks in current.items():
         if marks != [0] * (len(marks) - 1) + [1]:
             yield Problem(place, f"not just the newest of {len(marks)} revisions of param {key!r} is marked as current")
+    for use in record_rows(connection, tables.run_dataset, run):
+        yield from _check_dataset(f"{place}, dataset {use['name']} ({use['role']})", use)
     series = series_rows(connection, run)
     yield from _check_ledger(connection, place, run, sum(row._mapping["count"] for row in series))
     yield from _check_series(connection, place, series)
@@ -122,6 +128,18 @@ def _json(place: str, name: str, text: str, kind: Any) -> Iterator[Problem]:
         msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, ValueError) as error:
         yield Problem(place, f"its {name} cannot be read: {error}")
+
+
+def _check_dataset(place: str, use: Mapping[str, Any]) -> Iterator[Problem]:
+    try:
+        told = msgspec.convert(json.loads(use["told"]), Dataset)
+    except (ValueError, msgspec.ValidationError) as error:
+        yield Problem(place, f"what was told of it cannot be read: {error}")
+        return
+    if (told.role, told.name, told.time_ns, version_of(told)) != tuple(
+        use[name] for name in ("role", "name", "time_ns", "version")
+    ):
+        yield Problem(place, "what was told is of another one")
 
 
 def _check_ledger(connection: Connection, place: str, run: str, points: int) -> Iterator[Problem]:
@@ -217,7 +235,7 @@ def _check_outline(place: str, points: Columns, blob: bytes) -> Iterator[Problem
 
 
 def _check_files(store: SqlBackend, artifacts: ArtifactStore, content: bool) -> Iterator[Problem]:
-    for digest in store.referenced():
+    for digest in store.written():
         place = f"artifact {digest}"
         missing = Problem(place, "its content is not there", "put the file back from a backup of the artifacts")
         try:

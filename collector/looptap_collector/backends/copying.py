@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert, select
 from looptap_collector.backend import Rejected
 from looptap_collector.backends import deleting, tables
 from looptap_collector.backends.checksums import Checksum, run_checksum
+from looptap_collector.backends.data import copy_names
 from looptap_collector.backends.dialects import insert_chunks, insert_missing
 from looptap_collector.backends.slices import slices
 from looptap_collector.backends.sql import SqlBackend
@@ -115,6 +116,7 @@ def _replace(reading: Connection, writing: Connection, row: dict[str, Any]) -> N
     columns["experiment_id"] = experiment_ids(writing, [name])[name]
     writing.execute(insert(tables.run), columns)
     _copy_artifacts(reading, writing, run)
+    copy_names(reading, writing, run)
     for table in RECORDS:
         for rows in slices(record_rows(reading, table, run), _ROWS_AT_ONCE):
             writing.execute(insert(table), rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, select
 
 from looptap_collector.backends import tables
+from looptap_collector.backends.data import delete_unused
 from looptap_collector.backends.slices import slices
 from looptap_collector.backends.standing import lock_runs
 
@@ -19,6 +20,7 @@ def delete_run(connection: Connection, run: str) -> bool:
     of_series = select(tables.series.c.id).where(tables.series.c.run == run)
     for table in (tables.outline, tables.chunk):
         connection.execute(delete(table).where(table.c.series_id.in_(of_series)))
+    delete_unused(connection, run)
     for table in (tables.series, tables.param, tables.tag, tables.lineage, tables.note, tables.ledger, tables.run):
         connection.execute(delete(table).where(table.c.run == run))
     for some in slices(sorted(digests)):

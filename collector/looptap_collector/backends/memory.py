@@ -16,10 +16,11 @@ from typing import TypeVar
 
 import msgspec
 
-from looptap.events import Artifact, Batch, Context, Note, Param, Rejected, Tag
+from looptap.events import Artifact, Batch, Context, Dataset, Note, Param, Rejected, Tag
 from looptap_collector.backend import (
     Arrival,
     Backend,
+    DatasetUse,
     Delivery,
     Edge,
     History,
@@ -208,6 +209,32 @@ class MemoryBackend(Backend):
 
         with self.held():
             return list(islice(filter(is_wanted, reversed(self._edges)), limit))
+
+    def datasets(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        name: str | None = None,
+        role: str | None = None,
+        fingerprints: Sequence[str] | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[DatasetUse]:
+        with self.held():
+            told = [
+                DatasetUse(run, dataset)
+                for run in (list(self._batches) if runs is None else set(runs))
+                for dataset in {(one.role, one.name): one for one in self._told(run, Dataset)}.values()
+            ]
+        found = [
+            use
+            for use in told
+            if name in (None, use.dataset.name)
+            and role in (None, use.dataset.role)
+            and (fingerprints is None or use.dataset.fingerprint in fingerprints)
+        ]
+        return sorted(found, key=lambda use: (-use.dataset.time_ns, use.run, use.dataset.role, use.dataset.name))[
+            :limit
+        ]
 
     # Tokens
 

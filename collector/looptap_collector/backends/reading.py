@@ -184,8 +184,11 @@ def artifacts(connection: Connection, run: str) -> list[Artifact]:
     return [_artifact(row) for row in rows]
 
 
-def digests(connection: Connection, after: str) -> list[str]:
-    """The next ones that some run refers to, in order; empty at the end."""
+def digests(connection: Connection, after: str, besides: str | None = None) -> list[str]:
+    """The next ones that some run refers to, in another role than ``besides``, in order; empty at the end."""
     column = tables.lineage.c.digest
-    chosen = select(column).where(column > after).distinct().order_by(column).limit(_DIGESTS_AT_ONCE)
+    chosen = select(column).where(column > after)
+    if besides is not None:
+        chosen = chosen.where(tables.lineage.c.role != besides)
+    chosen = chosen.distinct().order_by(column).limit(_DIGESTS_AT_ONCE)
     return [digest for digest in connection.execute(chosen).scalars() if digest is not None]

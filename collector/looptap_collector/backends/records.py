@@ -1,4 +1,4 @@
-"""How the records of batches that are not points become rows: params, tags, artifacts and notes of several runs at once."""
+"""How the records of batches that are not points become rows: params, tags, artifacts, … of several runs at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from looptap.events import Artifact, Batch, Note, Param, Tag
+from looptap.events import Artifact, Batch, Dataset, Note, Param, Tag
 from looptap_collector.backends import tables
+from looptap_collector.backends.data import write_datasets
 from looptap_collector.backends.dialects import insert_missing, upsert
 from looptap_collector.backends.slices import slices
 
@@ -21,6 +22,7 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
     params: list[tuple[str, Param]] = []
     tags: dict[tuple[str, str], Tag] = {}
     artifacts: list[tuple[str, Artifact]] = []
+    datasets: list[tuple[str, Dataset]] = []
     notes: list[dict[str, Any]] = []
     for batch in batches:
         for record in batch.records:
@@ -30,6 +32,8 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
                 tags[batch.run, record.key] = record
             elif isinstance(record, Artifact):
                 artifacts.append((batch.run, record))
+            elif isinstance(record, Dataset):
+                datasets.append((batch.run, record))
             elif isinstance(record, Note):
                 notes.append({"run": batch.run, **msgspec.structs.asdict(record)})
     if params:
@@ -38,6 +42,8 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
     upsert(connection, tables.tag, rows)
     if artifacts:
         _add_artifacts(connection, artifacts)
+    if datasets:
+        write_datasets(connection, datasets)
     if notes:
         connection.execute(_INSERT_NOTE, notes)
 

@@ -21,6 +21,7 @@ from looptap_collector.backend import (
     Arrival,
     Backend,
     Compaction,
+    DatasetUse,
     Delivery,
     Edge,
     ExperimentRow,
@@ -36,7 +37,7 @@ from looptap_collector.backend import (
     TooExpensive,
     Unavailable,
 )
-from looptap_collector.backends import compacting, deleting, histories, reading, searching, tables, tokens
+from looptap_collector.backends import compacting, data, deleting, histories, reading, searching, tables, tokens
 from looptap_collector.backends.appending import merge_small_chunks
 from looptap_collector.backends.schema import HEAD, bring_to_head, revision
 from looptap_collector.backends.standing import lock_runs
@@ -180,6 +181,18 @@ class SqlBackend(Backend):
         with self.snapshot() as connection:
             return reading.edges(connection, runs, digests, role, kind, before, limit)
 
+    def datasets(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        name: str | None = None,
+        role: str | None = None,
+        fingerprints: Sequence[str] | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[DatasetUse]:
+        with self.snapshot() as connection:
+            return data.uses(connection, runs, name, role, fingerprints, limit)
+
     def experiments(self) -> Sequence[ExperimentRow]:
         with self.snapshot() as connection:
             return reading.experiments(connection)
@@ -193,10 +206,17 @@ class SqlBackend(Backend):
             return reading.current_tags(connection, runs)
 
     def referenced(self) -> Iterator[str]:
+        return self._digests()
+
+    def written(self) -> Iterator[str]:
+        """As :meth:`referenced`, without what runs only read: of that, no content is kept."""
+        return self._digests(besides="input")
+
+    def _digests(self, besides: str | None = None) -> Iterator[str]:
         after = ""
         while True:
             with self.snapshot() as connection:
-                some = reading.digests(connection, after)
+                some = reading.digests(connection, after, besides)
             if not some:
                 return
             yield from some

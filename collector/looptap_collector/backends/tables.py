@@ -191,6 +191,36 @@ lineage = Table(
     Index("lineage_by_artifact", "digest"),
 )
 
+dataset = Table("dataset", metadata, Column("name", Name(512), primary_key=True))
+
+# What is identified, and as far as that goes. The version is the SHA-256 of all of it, so that every store gives it the same.
+dataset_version = Table(
+    "dataset_version",
+    metadata,
+    Column("version", Name(64), primary_key=True),
+    Column("name", Name(512), ForeignKey("dataset.name"), nullable=False),
+    Column("fingerprint", Name(255), nullable=False),
+    Column("algorithm", Name(64), nullable=False),
+    Column("covers", Name(255), nullable=False),
+    Index("dataset_version_by_name", "name"),
+    Index("dataset_version_by_fingerprint", "fingerprint"),
+)
+
+run_dataset = Table(
+    "run_dataset",
+    metadata,
+    Column("run", _RunId, ForeignKey("run.run"), primary_key=True),
+    Column("role", Name(64), primary_key=True),
+    Column("name", Name(512), ForeignKey("dataset.name"), primary_key=True),
+    # Null where there is no fingerprint (yet).
+    Column("version", Name(64), ForeignKey("dataset_version.version")),
+    Column("time_ns", BigInteger, nullable=False),
+    # The record as the run told it.
+    Column("told", Document, nullable=False),
+    Index("run_dataset_by_version", "version"),
+    Index("run_dataset_by_name", "name"),
+)
+
 note = Table(
     "note",
     metadata,

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from looptap.events import Artifact, Context
+from looptap.events import Artifact, Context, Dataset
 from looptap_collector.backend import (
     Arrival,
     Compaction,
+    DatasetUse,
     Delivery,
     Edge,
     ExperimentRow,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 #: Names in one question; the head of a request has an end.
 _NAMES_AT_ONCE = 50
 _EDGES_AT_ONCE = 1_000
+_USES_AT_ONCE = 10_000
 
 
 class Experiment(msgspec.Struct):
@@ -66,6 +68,19 @@ class EdgeFields(Artifact, frozen=True, kw_only=True):
 
 class Edges(msgspec.Struct):
     edges: list[EdgeFields]
+
+
+class UseFields(Dataset, frozen=True, kw_only=True):
+    run: str
+    version: str | None
+
+    def use(self) -> DatasetUse:
+        return DatasetUse(self.run, Dataset(**{name: getattr(self, name) for name in Dataset.__struct_fields__}))
+
+
+class Uses(msgspec.Struct):
+    datasets: list[UseFields]
+    complete: bool
 
 
 class Position(msgspec.Struct):
@@ -236,6 +251,31 @@ class RemoteBackend:
             if len(page) < _EDGES_AT_ONCE:
                 return
             before = page[-1].id
+
+    # Data
+
+    def datasets(
+        self,
+        *,
+        runs: Sequence[str] | None = None,
+        name: str | None = None,
+        role: str | None = None,
+        fingerprints: Sequence[str] | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[DatasetUse]:
+        if runs is not None and len(runs) == 1 and (name, role, fingerprints) == (None, None, None):
+            told = self._part(runs[0], "datasets") or []
+            found = [DatasetUse(runs[0], dataset) for dataset in told]
+        else:
+            found = []
+            for some_runs in [None] if runs is None else slices(runs, _NAMES_AT_ONCE):
+                for some_prints in [None] if fingerprints is None else slices(fingerprints, _NAMES_AT_ONCE):
+                    asked = {"run": some_runs, "name": name, "role": role, "fingerprint": some_prints}
+                    page = self._questions.ask(Uses, "datasets", limit=max(1, min(limit, _USES_AT_ONCE)), **asked)
+                    found += [fields.use() for fields in page.datasets]
+        return sorted(found, key=lambda use: (-use.dataset.time_ns, use.run, use.dataset.role, use.dataset.name))[
+            :limit
+        ]
 
     # Journals
 

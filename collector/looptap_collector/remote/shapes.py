@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from looptap.events import Artifact, Context, Environment, Note, RunStarted
+from looptap.events import Artifact, Context, Dataset, Environment, Note, RunStarted
 from looptap_collector.backend import Delivery, ParamRow, RunRow, SeriesRow
 
 
@@ -110,6 +110,7 @@ class Record(msgspec.Struct):
     environment: EnvironmentFields
     notes: tuple[Note, ...]
     delivery: DeliveryFields
+    datasets: list[Dataset] = []  # a collector of before has none
 
     def row(self) -> RunRow:
         return run_row(self.run, self.environment, self.notes)
@@ -125,6 +126,7 @@ class Record(msgspec.Struct):
             "tags": self.tags,
             "series": series_rows(run, self.metrics),
             "artifacts": self.artifacts,
+            "datasets": self.datasets,
             "delivery": [
                 Delivery(entry.journal, run, entry.next, entry.stored, entry.dropped)
                 for entry in self.delivery.journals

@@ -16,6 +16,7 @@ from looptap_collector.backend import Backend
 from looptap_collector.liveness import mark_lost
 from looptap_collector.pipeline import Pipeline
 from looptap_collector.server.access import AccessTable
+from looptap_collector.server.datasets import datasets
 from looptap_collector.server.errors import speak_with_one_voice
 from looptap_collector.server.files import files
 from looptap_collector.server.gate import Gate
@@ -81,7 +82,7 @@ def create_app(
     )
     app.state.service = Service(backend, intake, measures, keyring is not None, artifacts, uploads)
     # Lineage before runs, where /v1/runs/{run} takes all that follows: a name may have slashes.
-    for router in (receiving, files, lineage, runs, histories, live, health):
+    for router in (receiving, files, lineage, datasets, runs, histories, live, health):
         # Not include_router: it may hide the routes behind an object of its own, and each must show its mark.
         app.router.routes.extend(router.routes)
     speak_with_one_voice(app)

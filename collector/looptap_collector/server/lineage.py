@@ -1,4 +1,4 @@
-"""Questions about files: which run made them, which used them, and what hangs together."""
+"""Questions about files: which run made them, which used them, and what hangs together. Data is in :mod:`.datasets`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from looptap_collector.backend import Backend, Edge
+from looptap_collector.datasets import dataset_fields
 from looptap_collector.lineage import graph
 from looptap_collector.record import artifact_fields
 from looptap_collector.server.access import Scope, needs
@@ -50,17 +51,6 @@ async def models(
     return await _edges(request, "models", kind="model", limit=limit, before=before)
 
 
-@lineage.get("/v1/datasets", responses=example({"datasets": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "next": None}))
-@needs(Scope.READ)
-async def datasets(
-    request: Request,
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    before: Before = None,
-) -> Response:
-    """Files that runs read, newest first; `next` is the `before` of the next page."""
-    return await _edges(request, "datasets", role="input", limit=limit, before=before)
-
-
 @lineage.get("/v1/edges", responses=example({"edges": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "next": None}))
 @needs(Scope.READ)
 async def edges(
@@ -82,7 +72,13 @@ async def edges(
 @lineage.get(
     "/v1/lineage",
     responses=example(
-        {"runs": ["0f3c…"], "artifacts": ["9f86…"], "edges": [{"id": 7, "run": "0f3c…", **_ARTIFACT}], "complete": True}
+        {
+            "runs": ["0f3c…"],
+            "artifacts": ["9f86…"],
+            "edges": [{"id": 7, "run": "0f3c…", **_ARTIFACT}],
+            "datasets": [],
+            "complete": True,
+        }
     ),
 )
 @needs(Scope.READ)
@@ -95,7 +91,8 @@ async def connected(
     ] = "both",
     depth: Annotated[int, Query(ge=1, le=32, description="Steps from a run to a file or back.")] = 6,
 ) -> Response:
-    """What led to a run or a file, and what came of it. `complete` is false when `depth` or the size of an answer cut it off."""
+    """What led to a run or a file, and what came of it; `datasets` are what these runs were fed with. `complete` is false when
+    `depth` or the size of an answer cut it off."""
     if (run is None) == (artifact is None):
         raise Refusal(422, "invalid", "give either run or artifact", field="run")
     backend = service_of(request).backend
@@ -107,6 +104,7 @@ async def connected(
             "runs": sorted(drawn.runs),
             "artifacts": sorted(drawn.digests),
             "edges": [_fields(edge) for edge in drawn.edges],
+            "datasets": [{"run": use.run, **dataset_fields(use.dataset)} for use in drawn.datasets],
             "complete": drawn.complete,
         }
 

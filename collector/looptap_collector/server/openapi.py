@@ -13,9 +13,9 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from looptap.events import Artifact, Batch, Context
+from looptap.events import Artifact, Batch, Context, Dataset
 from looptap_collector.exact import MEDIA_TYPE
-from looptap_collector.remote.backend import EdgeFields, Experiments, Position
+from looptap_collector.remote.backend import EdgeFields, Experiments, Position, UseFields, Uses
 from looptap_collector.remote.shapes import Page, Record
 from looptap_collector.server.access import AccessTable, Scope
 
@@ -75,9 +75,23 @@ class Models(msgspec.Struct):
     next: int | None
 
 
-class Datasets(msgspec.Struct):
-    datasets: list[EdgeFields]
-    next: int | None
+class DatasetFields(Dataset, frozen=True, kw_only=True):
+    version: str | None
+
+
+class ComparedFields(msgspec.Struct):
+    role: str
+    name: str
+    outcome: str
+    fields: list[str]
+    first: DatasetFields | None
+    second: DatasetFields | None
+
+
+class Comparison(msgspec.Struct):
+    first: str
+    second: str
+    datasets: list[ComparedFields]
 
 
 class Edges(msgspec.Struct):
@@ -89,6 +103,7 @@ class Lineage(msgspec.Struct):
     runs: list[str]
     artifacts: list[str]
     edges: list[EdgeFields]
+    datasets: list[UseFields]
     complete: bool
 
 
@@ -107,7 +122,8 @@ _SHAPES: dict[tuple[str, str, int], type] = {
     ("get", "/v1/runs/{run}/artifacts", 200): Artifacts,
     ("get", "/v1/histories", 200): Histories,
     ("get", "/v1/models", 200): Models,
-    ("get", "/v1/datasets", 200): Datasets,
+    ("get", "/v1/datasets", 200): Uses,
+    ("get", "/v1/datasets/comparison", 200): Comparison,
     ("get", "/v1/edges", 200): Edges,
     ("get", "/v1/lineage", 200): Lineage,
 }

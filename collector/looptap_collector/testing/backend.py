@@ -13,6 +13,7 @@ pytest.register_assert_rewrite("looptap_collector.testing.contracts")
 
 from looptap_collector.testing.contracts.compaction import CompactionContract  # noqa: E402
 from looptap_collector.testing.contracts.company import CompanyContract, Reopen  # noqa: E402
+from looptap_collector.testing.contracts.datasets import DatasetContract  # noqa: E402
 from looptap_collector.testing.contracts.groups import GroupContract  # noqa: E402
 from looptap_collector.testing.contracts.ledger import LedgerContract  # noqa: E402
 from looptap_collector.testing.contracts.long_series import LongSeriesContract  # noqa: E402
@@ -25,6 +26,13 @@ __all__ = ["BackendContract", "CompactionContract", "Reopen", "TokenContract"]
 
 
 class BackendContract(
-    RecordContract, PointContract, LongSeriesContract, SearchContract, LedgerContract, GroupContract, CompanyContract
+    RecordContract,
+    DatasetContract,
+    PointContract,
+    LongSeriesContract,
+    SearchContract,
+    LedgerContract,
+    GroupContract,
+    CompanyContract,
 ):
     """The protocol :class:`looptap_collector.backend.Backend`."""

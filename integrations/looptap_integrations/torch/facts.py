@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
+from looptap.config_objects import settings_in
 from looptap.frames import variables_in_reach
 from looptap.guard import Guard
 from looptap.recorder import Recorder
@@ -49,7 +50,7 @@ class Facts:
             self._is_first = False
             self._apart("process", self._process)
             if self._record.keeps_constants and frames:
-                self._apart("constants", lambda: self._record.params(script_constants(frames), "constant"))
+                self._apart("constants", lambda: self._constants(frames))
             if self._max_norm is not None:
                 self.clip(self._max_norm)
             for dtype in self._autocast:
@@ -90,6 +91,14 @@ class Facts:
             write()
         if guard.last_error:
             self._record.note("torch", f"facts of the {what} are incomplete: {guard.last_error}")
+
+    def _constants(self, frames: list[FrameType]) -> None:
+        """What the program has written down about this training, in its script or in objects."""
+        record = self._record
+        constants = script_constants(frames)
+        record.params(constants, "constant")
+        for source, values in settings_in(frames[0], record.given, record.redactor.is_secret, set(constants)):
+            record.params(values, source)
 
     def _process(self) -> None:
         self._param("torch.version", torch.__version__)
@@ -147,8 +156,9 @@ class Facts:
         self._param("data.shuffle", isinstance(sampler, torch.utils.data.RandomSampler))
         self._param("data.sampler", _class_name(sampler))
         self._param("data.dataset", _class_name(loader.dataset))
-        if not isinstance(loader.dataset, IterableDataset) and hasattr(loader.dataset, "__len__"):
-            self._param("data.dataset_size", len(loader.dataset))
+        length = self._record.describers.describe(loader.dataset).length
+        if length is not None:
+            self._param("data.dataset_size", length)
         size = loader.batch_size
         if size is None and isinstance(getattr(loader.batch_sampler, "batch_size", None), int):
             size = loader.batch_sampler.batch_size  # type: ignore[union-attr]

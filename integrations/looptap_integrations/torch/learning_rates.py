@@ -38,7 +38,10 @@ class LearningRates:
                     continue
                 last[index] = state
             else:
-                rate = float(rate)
+                try:
+                    rate = float(rate)
+                except (TypeError, ValueError):  # a name of a schedule, say: it is no number
+                    continue
                 if rate == before:
                     continue
                 last[index] = rate

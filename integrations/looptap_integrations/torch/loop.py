@@ -22,7 +22,10 @@ from torch.optim import Optimizer
 from looptap.events import Context
 from looptap.frames import outward
 from looptap.recorder import Recorder
+from looptap_integrations.torch.datasets import Datasets
+from looptap_integrations.torch.device_times import EVERY, DeviceTimes
 from looptap_integrations.torch.facts import Facts
+from looptap_integrations.torch.graphs import Graphs
 from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, loss_name
 from looptap_integrations.torch.model_files import ModelFiles
 from looptap_integrations.torch.optimizers import NEVER, Known, Optimizers
@@ -31,7 +34,8 @@ from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
 from looptap_integrations.torch.steps import Rounds
-from looptap_integrations.torch.times import Times
+from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, PHASES_OF_A_STEP, Times
+from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 from looptap_integrations.torch.validation import Validation
 
 #: How long the end of a run waits for values that a device still owes.
@@ -61,19 +65,26 @@ class Loop:
         self.rounds: Rounds[Scalar] = Rounds()
         self.sites = CallSites()
         self.near = self.sites.near
-        self.scalars = Scalars()
+        self.scalars = Scalars(drop=record.drop, note=lambda sentence: record.note("torch", sentence))
         self.optimizers = Optimizers()
         self.passes = Passes()
+        self.datasets = Datasets(record, lambda: bool(self.rounds.pending))
         self.times = Times()
+        self.device_times = DeviceTimes(self.scalars, lambda values, step, at: record.metrics(values, step, None, at))
+        #: The same while it looks at the step under way.
+        self.marks: DeviceTimes | None = None
+        self.graphs = Graphs(self)
         self.scaling = Scaling(self.scalars)
         self.facts = Facts(record)
-        self.files = ModelFiles(record)
+        self.files = ModelFiles(record, self.settle)
         #: The recorder's generation that this state belongs to.
         self.generation = -1
         #: False while a closure runs and from the first use of a GradScaler on: every backward pass goes the long way.
         self.is_plain = True
         #: True once losses are written without any optimizer.
         self.is_manual = False
+        #: An optimizer that compiled code has stepped since, which is to be written before anything else.
+        self.unseen: Optimizer | None = None
         #: Gradient norms since the last step, in the order of the program's calls.
         self.norms: list[Scalar] = []
         self.closure: Closure | None = None
@@ -131,6 +142,8 @@ class Loop:
         time_now = _now()
         times.backward += time_now - times.last
         times.last = time_now
+        if self.marks is not None:
+            self.marks.mark(BACKWARD)
         if type(token) is Backwarded:
             for site, value in token.steps:
                 self._step_without_optimizer(site, value)
@@ -145,10 +158,16 @@ class Loop:
         closure = self.closure
         record = self.record
         if record.is_suppressed():
+            if self.graphs.under_capture is not None:
+                self.graphs.backward(args, kwargs)
             return None
+        if self.unseen is not None:
+            self.settle()
         if (closure is not None and closure.is_repeating) or record.covers("loss"):
             self.times.into_forward()
             return Backwarded()
+        if self.scalars.has_device:
+            self.scalars.drain()
         given = args[0] if args else kwargs.get("tensors")
         usual: FrameType | None = None
         if isinstance(given, torch.Tensor):
@@ -162,6 +181,8 @@ class Loop:
             return None
         token = self._take_in(losses, tensors)
         self.times.into_forward()
+        if self.marks is not None:
+            self.marks.mark(FORWARD)
         return token
 
     def _take_in(self, losses: list[tuple[CallSite, Scalar]], tensors: Sequence[torch.Tensor]) -> Backwarded:
@@ -221,10 +242,15 @@ class Loop:
             passes.feeding.fetched += 1  # type: ignore[union-attr]
         elif passes.fed(args[0]):
             times.is_feeding = torch.is_grad_enabled()
+            began = _now()
+            self.datasets.switched(passes.feeding)
+            times.last += _now() - began  # it is nobody's time of the program
         time_now = _now()
         if times.is_feeding:
             times.data += time_now - times.last
         times.last = time_now
+        if self.marks is not None:
+            self.marks.mark(DATA if times.is_feeding else OTHER)
 
     def failed_next(self, args: tuple[Any, ...]) -> None:
         """The loader has handed out all there was."""
@@ -238,8 +264,8 @@ class Loop:
         for name, value in self.rounds.names.items():
             if isinstance(value, float):
                 known[name] = value
-            elif value.is_ready():
-                known[name] = value.value()
+            elif value.is_settled and value.number is not None:
+                known[name] = value.number
         return known
 
     def take_from_device(self, values: Mapping[str, Any], emit: Callable[[dict[str, float]], None]) -> Collection[str]:
@@ -269,6 +295,8 @@ class Loop:
                 return None
             self.is_stepping = True
             self.times.last = _now()
+            if self.marks is not None:
+                self.marks.mark(OTHER)
             if self.closure is not None:  # of a step that raised
                 self.closure, self.is_plain = None, not self.scaling.in_use
             return None
@@ -287,6 +315,9 @@ class Loop:
 
     def on_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if is_dynamo_compiling():  # of the two questions the one that asks nobody else
+            # These assignments the compiler traces, and its code makes them at every step: no hook is called there any more.
+            self.unseen = optimizer
+            self.is_plain = False
             return
         if self.nested:
             self.nested -= 1
@@ -307,6 +338,8 @@ class Loop:
         ):
             if not (is_compiling() or record.is_suppressed()):
                 self.complete(optimizer)
+            elif self.graphs.under_capture is not None:
+                self.graphs.step(optimizer)
             return
         now, times = _now(), self.times
         times.optimizer += now - times.last
@@ -329,8 +362,8 @@ class Loop:
         groups = optimizer.param_groups
         if len(groups) != 1 or groups[0].get("lr") is not known.only_rate:
             self._add_rates(known.rates.changed(groups) or (), values, step, None)
-            rate = groups[0].get("lr")
-            known.only_rate = rate if len(groups) == 1 and type(rate) is float else NEVER
+            rate = groups[0].get("lr") if len(groups) == 1 else None
+            known.only_rate = rate if type(rate) is float else NEVER
         record.metrics(values, step)  # type: ignore[arg-type]
         record.step = step
         self.ended = now
@@ -339,8 +372,8 @@ class Loop:
             self.files.look_again()
 
     def _is_nested(self, optimizer: Optimizer) -> bool:
-        """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a step
-        that raised leaves no other trace."""
+        """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a
+        step that raised leaves no other trace."""
         frame = sys._getframe(3)  # of PyTorch's wrapper around step()
         wrapper, count = frame.f_code, 0
         for outer in outward(frame.f_back):
@@ -349,10 +382,25 @@ class Loop:
         self.nested = count
         return count > 0
 
-    def complete(self, optimizer: Optimizer, is_skipped: bool = False) -> None:
-        """An optimizer step is over: everything that belongs to it is written now."""
-        self.times.into_optimizer()
+    def settle(self) -> None:
+        """Write the step that compiled code has made, if there was one: the last moment before something new begins."""
+        optimizer, self.unseen = self.unseen, None
+        if optimizer is not None:
+            self.is_plain = self.closure is None and not self.scaling.in_use
+            if not self.record.is_suppressed():
+                self.complete(optimizer, is_late=True)
+
+    def complete(self, optimizer: Optimizer, is_skipped: bool = False, is_late: bool = False) -> None:
+        """An optimizer step is over: everything that belongs to it is written now. ``is_late``: nobody knows for how long."""
+        if self.unseen is not None:
+            self.settle()
+        if is_late:
+            self.times.last = _now()
+        else:
+            self.times.into_optimizer()
         now = self.times.last
+        if self.marks is not None and not is_late:
+            self.marks.mark(OPTIMIZER)
         record = self.record
         known = self.optimizers.known.get(id(optimizer))
         if known is None or record.generation != self.generation:
@@ -369,6 +417,9 @@ class Loop:
         # What belongs to this optimizer, where there are several, and not to the round.
         own: dict[str, Scalar] = values if known.context is None else {}
         self._time(values, own, now)
+        if is_late:
+            for phase in PHASES_OF_A_STEP:
+                own.pop(phase, None)
         closure = self.closure
         if closure is not None:
             self.closure, self.is_plain = None, not self.scaling.in_use
@@ -379,7 +430,9 @@ class Loop:
             self.scaling.complete(optimizer, own, is_skipped)
         if self.norms:
             self._add_norms(own, step, known.context)
-        self._add_rates(known.rates.changed(optimizer.param_groups) or (), own, step, known.context)
+        groups = optimizer.param_groups
+        rates = known.late_rates(groups, self.scalars.read) if is_late else known.rates.changed(groups)
+        self._add_rates(rates or (), own, step, known.context)
         if values:
             self._write(values, step, None)
         if own is not values and own:
@@ -390,9 +443,20 @@ class Loop:
         self.ended = now
         self.completed += 1
         if self.scalars.has_device:
-            self.scalars.drain()
+            self._ask_device(step)
         if self.files.open:
             self.files.look_again()
+
+    def _ask_device(self, step: int) -> None:
+        """For what it owes us; now and then it is to time the next step."""
+        self.scalars.drain()
+        times = self.device_times
+        if self.marks is not None:
+            times.end(step)
+            self.marks = None
+        times.drain()
+        if (step + 1) % EVERY == 0:
+            self.marks = times.begin()
 
     def _is_new_phase(self, known: Known, frame: FrameType) -> bool:
         """Whether this optimizer steps where it does not belong to the iteration of the one before it."""
@@ -426,6 +490,7 @@ class Loop:
         start, feeding = self.ended, self.passes.feeding
         if feeding is not None:
             feeding.fetched, self.trained_on = 0, id(feeding.loader)
+            self.datasets.trains(feeding)
             self.validation.trains(feeding)
             if start is None or feeding.started > start:
                 start = feeding.started
@@ -444,6 +509,12 @@ class Loop:
         sums = self.times.of_epoch()
         if sums and self.record.step >= 0:
             self.record.metrics(sums, self.record.step)
+
+    def replayed(self, site: CallSite, tensor: Any) -> None:
+        """A graph was replayed in which this loss is backwarded."""
+        value = self.scalars.read(tensor)
+        if value is not None and not self.record.covers("loss"):
+            self.rounds.backward(site, site.name or DEFAULT, value)
 
     def _step_without_optimizer(self, site: CallSite, value: Scalar) -> None:
         now = self.times.last
@@ -487,8 +558,12 @@ class Loop:
     # --- what is looked up once per run -----------------------------------------------------------------------------
 
     def _new_run(self) -> None:
+        leave_to_the_interpreter()  # what has been imported since
         self.generation = self.record.generation
         self.rounds.restart()
+        self.scalars.restart()
+        self.device_times.restart()
+        self.marks = None
         self.optimizers.restart()
         self.scaling.restart()
         self.facts.restart()
@@ -510,6 +585,7 @@ class Loop:
             self.facts.loader(self.passes.feeding.loader, backwards)
 
     def finish(self) -> None:
+        self.settle()
         self.validation.end(is_step=False)
         if self.epoch is not None and self.generation == self.record.generation:
             self._end_epoch()
@@ -523,9 +599,11 @@ class Loop:
                 where = ", ".join(sorted({f"{site.name}.backward()" for site in sites if isinstance(site, CallSite)}))
                 self.record.note("torch", f"no optimizer step followed the last {where}")
         lost = self.scalars.finish(_FINISH_SECONDS)
+        self.device_times.drain()
         if lost:
-            self.record.note("torch", f"the device did not hand over the values of {lost} last writes in time")
+            self.record.note("torch", f"the device did not hand over the last {lost} values in time")
         self.files.look_again(at_end=True)
+        self.datasets.finish()
 
     # --- beside the steps -------------------------------------------------------------------------------------------
 

@@ -49,11 +49,11 @@ class Takes(Protocol):
         """Whether the next loss is asked for at all."""
 
     def loss(self, frame: FrameType, function: str, result: Any, samples: int, is_sum: bool, is_trained: bool) -> None:
-        """The value of a loss: the mean over so many samples, or their sum. ``is_trained``: what it was computed from has a graph."""
+        """A loss: the mean over so many samples, or their sum. ``is_trained``: what it was computed from has a graph."""
 
 
 def is_left_alone() -> bool:
-    """In training, where it is the backward pass that tells of a loss, and under a compiler, which sees no more of us than this."""
+    """In training, where the backward pass tells of a loss, and under a compiler, which sees no more of us than this."""
     return is_grad_enabled() or is_compiling()
 
 
@@ -126,7 +126,7 @@ class _Watched:
 
 
 def _is_traced() -> bool:
-    """Whether what happens now is written down as a program (torch.jit.trace, make_fx) or counted: reading a number would be in it."""
+    """Whether what happens now is written down as a program (torch.jit.trace, make_fx): reading a number would be in it."""
     return torch._C._len_torch_dispatch_stack() > 0 or torch._C._get_tracing_state() is not None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ NEVER = object()
 class Known:
     """An optimizer that has stepped in this run. Compared by identity; holds the optimizer weakly."""
 
-    __slots__ = ("context", "counts_evaluations", "label", "only_rate", "place", "rates", "reference")
+    __slots__ = ("context", "counts_evaluations", "held_rates", "label", "only_rate", "place", "rates", "reference")
 
     def __init__(self, optimizer: Optimizer, label: str) -> None:
         self.reference = weakref.ref(optimizer)
@@ -35,6 +35,20 @@ class Known:
         #: The rate of an optimizer with one group, as the very object that was there last: the same object is the same rate,
         #: unless it is a tensor, which is never put here.
         self.only_rate: object = NEVER
+        #: Of a compiled step: what was found when the step before it was written; None before the first.
+        self.held_rates: list[tuple[Context, Any]] | None = None
+
+    def late_rates(self, groups: list[dict[str, Any]], read: Callable[[Any], Any]) -> list[tuple[Context, Any]]:
+        """The changed rates of a step that is written when a schedule has perhaps gone on since: those which were there before it.
+        ``read`` gives a tensor's value. Of the first step they are unknown where there is a schedule."""
+        now = [(context, read(rate)) for context, rate in self.rates.changed(groups) or ()]
+        told, self.held_rates = self.held_rates, now
+        if told is not None:
+            return told
+        if any("initial_lr" in group for group in groups):
+            return []
+        self.held_rates = []
+        return now
 
 
 class Optimizers:
@@ -68,7 +82,12 @@ class Optimizers:
         optimizer will do.
         """
         self._look_around()
-        held = [optimizer for reference in list(self._alive.values()) if (optimizer := reference()) is not None]
+        # One that does not call the __init__ of its base class has a step without hooks, of which we never hear.
+        held = [
+            optimizer
+            for reference in list(self._alive.values())
+            if (optimizer := reference()) is not None and getattr(type(optimizer).step, "hooked", False)
+        ]
         if not held:
             return False
         leaves, is_complete = _leaves(losses)

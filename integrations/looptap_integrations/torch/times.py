@@ -17,6 +17,7 @@ from typing import Any
 
 PHASES = ("data", "forward", "backward", "optimizer")
 DATA, FORWARD, BACKWARD, OPTIMIZER, OTHER = (f"time.{phase}" for phase in (*PHASES, "other"))
+PHASES_OF_A_STEP = (DATA, FORWARD, BACKWARD, OPTIMIZER, OTHER)
 
 now = time.perf_counter
 
@@ -69,8 +70,8 @@ class Times:
         self.last = time_now
 
     def of_step(self, values: dict[str, Any], step_time: float, has_loader: bool) -> None:
-        """Add the phases of the step that is over, and took ``step_time`` seconds, to its values. Nobody can tell how long it waited
-        for data where no loader was seen."""
+        """Add the phases of the step that is over, and took ``step_time`` seconds, to its values. Nobody can tell how long it
+        waited for data where no loader was seen."""
         data, forward, backward, optimizer = self.before
         self.before = sums = (self.data, self.forward, self.backward, self.optimizer)
         data = sums[0] - data

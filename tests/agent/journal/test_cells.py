@@ -411,15 +411,11 @@ def test_nobody_reads_past_a_cell_that_is_being_filled(tmp_path: Path) -> None:
     assert block is not None
     at = next(block._cells)
     put(writer, 41)
-    saved = block._unsigned[at - 5 : at].tolist()
-    assert saved[3] != 0
+    assert any(block._memory[at - cells.CELL_BYTES : at])
 
     def fill() -> None:
-        words = [0, 40, 1_000_040, struct.unpack("<Q", struct.pack("<d", 40 / 7))[0]]
-        for index, word in enumerate(words):
-            block._unsigned[at + index] = word
-        tag = block._tag + (at - block._word)
-        block._signed[at + 4] = hash((tag, *words))
+        check = hash((block._tag + at - block._offset, 0, 40, 1_000_040, 40 / 7))
+        block._memory[at : at + cells.CELL_BYTES] = struct.pack("<Qqqdq", 0, 40, 1_000_040, 40 / 7, check)
 
     late = threading.Timer(0.02, fill)
     late.start()
@@ -480,3 +476,17 @@ def test_a_block_is_told_by_its_first_bytes() -> None:
     assert is_cells(encode(Cells(5, (("loss", {}),))))
     assert not is_cells(point(1))
     assert not is_cells(encode(Note("cells", "type", 1)))
+
+
+def test_points_of_two_calls_that_take_turns_share_a_block(tmp_path: Path) -> None:
+    """One of them alone must not open every block, which the other then has to cut short."""
+    writer = new_writer(tmp_path / "journal")
+    row, alone, context = {f"time.{index}": 0.5 for index in range(7)}, {"accuracy": 0.25}, dict[str, str]()
+    in_cells = 0
+    for step in range(200):
+        for values in (row, alone, row):
+            done = writer.put(values, step, 1_000_000 + step, context)
+            in_cells += done
+            if done < len(values):
+                writer.append_points(dict(list(values.items())[done:]), step, 1_000_000 + step, context)
+    assert in_cells > 0.8 * 200 * 15

@@ -41,8 +41,15 @@ def _run(backend: Backend, run: Any) -> dict[str, Any]:
             for row in backend.series([run.run])
         ],
         "artifacts": [msgspec.to_builtins(artifact) for artifact in backend.artifacts(run.run)],
+        # Pictures that older versions left behind know of none.
+        **({"datasets": datasets} if (datasets := _datasets(backend, run)) else {}),
         "delivery": [msgspec.to_builtins(entry) for entry in backend.delivery(run.run)],
     }
+
+
+def _datasets(backend: Backend, run: Any) -> list[Any]:
+    # As text, so that 1 and 1.0 and true are different.
+    return [json.dumps(msgspec.structs.asdict(use.dataset)) for use in backend.datasets(runs=[run.run])]
 
 
 def _bits(value: float | None) -> str | None:

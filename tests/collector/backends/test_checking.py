@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from collector.recorded import complete_run
-from looptap.events import Artifact, Note, Param
+from looptap.events import Artifact, Dataset, Note, Param
 from looptap_collector.artifacts import LocalArtifacts
 from looptap_collector.backends.checking import Problem, check
 from looptap_collector.backends.sqlite import SqliteBackend
@@ -29,6 +29,7 @@ def backend(path: Path) -> Iterator[SqliteBackend]:
     opened = SqliteBackend(path)
     journal = Journal("j1", "r1")
     records = [Param("p", 1, "u", 1), Param("p", 2, "u", 2), Note("n", "m", 1), Artifact("a", 1, 1, digest="ab" * 32)]
+    records += [Dataset("d", 1, fingerprint="f", algorithm="a", covers="c"), Dataset("e", 1)]
     write(opened, journal.batch(started("r1"), *records, series=[points("odd", [3, 1, 2], [float("nan"), -0.0, 0.0])]))
     random = np.random.default_rng(0)
     for turn in range(6):
@@ -101,6 +102,10 @@ LONG = "series_id = (SELECT id FROM series WHERE key = 'long')"
         ("UPDATE ledger SET first = next + 1 WHERE journal = 'j1'", "journal j1", "behind its end"),
         ("UPDATE ledger SET dropped = 'x' WHERE journal = 'j1'", "journal j1", "count of drops cannot be read"),
         ("UPDATE param SET is_current = 1 WHERE run = 'r1'", "run r1", "revisions of param 'p' is marked"),
+        ("UPDATE run_dataset SET told = '{' WHERE name = 'd'", "run r1", "what was told of it cannot be read"),
+        ("UPDATE run_dataset SET version = NULL WHERE name = 'd'", "dataset d (train)", "is of another one"),
+        ("DELETE FROM dataset_version", "table run_dataset", "refer to a dataset_version"),
+        ("DELETE FROM dataset WHERE name = 'e'", "table run_dataset", "refer to a dataset"),
         ("UPDATE param SET value = '{' WHERE run = 'r1'", "run r1", "param 'p' is no JSON"),
         ("UPDATE run SET identity = '{}' WHERE run = 'r1'", "run r1", "its identity cannot be read"),
         ("DELETE FROM series WHERE key = 'long'", "table chunk", "2 rows refer to a series that is not there"),

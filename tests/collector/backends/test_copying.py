@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from collector.recorded import complete_run
-from looptap.events import Artifact, Note, Param, RunEnded, Tag
+from looptap.events import Artifact, Dataset, Note, Param, RunEnded, Tag
 from looptap_collector.backend import Backend, TokenRow
 from looptap_collector.backends.checking import check
 from looptap_collector.backends.checksums import run_checksum
@@ -56,6 +56,8 @@ def fill(store: SqlBackend) -> Journal:
         *(Note("n", message, 1) for message in ("z", "a", "z")),
         *(Artifact(name, 1, 3, digest=digest * 64) for name, digest in (("b", "a"), ("a", "b"), ("b", "a"))),
         Artifact("gone", 1, 3, missing="deleted", role="input", step=3),
+        Dataset("d", 1, fingerprint="f", algorithm="a", covers="c", schema={"x": [1, True, 2**70]}),
+        Dataset("d", 1, "test", missing="not made yet"),
     ]
     odd = [float("nan"), float("-inf"), -0.0, 5e-324]
     write(store, journal.batch(started("r1"), *records, series=[points("odd", range(4), odd, {"b": "1"})]), "ada")
@@ -175,6 +177,7 @@ def test_damage_is_told_and_the_others_are_copied(source: SqlBackend, tmp_path: 
         "DELETE FROM note WHERE id = (SELECT min(id) FROM note)",
         "UPDATE note SET id = 99 WHERE id = (SELECT min(id) FROM note)",
         "UPDATE lineage SET step = 4 WHERE step = 3 AND run = 'r1'",
+        "UPDATE run_dataset SET told = replace(told, 'x', 'y') WHERE role = 'train'",
         "UPDATE ledger SET dropped = '{}' WHERE run = 'r1'",
         "UPDATE series SET last = last + 1 WHERE key = 'few'",
         "UPDATE series SET context = '{}' WHERE key = 'odd'",

@@ -13,7 +13,7 @@ from sqlalchemy import event, make_url, text
 
 from collector.backends.interruptions import InterruptionContract
 from collector.backends.patience import PatienceContract
-from looptap.events import Note, RunEnded
+from looptap.events import Dataset, Note, RunEnded
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.backends import mysql, schema, tables
 from looptap_collector.backends.mysql import MysqlBackend
@@ -230,3 +230,21 @@ def test_text_is_compared_by_code_points(backend: Backend, mariadb_address: str)
         "AND collation_name IS NOT NULL AND table_name NOT IN ('alembic_version', 'run_metrics')",
     )
     assert collations == [("utf8mb4_nopad_bin",)]
+
+
+def test_tables_of_before_datasets_are_upgraded(mariadb_address: str) -> None:
+    """Also where an upgrade was cut off in its middle: MySQL keeps no tables back until the end of a transaction."""
+    backend = open_one(mariadb_address)
+    write(backend, Journal().batch(started()))
+    backend.close()
+    for name in ("run_dataset", "dataset_version"):
+        sql(mariadb_address, f"DROP TABLE {name}")
+    sql(mariadb_address, "UPDATE alembic_version SET version_num = '0003'")
+    backend = open_one(mariadb_address)
+    fed = Dataset("é ", 1, fingerprint="f", algorithm="a", covers="c")
+    write(backend, Journal("j2").batch(started(), fed))
+    assert [use.dataset for use in backend.datasets(fingerprints=["f"])] == [fed]
+    assert backend.delete_run("r1")
+    backend.close()
+    assert sql(mariadb_address, "SELECT version_num FROM alembic_version") == [(schema.HEAD,)]
+    assert sql(mariadb_address, "SELECT count(*) FROM dataset_version") == [(0,)]

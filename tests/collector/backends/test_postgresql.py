@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from collector.backends.interruptions import InterruptionContract
 from collector.backends.patience import PatienceContract
-from looptap.events import RunEnded
+from looptap.events import Dataset, RunEnded
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.backends import postgresql
 from looptap_collector.backends.postgresql import PostgresqlBackend
@@ -192,3 +192,23 @@ def test_two_rows_of_one_series_cannot_be(backend: Backend, postgresql_address: 
     copy = f"INSERT INTO series ({columns}, tail_points) SELECT {columns}, tail_points FROM series"
     with pytest.raises(psycopg.errors.UniqueViolation, match="series_by_name"):
         sql(postgresql_address, copy)
+
+
+def test_tables_of_before_datasets_are_upgraded(postgresql_address: str) -> None:
+    """What was there stays, and data can be told."""
+    backend = open_one(postgresql_address)
+    write(backend, Journal().batch(started()))
+    backend.close()
+    sql(
+        postgresql_address,
+        "DROP TABLE run_dataset",
+        "DROP TABLE dataset_version",
+        "DROP TABLE dataset",
+        "UPDATE alembic_version SET version_num = '0003'",
+    )
+    backend = open_one(postgresql_address)
+    fed = Dataset("é ", 1, fingerprint="f", algorithm="a", covers="c")
+    write(backend, Journal("j2").batch(started(), fed))
+    assert [use.dataset for use in backend.datasets(fingerprints=["f"])] == [fed]
+    assert [row.run for row in backend.runs()] == ["r1"]
+    backend.close()

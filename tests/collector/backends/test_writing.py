@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.backends.pictures import picture
-from looptap.events import Artifact, Batch, Environment, Note, Param, RunEnded, SeriesPoints, Tag
+from looptap.events import Artifact, Batch, Dataset, Environment, Note, Param, RunEnded, SeriesPoints, Tag
 from looptap_collector.backend import Arrival, Backend
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.testing.batches import points, started
@@ -28,6 +28,8 @@ RECORDS = st.one_of(
     st.builds(Note, NAMES, NAMES, TIMES),
     st.builds(Environment, TIMES, git_commit=NAMES),
     st.builds(Artifact, NAMES, TIMES, st.just(1), digest=st.sampled_from(["a" * 64, "b" * 64])),
+    st.builds(Dataset, NAMES, TIMES, NAMES),
+    st.builds(Dataset, NAMES, TIMES, NAMES, fingerprint=NAMES, algorithm=NAMES, covers=NAMES),
     st.builds(RunEnded, st.sampled_from(["finished", "failed"]), TIMES),
 )
 POINTS = st.builds(

@@ -14,7 +14,7 @@ import pytest
 
 from collector.recorded import HOSTILE, START_NS, Recording, complete_run
 from collector.server.collectors import Collector
-from looptap.events import Artifact, Note, Param, RunEnded, Tag
+from looptap.events import Artifact, Dataset, Note, Param, RunEnded, Tag
 from looptap.exchange import Answer, Exchange
 from looptap_collector.backend import Backend, RunQuery, SeriesRow
 from looptap_collector.filters import FilterError
@@ -89,6 +89,10 @@ def local(collector: Collector) -> Backend:
             ),
             Artifact("data", 0, 0, missing="deleted", role="input", media_type="text/plain"),
             Artifact(HOSTILE, -1, 5, digest=f"{number:064x}", role="input"),
+            Dataset(
+                HOSTILE, 2**63 - 1, "test", schema=VALUES, details={"odd": VALUES, HOSTILE: None}, length=2**63 - 1
+            ),
+            Dataset("digits", -number, fingerprint=f"f{number % 3}", algorithm="sha256", covers="content", root="ü\n"),
         )
         odd.points("odd", [*ODD_FLOATS, ODD_NAN])
         odd.points("nan", [math.nan, ODD_NAN])
@@ -227,6 +231,28 @@ def test_edges(local: Backend, remote: RemoteBackend) -> None:
     )
     for narrowed_by in questions:
         same(remote.edges(**narrowed_by), local.edges(**narrowed_by))
+
+
+def test_datasets(local: Backend, remote: RemoteBackend) -> None:
+    """What runs were fed with, by every condition; that of one run whether or not it was asked for before."""
+    many = [f"f{number}" for number in range(200)]
+    questions: tuple[dict[str, Any], ...] = (
+        {},
+        {"limit": 3},
+        *({"runs": [run]} for run in ("id-1", "nothing", "odd", "id-2")),
+        {"runs": ["id-1"], "role": "test"},
+        {"runs": ["id-1", "id-2"], "limit": 1},
+        {"runs": []},
+        {"runs": [f"id-{number}" for number in range(150)], "fingerprints": many, "limit": 5},
+        {"fingerprints": ["f1"]},
+        {"name": HOSTILE, "role": "test"},
+    )
+    for narrowed_by in questions:
+        for _ in range(2):
+            same(remote.datasets(**narrowed_by), local.datasets(**narrowed_by))
+    for run in ("id-1", "id-2"):
+        found = find_run(remote, run)
+        same(remote.datasets(runs=[found.run]), local.datasets(runs=[found.run]))
 
 
 def test_find_run(local: Backend, remote: RemoteBackend) -> None:

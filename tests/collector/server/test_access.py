@@ -31,6 +31,7 @@ EXPECTED = {
     ("GET", "/v1/live"): {"read"},
     ("GET", "/v1/models"): {"read"},
     ("GET", "/v1/datasets"): {"read"},
+    ("GET", "/v1/datasets/comparison"): {"read"},
     ("GET", "/v1/lineage"): {"read"},
     ("GET", "/v1/edges"): {"read"},
     ("HEAD", "/v1/artifacts/{digest}"): {"ingest", "read"},

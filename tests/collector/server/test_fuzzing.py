@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from looptap.events import Artifact, Batch, Environment, Note, Param, RunEnded, SeriesPoints, Tag
+from looptap.events import Artifact, Batch, Dataset, Environment, Note, Param, RunEnded, SeriesPoints, Tag
 from looptap_collector import exact
 from looptap_collector.backend import Arrival, Outcome, Rejected
 from looptap_collector.backends.checking import check
@@ -46,6 +46,19 @@ records = st.one_of(
     st.builds(Param, texts, plain, texts, words),
     st.builds(Tag, texts, texts, words),
     st.builds(Artifact, texts, words, words, digest=st.none() | st.just("ab" * 32) | texts, missing=st.none() | texts),
+    st.builds(
+        Dataset,
+        texts,
+        words,
+        texts,
+        length=st.none() | words,
+        root=st.none() | texts,
+        fingerprint=st.none() | texts,
+        algorithm=st.none() | texts,
+        covers=st.none() | texts,
+        schema=plain,
+        details=st.dictionaries(texts, plain, max_size=2),
+    ),
     st.builds(Note, texts, texts, words),
     st.builds(RunEnded, st.sampled_from(["finished", "failed", "running", "odd"]), words, st.none() | texts),
 )

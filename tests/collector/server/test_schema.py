@@ -21,9 +21,16 @@ from looptap_collector.server import gate
 
 OPERATIONS = sorted((method, path.replace(":path", "")) for method, path in EXPECTED if path != "/openapi.json")
 #: Where a text has a grammar, or a body a digest, that no schema can tell.
-FURTHER_RULES = {"/v1/batches", "/v1/artifacts/{digest}", "/v1/histories", "/v1/runs", "/v1/lineage"}
+FURTHER_RULES = {
+    "/v1/batches",
+    "/v1/artifacts/{digest}",
+    "/v1/histories",
+    "/v1/runs",
+    "/v1/lineage",
+    "/v1/datasets/comparison",
+}
 #: "run=x" is a list of one, though the schema says list.
-OF_ONE_OR_MANY = {"/v1/edges", "/v1/runs"}
+OF_ONE_OR_MANY = {"/v1/edges", "/v1/runs", "/v1/datasets"}
 WITHOUT_PARAMETERS = {"/healthz", "/readyz", "/metrics", "/v1/experiments"}
 
 

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from collector.recorded import HOSTILE, START_NS, Recording, complete_run, new_store
+from looptap.events import Dataset
 
 CHROMIUM = shutil.which("chromium")
 # CI has one; without it the browser tests fail there, instead of being skipped unseen.
@@ -100,6 +101,27 @@ def test_one_run_is_shown_whole(page: Page, address: str, store: Path) -> None:
     expect(page.locator("#artifacts")).to_contain_text("model.pt")
     expect(page.locator("#environment")).to_contain_text("0123456789 on main, uncommitted changes")
     expect(page.locator("#notes")).to_contain_text("torch.compile hides the forward pass")
+
+
+def test_data_of_a_run(page: Page, address: str, store: Path) -> None:
+    """Each data set with its length, where it is, and its fingerprint or why it has none; hostile names are only text. Without
+    any there is no such part of the page."""
+    recording = Recording(new_store(store), "fed")
+    page.goto(f"{address}/runs/fed")
+    expect(page.locator("#status")).to_have_text("running")
+    expect(page.locator("#datasets-section")).to_be_hidden()
+    known = {"fingerprint": "ab" * 32, "algorithm": "sha256", "covers": "names, sizes, mtimes", "length": 60_000}
+    recording.deliver(
+        Dataset("digits", 1, root="/data/digits", **known),
+        Dataset(HOSTILE, 1, "validation", root=HOSTILE, class_name=HOSTILE, missing=HOSTILE),
+    )
+    expect(page.locator("#dataset-count")).to_have_text("2", timeout=15_000)
+    cells = [row.locator("td").all_inner_texts() for row in page.locator("#datasets tbody tr").all()]
+    assert cells == [
+        ["digits\n/data/digits", "train", "60,000", f"{'ab' * 6}\nnames, sizes, mtimes"],
+        [f"{HOSTILE}\n{HOSTILE}", "validation", "–", f"none: {HOSTILE}"],
+    ]
+    assert page.locator("#datasets tbody tr").first.locator("td").last.get_attribute("title") == "ab" * 32
 
 
 def test_running_run_grows_on_screen(page: Page, address: str, store: Path) -> None:

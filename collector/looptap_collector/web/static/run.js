@@ -1,5 +1,5 @@
 import { Chart } from "./chart.js";
-import { ask, count, element, fileName, row, setting, size, took, when } from "./words.js";
+import { ask, count, element, fileName, number, row, setting, size, took, when } from "./words.js";
 
 const EVERY_MS = 2000;
 const POINTS = 2000;
@@ -86,6 +86,20 @@ function showArtifacts(artifacts) {
     }
     return row(name, element("td", artifact.role, "source"), element("td", size(artifact.size_bytes), "num"), digest);
   }), "No files.", 4);
+}
+
+function showDatasets(datasets) {
+  byId("datasets-section").hidden = datasets.length === 0;
+  byId("dataset-count").textContent = datasets.length || "";
+  document.querySelector("#datasets tbody").replaceChildren(...datasets.map((dataset) => {
+    const name = element("td", dataset.name);
+    name.title = [dataset.class_name, dataset.split && `split ${dataset.split}`, dataset.root, dataset.transform].filter(Boolean).join("\n");
+    if (dataset.root) name.append(element("div", dataset.root, "quiet mono"));
+    const print = element("td", dataset.fingerprint ? dataset.fingerprint.slice(0, 12) : `none: ${dataset.missing ?? "not known"}`, "mono source");
+    print.title = dataset.fingerprint ?? "";
+    if (dataset.covers) print.append(element("div", dataset.covers, "quiet"));
+    return row(name, element("td", dataset.role, "source"), element("td", dataset.length === null ? "–" : number(dataset.length), "num"), print);
+  }));
 }
 
 function showEnvironment(environment, tags) {
@@ -182,6 +196,7 @@ async function refresh() {
     showMetrics();
     showParams(record.params);
     showArtifacts(record.artifacts);
+    showDatasets(record.datasets);
     showEnvironment(record.environment, record.tags);
     showNotes(record.notes);
     await fetchPoints();

@@ -1,0 +1,67 @@
+"""Our own functions are none of the program's, and PyTorch's compiler is to leave them alone.
+
+Where a compiled function has a graph break, the compiler looks at every Python function that is called until it goes on. It would
+compile our observers too: graphs, breaks and seconds that the program has not asked for, and errors of the compiler in its face.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import torch
+
+_PACKAGES = ("looptap.", "looptap_integrations.")
+#: Below these runs code of the program, which may well be compiled.
+_OURS_AROUND_THE_PROGRAMS = {
+    ("looptap.patching", "observed"),
+    ("looptap.patching", "tapped"),
+    ("looptap.patching", "excepted"),
+    ("looptap.patching", "followed"),
+    ("looptap.patching", "guarded"),
+    ("looptap_integrations.torch.loop", "__call__"),  # of Closure
+}
+_MODULES_AROUND_THE_PROGRAMS = {"looptap.launch", "looptap.importing", "looptap.cli"}
+
+_marked: set[CodeType] = set()
+_modules: set[str] = set()
+
+
+def leave_to_the_interpreter() -> None:
+    """Mark all functions of ours that have been imported by now. Again costs next to nothing where no module is new."""
+    mark = getattr(torch._C._dynamo.eval_frame, "set_code_exec_strategy", None)
+    if mark is None:  # before 2.7
+        return
+    kind: Any = torch._C._dynamo.eval_frame
+    alone = kind._FrameExecStrategy(kind._FrameAction.SKIP, kind._FrameAction.DEFAULT)
+    with_all_below = kind._FrameExecStrategy(kind._FrameAction.SKIP, kind._FrameAction.SKIP)
+    for name, module in list(sys.modules.items()):
+        if not name.startswith(_PACKAGES) or name in _modules:
+            continue
+        _modules.add(name)
+        for code in _codes(module):
+            if code not in _marked:
+                _marked.add(code)
+                is_around = name in _MODULES_AROUND_THE_PROGRAMS or (name, code.co_name) in _OURS_AROUND_THE_PROGRAMS
+                mark(code, alone if is_around else with_all_below)
+
+
+def _codes(module: ModuleType) -> Iterator[CodeType]:
+    """Of the functions and methods defined in a module, and of the functions inside of these."""
+    waiting: list[Any] = list(vars(module).values())
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, CodeType):
+            yield item
+            waiting.extend(constant for constant in item.co_consts if isinstance(constant, CodeType))
+        elif isinstance(item, (staticmethod, classmethod)):
+            waiting.append(item.__func__)
+        elif isinstance(item, property):
+            waiting.extend((item.fget, item.fset))
+        elif isinstance(item, FunctionType) and item.__module__ == module.__name__:
+            waiting.append(item.__code__)
+            waiting.append(getattr(item, "__wrapped__", None))
+        elif isinstance(item, type) and item.__module__ == module.__name__:
+            waiting.extend(vars(item).values())

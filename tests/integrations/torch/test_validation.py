@@ -1,0 +1,516 @@
+"""Validation losses against means that are computed by hand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from integrations.recording import Recording, recorded
+from integrations.torch.fake_device import FakeDevice, ScalarsOnDevice
+from looptap_integrations.torch import TorchIntegration
+from looptap_integrations.torch.loss_names import CallSites
+from looptap_integrations.torch.passes import Passes
+from looptap_integrations.torch.readings import Owed, Reading, Scalar
+from looptap_integrations.torch.scalars import Scalars
+from looptap_integrations.torch.steps import Rounds
+from looptap_integrations.torch.validation import Validation
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has compiled nothing yet, whatever the tests before this one did."""
+    monkeypatch.setattr("torch._dynamo.convert_frame.FRAME_COUNTER", 0)
+
+
+@pytest.fixture
+def record(nothing_compiled: None) -> Iterator[Recording]:
+    torch.manual_seed(0)
+    with recorded(TorchIntegration) as recording:
+        yield recording
+
+
+class Program:
+    """A model with data of 20 and 11 samples, in batches of 4: the last batch of the second is smaller."""
+
+    def __init__(self) -> None:
+        self.model = nn.Linear(3, 2)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.criterion = nn.CrossEntropyLoss()
+        self.train_data = data(20)
+        self.other_data = data(11)
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self.optimizer.zero_grad()
+        loss: torch.Tensor = self.criterion(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def truth(self, batches: Any) -> float:
+        """The mean over all samples, computed where nothing is watched."""
+        total, samples = 0.0, 0
+        for x, y in batches:
+            outputs = self.model(x)
+            total += functional.log_softmax(outputs, 1)[range(len(y)), y].neg().mean().item() * len(y)
+            samples += len(y)
+        return total / samples
+
+
+def data(count: int) -> TensorDataset:
+    return TensorDataset(torch.randn(count, 3), torch.randint(2, (count,)))
+
+
+def near(value: float) -> Any:
+    return pytest.approx(value, rel=1e-6)
+
+
+def test_each_pass_is_one_point(record: Recording) -> None:
+    """At the last step of the training, weighted by the size of the batches; exactly what the program sums up."""
+    program = Program()
+    train_loader = DataLoader(program.train_data, batch_size=4)
+    val_loader = DataLoader(program.other_data, batch_size=4)
+    expected = []
+    for _ in range(3):
+        for x, y in train_loader:
+            program.step(x, y)
+        total = 0.0
+        with torch.no_grad():
+            for x, y in val_loader:
+                val_loss = program.criterion(program.model(x), y)
+                total += val_loss.item() * len(x)
+        expected.append(total / 11)
+    assert record.series("validation/loss") == list(zip([4, 9, 14], expected, strict=True))
+    assert record.names() == {"loss", "lr", "epoch", "step_time", "validation/loss"}
+    assert len(record.values("loss")) == 15
+
+
+def test_sum_over_the_test_set(record: Recording) -> None:
+    """As in PyTorch's MNIST example: reduction='sum', divided by the number of samples."""
+    program = Program()
+
+    def test(model: nn.Module, loader: DataLoader[Any]) -> float:
+        model.eval()
+        test_loss = 0.0
+        with torch.no_grad():
+            for inputs, target in loader:
+                output = functional.log_softmax(model(inputs), dim=1)
+                test_loss += functional.nll_loss(output, target, reduction="sum").item()
+        return test_loss / 11
+
+    expected = []
+    for _ in range(2):
+        for x, y in DataLoader(program.train_data, batch_size=10):
+            program.step(x, y)
+        expected.append(test(program.model, DataLoader(program.other_data, batch_size=4)))
+    assert record.series("test/loss") == list(zip([1, 3], expected, strict=True))
+    assert "validation/loss" not in record.names()
+
+
+def test_two_splits(record: Recording) -> None:
+    """One function for both: the loaders' own names tell, not the argument's."""
+    program = Program()
+    val_loader = DataLoader(program.other_data, batch_size=4)
+    test_loader = DataLoader(program.train_data, batch_size=3)
+
+    @torch.inference_mode()
+    def evaluate(val_loader: Any) -> float:
+        losses = []
+        for x, y in val_loader:
+            losses.append((program.criterion(program.model(x), y).item(), len(y)))
+        total: float = sum(loss * count for loss, count in losses)
+        return total / sum(count for _, count in losses)
+
+    program.step(*data(4).tensors)
+    expected = evaluate(val_loader), evaluate(test_loader)
+    program.step(*data(4).tensors)
+    assert record.series("validation/loss") == [(0, expected[0])]
+    assert record.series("test/loss") == [(0, expected[1])]
+
+
+class Digits(Dataset[Any]):
+    def __init__(self, **words: Any) -> None:
+        self.tensors = data(6).tensors
+        vars(self).update(words)
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> Any:
+        return self.tensors[0][index], self.tensors[1][index]
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ({"split": "test"}, "test/loss"),
+        ({"split": "val"}, "validation/loss"),
+        ({"train": False}, "test/loss"),
+        ({"train": True}, "validation/loss"),
+        ({}, "validation/loss"),
+    ],
+)
+def test_split_by_the_data(record: Recording, words: dict[str, Any], key: str) -> None:
+    """What the dataset says of itself, where the program's words say nothing."""
+    program = Program()
+    program.step(*data(4).tensors)
+    batches = DataLoader(Digits(**words), batch_size=6)
+    with torch.no_grad():
+        for x, y in batches:
+            loss = program.criterion(program.model(x), y)
+    assert record.series(key) == [(0, loss.item())]
+    assert len(record.names() & {"test/loss", "validation/loss"}) == 1
+
+
+def test_a_subset_is_not_what_the_whole_is(record: Recording) -> None:
+    """Part of the training data that is kept for validation."""
+    program = Program()
+    program.step(*data(4).tensors)
+    held_out = Subset(Digits(train=True, split="train"), [1, 2])
+    with torch.no_grad():
+        for x, y in DataLoader(held_out, batch_size=6):
+            loss = program.criterion(program.model(x), y)
+    assert record.series("validation/loss") == [(0, loss.item())]
+
+
+def test_the_training_data_again(record: Recording) -> None:
+    """Without gradients over what was trained on: neither validation nor test."""
+    program = Program()
+    loader = DataLoader(program.train_data, batch_size=5)
+    for x, y in loader:
+        program.step(x, y)
+    with torch.no_grad():
+        for x, y in loader:
+            program.criterion(program.model(x), y)
+        expected = program.truth(loader)
+    assert [(step, near(value)) for step, value in record.series("train/loss")] == [(3, near(expected))]
+    assert record.names() == {"loss", "lr", "epoch", "step_time", "train/loss"}
+
+
+def test_without_a_loader(record: Recording) -> None:
+    """What comes between two steps is a pass; the last one is written when the run ends."""
+    program = Program()
+    x, y = program.other_data.tensors
+    expected = []
+    with recorded(TorchIntegration) as record:
+        for step in range(4):
+            program.step(*program.train_data.tensors)
+            if step % 2:
+                with torch.no_grad():
+                    loss = functional.mse_loss(program.model(x)[:, 0], y.float())
+                expected.append((step, loss.item()))
+        assert record.series("validation/loss") == expected[:1]
+    assert record.series("validation/loss") == expected
+
+
+def test_before_training(record: Recording) -> None:
+    """Before the first step a pass has the number 0."""
+    program = Program()
+    loader = DataLoader(program.other_data, batch_size=11)
+    with torch.no_grad():
+        for x, y in loader:
+            loss = program.criterion(program.model(x), y)
+    program.step(*data(4).tensors)
+    assert record.series("validation/loss") == [(0, loss.item())]
+
+
+def test_several_losses(record: Recording) -> None:
+    """Each by its variable; two places without a name are told apart by the function."""
+    program = Program()
+    program.step(*data(4).tensors)
+    total_recon = 0.0
+    held: list[float] = []
+    with torch.no_grad():
+        for x, y in DataLoader(program.other_data, batch_size=11):
+            outputs = program.model(x)
+            total_recon += functional.mse_loss(outputs[:, 0], y.float()).item()
+            val_class = functional.cross_entropy(outputs, y)
+            held.append(functional.l1_loss(outputs[:, 0], y.float()).item())
+            held.append(functional.huber_loss(outputs[:, 0], y.float()).item())
+    assert record.values("validation/recon") == [total_recon]
+    assert record.values("validation/class") == [val_class.item()]
+    assert record.values("validation/loss") == held[:1]
+    assert record.values("validation/huber_loss") == held[1:]
+
+
+# --- looks at the training are no validation --------------------------------------------------------------------------
+
+
+def detached(program: Program, x: torch.Tensor, y: torch.Tensor) -> None:
+    outputs = program.model(x)
+    with torch.no_grad():
+        functional.l1_loss(outputs[:, 0], y.float())
+    functional.l1_loss(outputs[:, 0].detach(), y.float())
+    loss = program.criterion(outputs, y)
+    program.optimizer.zero_grad()
+    loss.backward()
+    with torch.no_grad():
+        functional.mse_loss(program.model(x)[:, 0], y.float())
+    program.optimizer.step()
+
+
+def before(program: Program, x: torch.Tensor, y: torch.Tensor) -> None:
+    with torch.no_grad():
+        functional.mse_loss(program.model(x)[:, 0], y.float())
+    program.step(x, y)
+
+
+def after(program: Program, x: torch.Tensor, y: torch.Tensor) -> None:
+    program.step(x, y)
+    with torch.no_grad():
+        functional.mse_loss(program.model(x)[:, 0], y.float())
+
+
+@pytest.mark.parametrize("turn", [detached, before, after])
+def test_a_look_at_the_training_is_no_validation(record: Recording, turn: Callable[..., None]) -> None:
+    """Before the backward pass, between it and the step, and after the step."""
+    program = Program()
+    for _ in range(2):
+        for x, y in DataLoader(program.train_data, batch_size=4):
+            turn(program, x, y)
+    assert record.names() == {"loss", "lr", "epoch", "step_time"}
+
+
+def test_accumulation_with_looks(record: Recording) -> None:
+    """Several micro-batches, each with a loss that is only looked at."""
+    program = Program()
+    for index, (x, y) in enumerate(DataLoader(program.train_data, batch_size=2)):
+        with torch.no_grad():
+            functional.mse_loss(program.model(x)[:, 0], y.float())
+        (program.criterion(program.model(x), y) / 5).backward()
+        if index % 5 == 4:
+            program.optimizer.step()
+            program.optimizer.zero_grad()
+    assert record.names() == {"loss", "lr", "epoch", "step_time"}
+
+
+@pytest.mark.parametrize("own_loader", [True, False])
+def test_validation_in_the_midst_of_an_epoch(record: Recording, own_loader: bool) -> None:
+    """By its own loader, broken off, or by a list, while the training's loader goes on."""
+    program = Program()
+    batches: Any = DataLoader(program.other_data, batch_size=4)
+    if not own_loader:
+        batches = list(batches)
+    expected = []
+    for step, (x, y) in enumerate(DataLoader(program.train_data, batch_size=4)):
+        program.step(x, y)
+        if step % 2:
+            total = 0.0
+            with torch.no_grad():
+                for index, (x, y) in enumerate(batches):
+                    total += program.criterion(program.model(x), y).item() * len(y)
+                    if index == 1:
+                        break
+            expected.append((step, total / 8))
+    assert record.series("validation/loss") == expected
+    assert len(record.values("loss")) == 5
+
+
+def test_evaluation_at_the_top_of_the_loop(record: Recording) -> None:
+    """A function that is called evaluate() is taken at its word, with a batch of the training in hand."""
+    program = Program()
+    x_val, y_val = program.other_data.tensors
+    seen = []
+
+    @torch.no_grad()
+    def evaluate() -> float:
+        loss: float = program.criterion(program.model(x_val), y_val).item()
+        return loss
+
+    for step, (x, y) in enumerate(DataLoader(program.train_data, batch_size=4)):
+        if step in (2, 4):
+            seen.append((step - 1, evaluate()))
+        program.step(x, y)
+    assert record.series("validation/loss") == seen
+
+
+def test_checkpointed_loss_is_training(record: Recording) -> None:
+    """Activation checkpointing computes the loss without gradients first."""
+    from torch.utils.checkpoint import checkpoint
+
+    program = Program()
+    x, y = data(4).tensors
+    x.requires_grad_()
+    for _ in range(3):
+        loss = checkpoint(lambda x: functional.cross_entropy(program.model(x), y), x, use_reentrant=True)
+        loss.backward()
+        program.optimizer.step()
+    assert record.names() <= {"loss", "lr", "step_time"}
+
+
+# --- what the functions stay --------------------------------------------------------------------------------------------
+
+
+def test_a_framework_on_top_covers_it(record: Recording) -> None:
+    program = Program()
+    program.step(*data(4).tensors)
+    with record.cover("validation"), torch.no_grad():
+        program.criterion(program.model(torch.ones(2, 3)), torch.tensor([0, 1]))
+    program.step(*data(4).tensors)
+    assert "validation/loss" not in record.names()
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_reductions(record: Recording, reduction: str) -> None:
+    """The mean of the pass for 'mean' and 'sum', the old arguments too; nothing for 'none'."""
+    program = Program()
+    program.step(*data(4).tensors)
+    x, y = program.other_data.tensors
+    with torch.no_grad():
+        outputs = program.model(x)
+        loss = functional.cross_entropy(outputs, y, reduction=reduction)
+        with pytest.warns(UserWarning, match="deprecated"):
+            old = functional.cross_entropy(outputs, y, size_average=reduction != "sum", reduce=reduction != "none")
+    program.step(*data(4).tensors)
+    assert torch.equal(loss, old)
+    expected = [] if reduction == "none" else [loss.item() / (11 if reduction == "sum" else 1)]
+    assert record.values("validation/loss") == record.values("validation/old") == expected
+
+
+def test_compiled_losses_stay_one_graph() -> None:
+    """No graph, break or recompilation more than without us: a model with its loss, a loss alone, with and without gradients."""
+    with recorded(TorchIntegration) as record:
+        counts = [compiled_run()]
+        assert record.names() <= {"loss", "lr", "step_time"}
+    counts.append(compiled_run())
+    assert counts[0] == counts[1]
+    assert counts[0]["graph_break"] == {}
+    assert counts[0]["stats"]["unique_graphs"] > 0
+
+
+def compiled_run() -> dict[str, dict[str, int]]:
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    program = Program()
+
+    def whole(x: torch.Tensor, y: torch.Tensor) -> Any:
+        return functional.cross_entropy(program.model(x), y)
+
+    functions: list[Any] = [
+        torch.compile(whole, fullgraph=True, backend="aot_eager"),
+        torch.compile(program.criterion, fullgraph=True, backend="aot_eager"),
+    ]
+    x, y = data(4).tensors
+    for _ in range(3):
+        firsts: list[Callable[[], torch.Tensor]] = [lambda: x, lambda: program.model(x)]
+        for function, first in zip(functions, firsts, strict=True):
+            program.optimizer.zero_grad()
+            loss: torch.Tensor = function(first(), y)
+            loss.backward()
+            program.optimizer.step()
+            with torch.no_grad():
+                function(first(), y)
+    return {name: dict(counters[name]) for name in ("stats", "graph_break", "unimplemented")}
+
+
+def test_a_program_that_has_compiled_is_not_recompiled() -> None:
+    """The functions stay as they are then, and a note says so."""
+    import torch._dynamo
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    criterion = torch.compile(nn.CrossEntropyLoss(), fullgraph=True, backend="eager")
+    outputs, target = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
+    criterion(outputs, target)
+    before = dict(counters["stats"])
+    with recorded(TorchIntegration) as record:
+        criterion(outputs, target)
+        assert dict(counters["stats"]) == before
+        assert any("had compiled its model" in note for note in record.notes)
+
+
+def test_scripted_loss(record: Recording) -> None:
+    """torch.jit.script compiles the function behind ours."""
+    x, y = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
+    scripted = torch.jit.script(nn.CrossEntropyLoss(label_smoothing=0.1))
+    assert torch.equal(scripted(x, y), nn.CrossEntropyLoss(label_smoothing=0.1)(x, y))
+
+
+def test_traced_programs_have_nothing_of_us(record: Recording) -> None:
+    """make_fx and torch.jit.trace write down what happens; reading a number would be in it."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x, y = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
+    with torch.no_grad():
+        made = make_fx(lambda x, y: functional.cross_entropy(x, y))(x, y)
+        traced = torch.jit.trace(lambda x, y: functional.cross_entropy(x, y), (x, y))
+    assert ".item(" not in made.code
+    assert "_local_scalar" not in made.code
+    assert "aten::item" not in str(traced.graph)
+    assert record.points == []
+
+
+def test_tensor_subclasses_see_the_call_once(record: Recording) -> None:
+    """The function hands them round, and is called again inside; the loss counts once, and values do not change."""
+
+    class Marked(torch.Tensor):
+        pass
+
+    program = Program()
+    program.step(*data(4).tensors)
+    x, y = program.other_data.tensors
+    with torch.no_grad():
+        outputs = program.model(x).as_subclass(Marked)
+        loss = functional.cross_entropy(outputs, y)
+    assert type(loss) is Marked
+    program.step(*data(4).tensors)
+    assert record.values("validation/loss") == [loss.item()]
+
+
+def test_everything_is_put_back() -> None:
+    original = functional.cross_entropy
+    with recorded(TorchIntegration):
+        pass
+    assert functional.cross_entropy is original
+
+
+def test_values_that_a_device_owes(record: Recording) -> None:
+    """Each loss is fetched without a wait, and the pass is written when the last of them is here."""
+
+    def evaluate() -> None:
+        for value, samples in ((1.0, 4), (4.0, 2)):
+            validation.loss(sys._getframe(), "mse_loss", torch.tensor(value), samples, False, False)
+
+    device = FakeDevice()
+    scalars = ScalarsOnDevice(device)
+    validation = Validation(record, scalars, Passes(), Rounds(), CallSites())
+    record.begin()
+    record.step = 4
+    evaluate()
+    validation.end()
+    assert record.points == []
+    device.run(1)
+    record.step = 5
+    evaluate()
+    assert record.points == []
+    device.run()
+    validation.end()
+    device.run()
+    scalars.drain()
+    assert record.series("validation/loss") == [(4, 2.0), (5, 2.0)]
+
+
+def test_a_lost_value_costs_the_mean(record: Recording) -> None:
+    """The mean of the rest would be another number."""
+    scalars = Scalars(FakeDevice())
+    validation = Validation(record, scalars, Passes(), Rounds(), CallSites())
+    record.begin()
+    record.step = 1
+    lost = Owed()
+    lost.settle(None)
+    readings: list[Scalar] = [1.0, Reading((lost,)), 3.0]
+    for reading in readings:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scalars, "read", lambda tensor, reading=reading: reading)
+            validation.loss(sys._getframe(), "mse_loss", torch.ones(()), 2, False, False)
+    validation.end()
+    assert record.points == []
+    assert any("lost on its way from the device" in note for note in record.notes)
