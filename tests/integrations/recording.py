@@ -21,7 +21,7 @@ class Recording(Recorder):
     """A run is under way from the first record on, as with the real one."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: None, Redactor(), self.new_run)
+        super().__init__(lambda: None, Redactor(), renew=self.new_run)
         #: (key, step, value, context) in the order of writing.
         self.points: list[tuple[str, int, float, Context]] = []
         self.written: list[tuple[str, Any, str]] = []
