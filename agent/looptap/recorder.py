@@ -54,7 +54,7 @@ class Recorder:
     )
     #: Another number for every run, and when one is over: what is recorded once per run is then due again.
     generation: int = 0
-    #: Another number when a framework on top begins to train, and when it ends: what steps next does not go on with the round before.
+    #: Another number when a framework on top begins to train, and when it ends: what steps next is no part of the round before.
     trainings: int = 0
     #: Whether this process writes what is told once per run: settings, tags. In a job of several that is rank 0.
     is_first: bool = True

@@ -246,9 +246,9 @@ class Session:
             # Asked again under the lock: two threads may have their first record at the same moment.
             if self.run is None:
                 with self.guard:
-                    self.begin()
-                if self.run is not None:
-                    self.run.is_implicit = True
+                    begun = self.begin()
+                    if begun is not None:
+                        begun.is_implicit = True
             return self.run.journal if self.run is not None else None
 
     def _identity(self, name: str | None, experiment: str | None, job: Job | None) -> RunStarted:

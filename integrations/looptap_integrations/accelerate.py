@@ -1,8 +1,8 @@
 """Hugging Face Accelerate: training loops that the program writes itself, around an ``Accelerator``.
 
 PyTorch's layer sees these loops as it sees any other: ``Accelerator.backward`` divides the loss by the number of batches that are
-gathered, so the sum of what was backwarded since the last step *is* the loss of the step, and the optimizer's hooks tell when there
-was one. What is left to do here is what only Accelerate knows: its settings, what is handed to ``accelerator.log``, and its folders.
+gathered, so the sum of what was backwarded since the last step *is* the loss of the step, and the optimizer's hooks tell when
+there was one. Left to do here is what only Accelerate knows: its settings, what is handed to ``accelerator.log``, its folders.
 
 ``GeneralTracker``, Accelerate's own place for experiment trackers, has to be named by the program when it makes the Accelerator. So
 ``log`` is observed instead, and works without any tracker.

@@ -1,7 +1,7 @@
 """Hugging Face Transformers: ``Trainer``, its subclasses, and trainers that are built like it (TRL).
 
-A callback (``TrainerCallback``) is added to the list that every trainer makes for itself, whatever it was made of. A trainer that was
-made before ``autolog()`` gets it when it is used.
+A callback (``TrainerCallback``) is added to the list that every trainer makes for itself, whatever it was made of. A trainer that
+was made before ``autolog()`` gets it when it is used.
 
 Who records what: the *loss of every step* comes from PyTorch's layer. What the Trainer logs as ``loss`` is the mean over the steps
 since its last log. Where that was one step it is the same number; otherwise it is recorded as ``train/loss``, which is what the
@@ -114,7 +114,7 @@ class TransformersIntegration(Integration):
         self.lead.enter_context(record.cover(*covered))
         if state.is_world_process_zero:
             record.params(_settings(args.to_dict()), "transformers")
-            config = getattr(more.get("model"), "config", None)
+            config: Any = getattr(more.get("model"), "config", None)
             if hasattr(config, "to_dict"):
                 record.params({"config": _settings(config.to_dict())}, "transformers")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +21,7 @@ class Recording(Recorder):
     """A run is under way from the first record on, as with the real one."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: None, Redactor(), self.new_run)
+        super().__init__(lambda: None, Redactor(), renew=self.new_run)
         #: (key, step, value, context) in the order of writing.
         self.points: list[tuple[str, int, float, Context]] = []
         self.written: list[tuple[str, Any, str]] = []
@@ -117,6 +118,14 @@ class Recording(Recorder):
 
     def sources(self) -> dict[str, str]:
         return {key: source for key, _, source in self.written}
+
+
+def are_close(series: list[tuple[int, float]], truth: Iterable[tuple[int, float]], within: float = 1e-6) -> bool:
+    """Whether a series has these steps, and values that differ by a millionth at most: sums that were made in another order."""
+    wanted = list(truth)
+    return [step for step, _ in series] == [step for step, _ in wanted] and all(
+        math.isclose(value, other, rel_tol=within) for (_, value), (_, other) in zip(series, wanted, strict=True)
+    )
 
 
 @contextmanager

@@ -93,7 +93,10 @@ def test_every_log_of_one_step(record: Recording, tmp_path: Path) -> None:
     trainer = Summing(model(), settings(tmp_path), train_dataset=data(), callbacks=[witness])
     trainer.train()
     assert record.series("loss") == list(enumerate(trainer.batches, 1))
-    assert record.series("loss") == witness.series("loss")
+    told = witness.series("loss")
+    assert [step for step, _ in told] == [*range(1, 9)]
+    # Before 5.0 the Trainer rounds to four digits.
+    assert record.values("loss") == pytest.approx([value for _, value in told], abs=5e-5)
     for name in ("learning_rate", "grad_norm", "train_loss", "train_runtime"):
         assert record.series(name) == witness.series(name)
     assert record.series("epoch") == [(step, step / 4) for step in range(1, 9)]
@@ -132,7 +135,9 @@ def test_evaluation_and_prediction(record: Recording, tmp_path: Path) -> None:
     )
     trainer.train()
     trainer.evaluate()
-    predicted = trainer.predict(data(4)).metrics
+    rows: Any = data(4)
+    predicted = trainer.predict(rows).metrics
+    assert predicted is not None
     assert [step for step, _ in record.series("eval_loss")][:2] == [4, 8]
     assert record.series("eval_loss")[:2] == witness.series("eval_loss")[:2]
     assert record.series("test_loss") == [(8, predicted["test_loss"])]
@@ -151,16 +156,14 @@ def test_settings(record: Recording, tmp_path: Path) -> None:
 
 
 def test_checkpoints(record: Recording, tmp_path: Path) -> None:
-    """Each file of a checkpoint once, by folder and name, with its step."""
+    """The files of every checkpoint, by folder and name, with its step. (4.46 saves the last one twice.)"""
     chosen = settings(tmp_path, save_strategy="epoch", eval_strategy="epoch", load_best_model_at_end=True)
     trainer = Trainer(model(), chosen, train_dataset=data(), eval_dataset=data(4))
     trainer.train()
-    names = [file["name"] for file in record.files]
-    assert len(names) == len(set(names))
-    weights = [
-        (file["name"], file["step"], file["kind"]) for file in record.files if "model.safetensors" in file["name"]
-    ]
-    assert weights == [("checkpoint-4/model.safetensors", 4, "model"), ("checkpoint-8/model.safetensors", 8, "model")]
+    weights = {
+        (file["name"], file["step"], file["kind"]) for file in record.files if "model.safetensors" in file["path"]
+    }
+    assert weights == {("checkpoint-4/model.safetensors", 4, "model"), ("checkpoint-8/model.safetensors", 8, "model")}
     best = {file["name"].split("/")[0] for file in record.files if file["description"] == "best"}
     assert Path(str(trainer.state.best_model_checkpoint)).name in best
 
@@ -289,6 +292,10 @@ def test_program(programs: Programs) -> None:
     for name in ("loss", "learning_rate", "grad_norm", "eval_loss", "train_loss"):
         table = run.history(name)
         truth = [(entry["step"], entry[name]) for entry in history if name in entry]
-        assert list(zip(table["step"], table["value"], strict=True)) == truth, name
+        assert list(table["step"]) == [step for step, _ in truth], name
+        # Before 5.0 the Trainer rounds the loss to four digits.
+        assert list(table["value"]) == pytest.approx(
+            [value for _, value in truth], abs=5e-5 if name == "loss" else 0
+        ), name
     assert run.params["num_train_epochs"] == 2
     assert "checkpoint-8/model.safetensors" in {file.name for file in run.artifacts}

@@ -1,8 +1,8 @@
 """Fits, and the evaluations around them: what Lightning's events leave behind.
 
 A step is Lightning's: the number that its loggers get, which counts the batches after which an optimizer stepped, from 0 and on
-from a checkpoint. With automatic optimization it is the optimizer's step, so PyTorch's layer counts along. A fit is a run; where the
-user began the run, all of its fits belong to it, one after the other.
+from a checkpoint. With automatic optimization it is the optimizer's step, so PyTorch's layer counts along. A fit is a run; where
+the user began the run, all of its fits belong to it, one after the other.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Fits:
         self.step = record.step
         self.lead.enter_context(record.cover("epoch", "validation"))
         before: Callable[[], bool] = record.is_step_under_way
-        record.is_step_under_way = self.is_step_under_way  # type: ignore[method-assign]
+        record.is_step_under_way = self.is_step_under_way
         self.lead.callback(setattr, record, "is_step_under_way", before)
         self._tell(trainer, module)
 

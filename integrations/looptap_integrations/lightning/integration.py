@@ -69,7 +69,8 @@ class LightningIntegration(Integration):
 
     def on_log_metrics(self, call: Call) -> Observation:
         """Lightning hands values to its loggers."""
-        connector, metrics = call.args[0], call.args[1] if len(call.args) > 1 else call.kwargs.get("metrics")
+        connector = call.instance
+        metrics: Any = call.args[1] if len(call.args) > 1 else call.kwargs.get("metrics")
         step: Any = call.args[2] if len(call.args) > 2 else call.kwargs.get("step")
         if connector._first_loop_iter is None:
             self.fits.at_end_of_epoch(connector.trainer, metrics, step)
