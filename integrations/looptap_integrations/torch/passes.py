@@ -70,13 +70,13 @@ class Passes:
         batching, dataset = _batching(loader), getattr(loader, "dataset", None)
         place = id(dataset)
         try:
-            reference = weakref.ref(dataset)
+            reference = weakref.ref(dataset, lambda _: self._left.pop(place, None))
         except TypeError:  # a list, say: nobody could tell whether another one has taken its place in memory
             reference = None
 
         def left(_: Any) -> None:
             _, epoch = self._epochs.pop(key, (None, 0))
-            if reference is not None and len(self._left) < _LEFT_LIMIT:
+            if reference is not None and reference() is not None and len(self._left) < _LEFT_LIMIT:
                 self._left[place] = (reference, batching, epoch)
 
         return left

@@ -86,3 +86,15 @@ def test_a_dataset_in_the_place_of_another_one_is_another_one() -> None:
     assert [epoch_of(passes, Loader(Thing())) for _ in range(20)] == [0] * 20
     numbers = [1, 2, 3]
     assert [epoch_of(passes, Loader(numbers)) for _ in range(3)] == [0, 0, 0]
+
+
+def test_data_that_is_gone_is_forgotten() -> None:
+    """A search that makes new data for every trial keeps nothing of the ones before."""
+    passes = Passes()
+    for _ in range(300):
+        data = Thing()
+        epoch_of(passes, Loader(data))
+    del data
+    assert len(passes._left) <= 1
+    data = Thing()
+    assert [epoch_of(passes, Loader(data)) for _ in range(3)] == [0, 1, 2]
