@@ -57,7 +57,7 @@ class Accelerator:
             return False
         if self._module is None:
             kind = tensor.device.type
-            self._module = torch.get_device_module(kind)
+            self._module = getattr(torch, kind)  # torch.get_device_module() came with 2.5
             # A third of the time of current_stream(), which makes an object.
             self._raw_stream = getattr(torch._C, f"_{kind}_getCurrentRawStream", None)
             self._is_capturing = getattr(self._module, "is_current_stream_capturing", self._is_capturing)

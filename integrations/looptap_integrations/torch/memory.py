@@ -47,7 +47,7 @@ class TorchAllocator:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._module = torch.get_device_module(kind)
+        self._module = getattr(torch, kind)  # torch.get_device_module() came with 2.5
 
     def is_ready(self) -> bool:
         return bool(self._module.is_initialized())
