@@ -6,6 +6,7 @@ have typed as well: ``torchrun … -m looptap run train.py``.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +20,9 @@ def through_looptap(name: str, arguments: Sequence[str], settings: dict[str, Any
     given = list(arguments)
     if name not in TORCHRUN:
         return given
-    from torch.distributed.run import get_args_parser
-
-    known, _ = get_args_parser().parse_known_args(given)
+    # The program is about to run this very module; looptap itself needs no framework.
+    torchrun = importlib.import_module(TORCHRUN[0])
+    known, _ = torchrun.get_args_parser().parse_known_args(given)
     place = len(given) - len(known.training_script_args) - 1
     if known.no_python or place < 0 or given[place] != known.training_script:
         return given

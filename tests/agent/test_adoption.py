@@ -18,7 +18,7 @@ from agent.journal.scenes import Store, assert_conserved, folder_of, meta, new_w
 from looptap.adoption import KILLED, Adopted, deliver_abandoned
 from looptap.events import Batch, Note, RunEnded
 from looptap.journal.folder import META, JournalMeta, find_journals, segments
-from looptap.journal.frames import FRAME_HEAD, FRAME_MAGIC, encode
+from looptap.journal.frames import FRAME_HEAD, FRAME_MAGIC, VERSION, encode
 from looptap.journal.reader import unread
 from looptap.journal.writer import JournalWriter
 from looptap.sinks import Unavailable
@@ -139,10 +139,10 @@ def test_journal_of_a_newer_version_is_kept(tmp_path: Path) -> None:
     """Its format is not ours to judge: nothing in it is touched (case 31)."""
     folder = abandoned(tmp_path, 5)
     content = msgspec.json.decode((folder / META).read_bytes())
-    (folder / META).write_bytes(msgspec.json.encode({**content, "format": 2}))
+    (folder / META).write_bytes(msgspec.json.encode({**content, "format": VERSION + 1}))
     before = {path: path.read_bytes() for path in folder.iterdir()}
     summary = adopt(tmp_path, Store())
-    assert "format 2" in summary.kept[folder]
+    assert f"format {VERSION + 1}" in summary.kept[folder]
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -163,7 +163,7 @@ def test_unknown_records_wait_for_a_newer_version(tmp_path: Path) -> None:
 
 def test_journal_of_another_machine_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a shared home folder a lock of another machine cannot be seen, so its journals are left to it."""
-    elsewhere = JournalMeta(1, "20260101T000000-x", "run-1", "calm", "off", True, 1, "node-7", "another boot", 1)
+    elsewhere = JournalMeta(VERSION, "20260101T000000-x", "run-1", "calm", "off", True, 1, "node-7", "another boot", 1)
     writer = JournalWriter.create(tmp_path, elsewhere)
     writer.append(start())
     writer.close()
