@@ -36,7 +36,9 @@ def changes(known: Iterable[tuple[int, Artifact]], told: Sequence[Artifact]) -> 
 
 
 def _identity(artifact: Artifact) -> tuple[object, ...]:
-    return tuple(getattr(artifact, name) for name in _SAME)
+    # Without content and without a step, only the time says that one version that is missing is not the other.
+    when = artifact.time_ns if artifact.digest is None and artifact.step is None else None
+    return when, *(getattr(artifact, name) for name in _SAME)
 
 
 def _place(artifact: Artifact) -> _Place | None:

@@ -43,7 +43,10 @@ class InterruptionContract:
             outcomes = []
             for turn in range(rounds):
                 steps = np.arange(each) + (turn * writers + number) * each
-                records = [Param(f"p{number}", turn, "user", turn), Artifact("a", 1, 1, digest=f"{turn:064}")]
+                records = [
+                    Param(f"p{number}", turn, "user", turn),
+                    Artifact("a", 1, 1, digest=f"{number:032}{turn:032}"),
+                ]
                 batch = journal.batch(*records, series=[points("x", steps, steps * 1.0)])
                 outcomes.append(until_stored(stores[number], batch))
             return outcomes

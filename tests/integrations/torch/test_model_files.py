@@ -146,8 +146,11 @@ class Cached(Dataset[torch.Tensor]):
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_pickles_that_travel_between_workers(record: Recording, tmp_path: Path, start: Any) -> None:
+def test_pickles_that_travel_between_workers(
+    record: Recording, tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
     """Batches from the workers of a DataLoader, and what the workers read and write, are no files of the run."""
+    monkeypatch.syspath_prepend(str(pytestconfig.rootpath))  # a spawned worker imports this module
     with record.suppress():
         for index in range(4):
             torch.save(torch.full((2,), float(index)), f"{index}.pt")

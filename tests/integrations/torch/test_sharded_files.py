@@ -114,8 +114,9 @@ def save_and_load(rank: int, ranks: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_each_rank_its_own(tmp_path: Path) -> None:
+def test_each_rank_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
     """Of two processes each has its own shards, and the first has what binds them; together they look into each file once."""
+    monkeypatch.syspath_prepend(str(pytestconfig.rootpath))  # a spawned process imports this module
     mp.spawn(save_and_load, (2, str(tmp_path)), nprocs=2)
     written, read = zip(*((tmp_path / f"{rank}.txt").read_text().split("\n") for rank in range(2)), strict=True)
     assert written == ("out/.metadata,out/__0_0.distcp", "out/__1_0.distcp")

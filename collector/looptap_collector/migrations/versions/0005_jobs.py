@@ -10,7 +10,13 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    op.add_column("ledger", sa.Column("rank", sa.Integer, nullable=False, server_default="0"))
-    op.add_column("ledger", sa.Column("status", sa.String(16)))
-    op.add_column("ledger", sa.Column("ended_ns", sa.BigInteger))
-    op.add_column("ledger", sa.Column("error", sa.Text))
+    # MySQL makes each column at once: an upgrade that was cut off has left some behind.
+    known = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("ledger")}
+    for column in (
+        sa.Column("rank", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("status", sa.String(16)),
+        sa.Column("ended_ns", sa.BigInteger),
+        sa.Column("error", sa.Text),
+    ):
+        if column.name not in known:
+            op.add_column("ledger", column)
