@@ -7,7 +7,7 @@ compile our observers too: graphs, breaks and seconds that the program has not a
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -31,12 +31,7 @@ _modules: set[str] = set()
 
 def leave_to_the_interpreter() -> None:
     """Mark all functions of ours that have been imported by now. Again costs next to nothing where no module is new."""
-    mark = getattr(torch._C._dynamo.eval_frame, "set_code_exec_strategy", None)
-    if mark is None:  # before 2.7
-        return
-    kind: Any = torch._C._dynamo.eval_frame
-    alone = kind._FrameExecStrategy(kind._FrameAction.SKIP, kind._FrameAction.DEFAULT)
-    with_all_below = kind._FrameExecStrategy(kind._FrameAction.SKIP, kind._FrameAction.SKIP)
+    mark = _marker()
     for name, module in sys.modules.copy().items():  # one step, whatever another thread imports
         if not name.startswith(_PACKAGES) or name in _modules:
             continue
@@ -45,7 +40,20 @@ def leave_to_the_interpreter() -> None:
             if code not in _marked:
                 _marked.add(code)
                 is_around = name in _MODULES_AROUND_THE_PROGRAMS or (name, code.co_name) in _OURS_AROUND_THE_PROGRAMS
-                mark(code, alone if is_around else with_all_below)
+                mark(code, is_around)
+
+
+def _marker() -> Callable[[CodeType, bool], None]:
+    """What has a function left alone: with everything that it calls, or, being around the program's own code, by itself."""
+    kind: Any = torch._C._dynamo.eval_frame
+    set_strategy = getattr(kind, "set_code_exec_strategy", None)
+    if (
+        set_strategy is None
+    ):  # before 2.7; what ours call is then PyTorch's and the standard library's, most of it left alone
+        return lambda code, is_around: kind.skip_code(code)
+    alone = kind._FrameExecStrategy(kind._FrameAction.SKIP, kind._FrameAction.DEFAULT)
+    with_all_below = kind._FrameExecStrategy(kind._FrameAction.SKIP, kind._FrameAction.SKIP)
+    return lambda code, is_around: set_strategy(code, alone if is_around else with_all_below)
 
 
 def _codes(module: ModuleType) -> Iterator[CodeType]:

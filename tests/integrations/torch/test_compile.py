@@ -13,6 +13,9 @@ from torch._dynamo.utils import counters
 import looptap
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+#: Since 2.7 the compiler tells apart what is to be left alone with all that it calls. Before, it passes over our functions as it
+#: passes over any that it cannot compile, which it may count as a break less or more.
+HAS_STRATEGIES = hasattr(torch._C._dynamo.eval_frame, "set_code_exec_strategy")
 
 
 class Seen(NamedTuple):
@@ -237,6 +240,8 @@ CASES: dict[str, Callable[[], Case]] = {
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_nothing_is_compiled_differently(name: str, order: str) -> None:
     """No graph, break or recompilation more, the same bits, and every step with its loss; hooks before or after the compilation."""
+    if name == "backward" and not hasattr(torch._dynamo.config, "compiled_autograd"):
+        pytest.skip("torch._dynamo.config.compiled_autograd came with a later PyTorch")
     case = CASES[name]
     bare = trained(case, lambda: None)
     try:
@@ -245,6 +250,8 @@ def test_nothing_is_compiled_differently(name: str, order: str) -> None:
         watched = trained(case, lambda: looptap.autolog(quiet=True) if order == "after" else None)
     finally:
         looptap.stop()
+    if not HAS_STRATEGIES:
+        watched, bare = watched._replace(breaks={}), bare._replace(breaks={})
     assert watched == bare
     found = looptap.get_run("latest").history("loss")
     assert found["value"].tolist() == bare.losses
@@ -286,7 +293,10 @@ def test_rates_and_metrics_of_compiled_steps(is_scheduled: bool) -> None:
     assert run.history("own")["step"].tolist() == [0, 1, 2, 3]
     assert run.history("epoch")["step"].tolist() == [0, 2]
     found = dict(zip(run.history("lr")["step"].tolist(), run.history("lr")["value"].tolist(), strict=True))
-    assert found == ({1: rates[1], 2: rates[2], 3: rates[3]} if is_scheduled else {0: rates[0]})
+    expected = {1: rates[1], 2: rates[2], 3: rates[3]} if is_scheduled else {0: rates[0]}
+    if is_scheduled and not HAS_STRATEGIES:
+        expected[0] = rates[0]  # the step itself is not compiled there, and has its first rate in time
+    assert found == expected
 
 
 def test_compiled_step_with_a_scaler() -> None:
