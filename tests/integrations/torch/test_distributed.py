@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from packaging.version import Version
 
 import looptap
 from agent import collectors
@@ -355,6 +357,9 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.6"), reason="fully_shard is in torch.distributed.fsdp from 2.6 on"
+)
 def test_sharded_models(programs: Programs) -> None:
     """FSDP of both versions and DDP with ``no_sync``, one run after the other: the user's own class, the sizes of the whole model,
     the batch of all ranks together, accumulated losses of each; nothing that would have to wait for others."""
