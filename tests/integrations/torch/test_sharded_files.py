@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,13 +105,11 @@ def save_and_load(rank: int, ranks: int, folder: str) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=ranks, init_method=f"file://{folder}/meeting")
     from torch.distributed.device_mesh import init_device_mesh
 
-    if Version(torch.__version__) < Version("2.5"):
-        from torch.distributed._tensor import Shard, distribute_tensor
-    else:
-        from torch.distributed.tensor import Shard, distribute_tensor
+    name = "torch.distributed.tensor" if Version(torch.__version__) >= Version("2.5") else "torch.distributed._tensor"
+    tensor = importlib.import_module(name)
 
     mesh = init_device_mesh("cpu", (ranks,))
-    tensors = {"weight": distribute_tensor(torch.arange(8.0), mesh, [Shard(0)])}
+    tensors = {"weight": tensor.distribute_tensor(torch.arange(8.0), mesh, [tensor.Shard(0)])}
     with recorded(TorchIntegration, ShardedFilesIntegration) as record:
         dcp.save(tensors, checkpoint_id=f"{folder}/out")
         written = names(record)
