@@ -46,7 +46,7 @@ socket.getaddrinfo = never
 
 def ends(programs: Programs, store: str, before: str = "", **more: str) -> str:
     """Run the program with this store until it has ended by itself; returns what it said on stderr."""
-    process = programs.start(before + PROGRAM, LOOPTAP_STORE=store, LOOPTAP_TOKEN=TOKEN, **more)
+    process = programs.start(before + PROGRAM, LOOPTAP_STORE=store, LOOPTAP_TOKEN=TOKEN, launched=False, **more)
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "recorded\n"
