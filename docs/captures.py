@@ -1,4 +1,4 @@
-"""Writes the table *what is captured, from where, at what cost* into ``docs/pytorch.md``, from the integrations themselves.
+"""Writes the tables *what is captured, from where, at what cost* into the frameworks' pages, from the integrations themselves.
 
     python docs/captures.py            # after a change of an integration's ``captures``, or of benchmarks/budget.toml
 
@@ -20,23 +20,36 @@ from looptap import registry
 from looptap.integration import Integration
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "pytorch.md"
+#: Whose table is on which page, by the modules that wake them; the first page has all that are on no other.
+PAGES: dict[Path, tuple[str, ...]] = {
+    ROOT / "docs" / "pytorch.md": (),
+    ROOT / "docs" / "keras.md": ("keras", "tf_keras"),
+    ROOT / "docs" / "tensorflow.md": ("tensorflow", "tensorflow_datasets"),
+}
 BEGIN, END = "<!-- made by docs/captures.py -->", "<!-- end -->"
 
 
-def page(text: str, integrations: Mapping[str, type[Integration]], budget: Mapping[str, float]) -> str:
-    """The page with the table of now in it. ``budget``: nanoseconds by hook."""
+def pages(integrations: Mapping[str, type[Integration]], budget: Mapping[str, float]) -> Iterator[tuple[Path, str]]:
+    """Every page, with the table of now in it. ``budget``: nanoseconds by hook."""
+    elsewhere = {name for names in PAGES.values() for name in names}
+    for path, names in PAGES.items():
+        shown = {name: integrations[name] for name in names or integrations.keys() - elsewhere}
+        yield path, page(path.name, path.read_text(), shown, budget)
+
+
+def page(name: str, text: str, integrations: Mapping[str, type[Integration]], budget: Mapping[str, float]) -> str:
+    """The text of this page with the table of now in it."""
     before, _, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise SystemExit(f"{PAGE.name} has no place for the table: {BEGIN} … {END}")
+        raise SystemExit(f"{name} has no place for the table: {BEGIN} … {END}")
     return f"{before}{BEGIN}\n{''.join(_table(integrations, budget))}{END}{after}"
 
 
 def _table(integrations: Mapping[str, type[Integration]], budget: Mapping[str, float]) -> Iterator[str]:
     yield "| what | from where | when | cost |\n|---|---|---|---|\n"
     by_class: dict[type[Integration], list[str]] = {}
-    for name, kind in integrations.items():
+    for name, kind in sorted(integrations.items()):
         by_class.setdefault(kind, []).append(name)
     for kind, names in sorted(by_class.items(), key=lambda item: (item[1][0] != "torch", item[1][0])):
         needs = f" ({_cell(kind.requires)})" if kind.requires else ""
@@ -68,4 +81,5 @@ def budget() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(), found(), budget()))
+    for changed, text in pages(found(), budget()):
+        changed.write_text(text)

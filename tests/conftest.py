@@ -21,6 +21,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of a process of pytest-xdist: what goes into a pipe is as wide as it likes.
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("LOOPTAP_STRICT", "1")
+    # Runs have the series that their test is about; those of resources ask for it.
+    monkeypatch.setenv("LOOPTAP_RESOURCES", "0")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("LOOPTAP_STORE", str(tmp_path / "store"))

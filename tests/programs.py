@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -59,6 +60,8 @@ class Programs:
             text=True,
             cwd=self.folder,
             env=self.environment(**more),
+            # Tests that were started in the background ignore Ctrl-C, and so would whatever they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def record(self, run: str = "latest") -> dict[str, Any]:

@@ -15,13 +15,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from looptap.events import Dropped, JournalRecord, RunEnded
+from looptap.events import Dropped, JournalRecord, Points, RunEnded
 from looptap.journal import folder as folders
 from looptap.journal.courier import Courier
 from looptap.journal.folder import JournalMeta, Owned, Unusable, read_meta, try_adopt
 from looptap.journal.frames import encode
 from looptap.journal.reader import JournalReader
 from looptap.journal.writer import JournalWriter
+from looptap.resources import lack_of_memory
 from looptap.sinks import Sink, Unavailable
 
 KILLED = "process ended without saying so"
@@ -106,7 +107,7 @@ def _deliver_to(sink: Sink, owned: Owned, meta: JournalMeta, summary: Adopted) -
     courier = Courier(meta.run, meta.journal, sink, reader, None)
     end = max(left.end, courier.position)
     if meta.is_primary and end > 0 and left.held is None and not (left.has_ended or courier.ended):
-        _write_end(owned, meta, end, left.last_ns)
+        _write_end(owned, meta, end, left)
     try:
         while courier.deliver_next():
             pass
@@ -126,28 +127,35 @@ class _Left:
     has_ended: bool
     last_ns: int
     held: str | None
+    #: The last samples of what tells whether the kernel has killed it.
+    samples: dict[str, float]
 
 
 def _survey(folder: Path, meta: JournalMeta) -> _Left:
     reader = JournalReader(folder, journal=meta.journal)
     has_ended, last_ns = False, meta.created_ns
+    samples: dict[str, float] = {}
     while records := reader.read(_SURVEY_BYTES):
         for _, _, record in records:
             has_ended = has_ended or isinstance(record, RunEnded)
             last_ns = max(last_ns, _time_ns(record))
+            if isinstance(record, Points) and lack_of_memory.KILLS in record.values:
+                samples = record.values
         time.sleep(0)  # a training may be running in this process
-    return _Left(reader.next, has_ended, last_ns, reader.held)
+    return _Left(reader.next, has_ended, last_ns, reader.held, samples)
 
 
 def _time_ns(record: JournalRecord) -> int:
     return 0 if isinstance(record, Dropped) else record.time_ns
 
 
-def _write_end(owned: Owned, meta: JournalMeta, position: int, time_ns: int) -> None:
+def _write_end(owned: Owned, meta: JournalMeta, position: int, left: _Left) -> None:
     """Raises Unusable when the disk does not take it; then nothing of it counts as written."""
     # A second descriptor of the same open file: closing it with the writer leaves the lock with us.
     writer = JournalWriter(meta.journal, Owned(owned.folder, os.dup(owned.lock)), first=position)
-    writer.append(encode(RunEnded("killed", time_ns, KILLED, meta.rank)))
+    why = lack_of_memory.found(meta.cgroups, left.samples) if meta.boot == folders.boot_id() else None
+    error = KILLED if why is None else f"{KILLED}: {why}"
+    writer.append(encode(RunEnded("killed", left.last_ns, error, meta.rank)))
     problem = writer.problem
     writer.close()
     if problem is not None:

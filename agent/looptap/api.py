@@ -80,12 +80,16 @@ def log_metric(key: str, value: Any, step: int | None = None) -> None:
 
     NaN and infinities are kept as they are. A value that is no number is left out and counted.
     """
-    _record().log_metrics({key: value}, step)
+    recorder = _record()
+    with SESSION.guard:
+        recorder.log_metrics({key: value}, step)
 
 
 def log_metrics(values: Mapping[str, Any], step: int | None = None) -> None:
     """Several numbers at one step; see :func:`log_metric`."""
-    _record().log_metrics(values, step)
+    recorder = _record()
+    with SESSION.guard:
+        recorder.log_metrics(values, step)
 
 
 def log_param(key: str, value: Any) -> None:

@@ -97,7 +97,9 @@ def _found(frame: FrameType | None, is_secret: Callable[[str], bool]) -> list[Co
         if frame is None:
             break
         if not (is_library(frame.f_code.co_filename) or _is_ours(frame)):
-            for name, value in variables_in_reach(frame):
+            reach = list(variables_in_reach(frame))
+            looked_at.update(id(_given_by_keras(value)) for _, value in reach)
+            for name, value in reach:
                 if id(value) in looked_at or issubclass(type(value), type):
                     continue
                 looked_at.add(id(value))
@@ -110,6 +112,15 @@ def _found(frame: FrameType | None, is_secret: Callable[[str], bool]) -> list[Co
                     found[id(value)] = Configuration(name, value, source, leaves, reader.inner - {id(value)})
         frame = frame.f_back
     return list(found.values())
+
+
+def _given_by_keras(value: Any) -> Any:
+    """The ``params`` of a callback, of the program's own class as well: Keras puts them there, and ``fit`` was given them."""
+    is_callback = any(
+        base.__name__ in ("Callback", "CallbackList") and str(base.__module__).split(".")[0] in ("keras", "tf_keras")
+        for base in type(value).__mro__
+    )
+    return _instance_dict(value).get("params") if is_callback else None
 
 
 def _is_ours(frame: FrameType) -> bool:

@@ -7,14 +7,18 @@ that leaves a data set without a fingerprint, never one with a wrong one.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from looptap.describing import Description
 from looptap.events import Dataset
 from looptap.fingerprints import Fingerprint, Made, Part, Unknown, of_files, together
+from looptap.plain import plain
+from looptap.redaction import Redactor
 
 NOT_YET = "not made yet"
 TOO_LATE = "the run ended before it was made"
@@ -23,7 +27,9 @@ MOST_IN_RUN = 64
 
 #: What a store takes of a schema or of details is 64 KiB.
 MOST_BYTES = 32_768
-_KEY = 120
+#: In characters; a store takes 512 and 64 bytes.
+_NAME = 120
+_ROLE = 16
 
 
 class _Job(NamedTuple):
@@ -152,6 +158,28 @@ class RunData:
         return msgspec.structs.replace(found, details={**record.details, **counts}, root=root)
 
 
+def record_of(described: Description, redactor: Redactor, *, name: str | None = None, role: str = "train") -> Dataset:
+    """What is told of it, without its fingerprint, as short as a store takes it and without secrets."""
+
+    def known(value: str | None) -> str | None:
+        return None if value is None else redactor.storable(value)
+
+    return Dataset(
+        name=redactor.storable(name or described.name or "data")[:_NAME],
+        time_ns=time.time_ns(),
+        role=redactor.storable(role)[:_ROLE] or "train",
+        kind=described.kind,
+        class_name=known(described.class_name),
+        length=described.length,
+        split=known(described.split),
+        root=known(described.root),
+        transform=known(described.transform),
+        missing=known(described.missing),
+        schema=fitting(redactor.value("", plain(described.schema))),
+        details=fitting(redactor.value("", plain(described.details))) or {},
+    )
+
+
 def _with(record: Dataset, made: Fingerprint) -> Dataset:
     return msgspec.structs.replace(
         record, fingerprint=made.value, covers=made.covers, algorithm=made.algorithm, missing=None
@@ -166,5 +194,5 @@ def fitting(value: Any) -> Any:
 
 def _short(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key[:_KEY].replace("\0", " "): _short(item) for key, item in value.items()}
+        return {key[:_NAME].replace("\0", " "): _short(item) for key, item in value.items()}
     return [_short(item) for item in value] if isinstance(value, list) else value

@@ -14,6 +14,7 @@ from typing import Any
 
 from looptap import looking
 from looptap.fingerprints import Files, Part
+from looptap.sources import Source, Sources
 
 _ROOTS = (
     "root",
@@ -52,6 +53,11 @@ class Description:
     otherwise: list[Part] = field(default_factory=list)
     missing: str | None = None
 
+    def called(self, source: Source) -> None:
+        """It goes by the name that its source gives it."""
+        self.name, self.split = source.name, source.split
+        self.details = {**self.details, **source.details}
+
 
 Describer = Callable[[Any], "Description | None"]
 
@@ -70,6 +76,8 @@ class Registered:
 class Describers:
     def __init__(self) -> None:
         self._known: list[Describer] = []
+        #: What is known of data by those who gave it to the program.
+        self.sources = Sources()
 
     def register(self, describer: Describer) -> Registered:
         self._known.append(describer)
@@ -77,6 +85,15 @@ class Describers:
 
     def describe(self, thing: Any) -> Description:
         """``thing`` is a data set, a loader, an array, a table, or the path of a file or folder."""
+        found = self._described(thing)
+        source = self.sources.of(thing)
+        if source is not None:
+            found.called(source)
+            if source.parts:
+                found.parts, found.missing = list(source.parts), None
+        return found
+
+    def _described(self, thing: Any) -> Description:
         for describer in reversed(self._known):
             if (found := describer(thing)) is not None:
                 return found

@@ -6,10 +6,12 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from looptap import registry, settings
+from looptap.resources import Absent, Subject
 
 
 def report() -> Iterator[str]:
@@ -26,6 +28,7 @@ def report() -> Iterator[str]:
         yield from _left_behind(root)
     if not loaded.enabled:
         yield "! looptap is switched off by the setting 'enabled'"
+    yield from _resources(loaded)
     absent: list[str] = []
     for name, load in registry.discover():
         if _is_installed(name):
@@ -42,6 +45,25 @@ def _is_installed(module: str) -> bool:
         return importlib.util.find_spec(module.partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _version_of_module(module: str) -> str | None:
+    """Of the package that brings it under another name than its own, as tensorflow-cpu does."""
+    packages = metadata.packages_distributions().get(module.partition(".")[0])
+    return metadata.version(packages[0]) if packages else None
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """What a framework writes to standard error while it is imported is no finding. TensorFlow does so below Python."""
+    before = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _store(loaded: settings.Settings) -> Iterator[str]:
@@ -90,19 +112,44 @@ def _left_behind(root: Path) -> Iterator[str]:
         yield f"  {waiting} journals there belong to runs under way or could not be delivered yet (looptap sync)"
 
 
+def _resources(loaded: settings.Settings) -> Iterator[str]:
+    if not loaded.resources:
+        yield "resources: switched off by the setting 'resources'"
+        return
+    from looptap.resources.sampler import discover
+
+    subject = Subject.of_this_process(lambda: None, os.getcwd(), lambda message: None)
+    read, problems = [], []
+    for name, load in discover().items():
+        try:
+            reader = load()()
+            try:
+                reader.open(subject)
+            finally:
+                reader.close()
+            read.append(name)
+        except Absent as error:
+            problems.append(f"  - {name}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever a third-party reader raises is the answer
+            problems.append(f"! {name}: {error}")
+    yield f"resources: {', '.join(read)}"
+    yield from problems
+
+
 def _integration(name: str, load: object, disabled: bool) -> Iterator[str]:
     if disabled:
         yield f"{name}: disabled by the setting 'disable'"
         return
     try:
-        kind = load()  # type: ignore[operator]
+        with _hushed():
+            kind = load()  # type: ignore[operator]
     except ModuleNotFoundError as error:
         yield f"{name}: not installed here ({error.name})"
         return
     except Exception as error:  # noqa: BLE001 - whatever a third-party integration raises is the answer
         yield f"! {name}: its integration cannot be loaded: {type(error).__name__}: {error}"
         return
-    version = registry.installed_version(kind.requires)
+    version = registry.installed_version(kind.requires) or _version_of_module(name)
     if not registry.supported(kind.requires, version):
         yield f"! {name} {version}: not captured; needs {kind.requires}"
         return

@@ -165,6 +165,26 @@ class Dataset(msgspec.Struct, tag="dataset", frozen=True, omit_defaults=True):
     details: dict[str, Any] = {}
 
 
+class Alert(msgspec.Struct, tag="alert", frozen=True, omit_defaults=True):
+    """Something is wrong with the training while it runs (``state`` fired), or no longer (recovered). One ``kind`` of one ``key``
+    fires and recovers in turn.
+
+    ``severity`` is warning or critical; ``key`` the series that told it, None where it was none; ``value`` what it was then, and
+    ``threshold`` what it was compared with.
+    """
+
+    kind: str
+    severity: str
+    state: str
+    message: str
+    time_ns: int
+    key: str | None = None
+    value: float | None = None
+    threshold: float | None = None
+    step: int | None = None
+    rank: int = 0
+
+
 class Note(msgspec.Struct, tag="note", frozen=True):
     """What could not be captured, and why, in one sentence. ``looptap doctor`` and ``looptap show`` print it."""
 
@@ -184,11 +204,11 @@ class RunEnded(msgspec.Struct, tag="end", frozen=True, omit_defaults=True):
 
 
 class Cells(msgspec.Struct, tag="cells", frozen=True):
-    """Up to ``count`` points follow in cells (:mod:`looptap.journal.cells`), each of one of these series. Lives in journals only
-    and takes no sequence number."""
+    """Up to ``count`` points follow in cells (:mod:`looptap.journal.cells`), in rows with one of these lists of keys, each in its
+    context. Lives in journals only and takes no sequence number."""
 
     count: int
-    series: tuple[tuple[str, Context], ...]
+    rows: tuple[tuple[tuple[str, ...], Context], ...]
 
 
 class Dropped(msgspec.Struct, tag="dropped", frozen=True):
@@ -199,10 +219,10 @@ class Dropped(msgspec.Struct, tag="dropped", frozen=True):
 
 #: What a journal frame may hold.
 JournalRecord: TypeAlias = (
-    RunStarted | Environment | Points | Param | Tag | File | Artifact | Dataset | Note | RunEnded | Dropped
+    RunStarted | Environment | Points | Param | Tag | File | Artifact | Dataset | Alert | Note | RunEnded | Dropped
 )
 #: What a batch may hold beside its series.
-BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Dataset | Note | RunEnded
+BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Dataset | Alert | Note | RunEnded
 
 
 class SeriesPoints(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -251,5 +271,7 @@ class Rejected(Exception):
         self.field = field
 
 
+ALERT_SEVERITIES = ("warning", "critical")
+ALERT_STATES = ("fired", "recovered")
 #: ``partial``: of a job of several processes, some are dead or lost, and the others have finished.
 RUN_STATUSES = ("running", "finished", "failed", "killed", "lost", "partial")

@@ -40,11 +40,15 @@ class Fingerprint(NamedTuple):
 
 class Files(NamedTuple):
     """Files whose fingerprint is still to be made: all below a folder, or one file. ``below``: names of folders in it, of which the
-    first that is there is meant."""
+    first that is there is meant. ``only``: paths from ``root`` on, of the files that are meant and no others."""
 
     root: str
     below: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
+
+#: Name below the root, size, time of the last change, path.
+_Listed: TypeAlias = tuple[bytes, int, int, str]
 
 #: Of what a fingerprint is made: what is known, and what must be looked into.
 Part: TypeAlias = Fingerprint | Files
@@ -96,6 +100,8 @@ def of_files(files: Files, *, content: bool = False, is_wanted: Callable[[], boo
             return Made(Fingerprint(_content(root, go_on), CONTENT), root, 1, facts.st_size)
         if not stat.S_ISDIR(facts.st_mode):
             raise Unknown("neither a file nor a folder")
+        if files.only:
+            return _of_several(root, files.only, content, go_on)
         _check(root)
         return _of_folder(root, content, go_on)
     except FileNotFoundError as error:
@@ -122,8 +128,20 @@ def _check(root: str) -> None:
             raise Unknown(f"its root is {what}, or a folder above it")
 
 
+def _of_several(root: str, names: tuple[str, ...], content: bool, go_on: Callable[[], None]) -> Made:
+    listed: list[_Listed] = []
+    for count, name in enumerate(names):
+        if count % _BREATH == 0:
+            go_on()
+            time.sleep(0)
+        path = os.path.join(root, name)
+        facts = os.stat(path)
+        listed.append((os.fsencode(name), facts.st_size, facts.st_mtime_ns, path))
+    return _of_listed(root, listed, content, go_on)
+
+
 def _of_folder(root: str, content: bool, go_on: Callable[[], None]) -> Made:
-    listed: list[tuple[bytes, int, int, str]] = []
+    listed: list[_Listed] = []
     above = len(os.fsencode(root)) + 1
     for entry in _entries(root, go_on):
         facts = entry.stat()
@@ -131,6 +149,10 @@ def _of_folder(root: str, content: bool, go_on: Callable[[], None]) -> Made:
             listed.append((os.fsencode(entry.path)[above:], facts.st_size, facts.st_mtime_ns, entry.path))
             if len(listed) > MOST_FILES:
                 raise Unknown(f"more than {MOST_FILES:,} files")
+    return _of_listed(root, listed, content, go_on)
+
+
+def _of_listed(root: str, listed: list[_Listed], content: bool, go_on: Callable[[], None]) -> Made:
     listed.sort()
     whole = hashlib.sha256()
     for name, size, modified_ns, path in listed:

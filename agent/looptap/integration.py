@@ -15,6 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from looptap.patching import Patcher
     from looptap.recorder import Recorder
 
@@ -45,6 +47,12 @@ class Integration:
     def install(self, patch: Patcher, record: Recorder) -> None:
         """Called once, right after the framework was imported (or at ``autolog()``, if it had been before)."""
         raise NotImplementedError
+
+    def trace(self, folder: str, seconds: float, over: Event) -> str | None:
+        """Somebody wants to know where the time goes (``looptap profile --live``): take a trace of so many seconds with the
+        framework's own profiler, and write it into this folder. Called beside the training, and returns when it is written, or
+        soon after ``over`` is set. Why there is no trace, in a few words, or None."""
+        return None
 
     def finish(self) -> None:
         """Called when a run ends: write what is still held back. Most integrations hold nothing back."""

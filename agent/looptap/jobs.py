@@ -21,8 +21,6 @@ from typing import TypeAlias
 from looptap import naming
 from looptap.guard import Guard
 
-#: What SLURM calls a step that is the batch script itself, or a shell in it: no process there is one of several.
-_NO_STEP = 0xFFFF_FFF0
 #: Shorter names of a rendezvous are chosen by people, who choose the same again.
 _RANDOM_CHARACTERS = 32
 _OF_RUN = "run:"
@@ -112,9 +110,11 @@ def _slurm(environment: Mapping[str, str]) -> Job | None:
 
 
 def _slurm_step(environment: Mapping[str, str]) -> str | None:
+    # The batch script itself, or a shell in it, has a step of ten digits (4294967291), which is no number here: no process there is
+    # one of several.
     step = _number(environment.get("SLURM_STEP_ID"))
     job = environment.get("SLURM_JOB_ID")
-    if not job or step is None or step >= _NO_STEP:
+    if not job or step is None:
         return None
     return f"slurm/{environment.get('SLURM_CLUSTER_NAME', '')}/{job}.{step}"
 

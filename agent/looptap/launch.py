@@ -43,14 +43,18 @@ def run_script(path: str, arguments: Sequence[str], settings: dict[str, Any]) ->
 
 def run_module(name: str, arguments: Sequence[str], settings: dict[str, Any]) -> int:
     """Run a module as ``python -m name`` would; returns its exit code. Where it is a launcher, what it starts is recorded."""
-    sys.argv = [name, *through_looptap(name, arguments, settings)]
+    given = through_looptap(name, arguments, settings)
+    sys.argv = [name, *given]
     _replace_first_path(os.getcwd())
-    return _run(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True), settings)
+    trains = given == [*arguments]  # else it is a launcher
+    return _run(lambda: runpy.run_module(name, run_name="__main__", alter_sys=True), settings, trains)
 
 
-def _run(program: Any, settings: dict[str, Any]) -> int:
+def _run(program: Any, settings: dict[str, Any], trains: bool = True) -> int:
     SESSION.command_line = settings
     looptap.autolog()
+    if trains:
+        lifetime.awaits_training()
     try:
         program()
     except SystemExit as leaving:

@@ -20,6 +20,8 @@ _installed = False
 _before: BaseException | None = None
 #: How ``looptap run`` saw the program leave, where that was with an error.
 _left: SystemExit | None = None
+#: ``looptap run`` was to record the training of this very process.
+_is_awaited = False
 
 
 def install() -> None:
@@ -31,7 +33,7 @@ def install() -> None:
     _before = _last_exception()
     atexit.register(_at_exit)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
+        os.register_at_fork(after_in_parent=_leave_it_to_others, after_in_child=_after_fork)
 
 
 def is_installed() -> bool:
@@ -43,6 +45,18 @@ def leaves(leaving: SystemExit) -> None:
     global _left
     if leaving.code not in (None, 0):
         _left = leaving
+
+
+def awaits_training() -> None:
+    """Where there was none until the end, the user is told: all that ``looptap run`` is for did not happen."""
+    global _is_awaited
+    _is_awaited = True
+
+
+def _leave_it_to_others() -> None:
+    # The children of a process may be those that train.
+    global _is_awaited
+    _is_awaited = False
 
 
 def _last_exception() -> BaseException | None:
@@ -62,6 +76,8 @@ def _at_exit() -> None:
     try:
         with SESSION.guard:
             SESSION.end(status, error)
+            if _is_awaited and SESSION.settings.enabled and not SESSION.recorder.generation:
+                SESSION.say("no training was seen, so nothing was recorded · looptap doctor")
     except KeyboardInterrupt:
         # A second Ctrl-C: nobody wants to wait for the store any more. What is in the journal is safe there.
         pass
@@ -78,6 +94,7 @@ def _die_of_interrupt() -> None:
 
 
 def _after_fork() -> None:
+    _leave_it_to_others()
     with SESSION.guard:
         SESSION.after_fork_in_child()
     # Children of multiprocessing leave by os._exit, past atexit; their own way out is a finalizer.

@@ -8,6 +8,7 @@ what ``__len__`` would do, and an object is sketched from its attributes.
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -23,20 +24,31 @@ _DEPTH = 4
 _WELL_KNOWN = {"builtins", "collections", "array", "numpy", "torch", "pandas", "pyarrow"}
 _Builtin = (types.WrapperDescriptorType, types.MethodDescriptorType, types.BuiltinFunctionType)
 _METHODS = {"size", "dim", "numel", "keys", "values"}
-_CALLABLE: dict[str, Any] = {"len": len, "min": min, "max": max, "int": int}
-_OPERATORS: dict[str, Callable[[int, int], int]] = {
+_CALLABLE: dict[str, Any] = {"len": len, "min": min, "max": max, "int": int, "float": float}
+#: Of modules, by module and name: how many batches there are is rounded by one of these.
+_ROUNDING: dict[tuple[str, str], Any] = {
+    ("math", "ceil"): math.ceil,
+    ("math", "floor"): math.floor,
+    ("numpy", "ceil"): math.ceil,
+    ("numpy", "floor"): math.floor,
+}
+_OPERATORS: dict[str, Callable[[float, float], float]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
     "//": lambda a, b: a // b,
 }
 _OLD_OPERATORS = {
     "BINARY_ADD": "+",
     "BINARY_SUBTRACT": "-",
     "BINARY_MULTIPLY": "*",
+    "BINARY_TRUE_DIVIDE": "/",
     "BINARY_FLOOR_DIVIDE": "//",
     "BINARY_SUBSCR": "[]",
 }
+_NUMBERS = (int, float)
+_OF_NUMBERS = (min, max, int, float, math.ceil, math.floor)
 _NOTHING = {"RESUME", "NOP", "CACHE", "PUSH_NULL", "PRECALL", "COPY_FREE_VARS", "NOT_TAKEN"}
 _CALLS = {"CALL", "CALL_FUNCTION", "CALL_METHOD"}
 _MOST_INSTRUCTIONS = 40
@@ -154,6 +166,10 @@ def _worked_out(function: types.FunctionType, thing: Any, depth: int) -> Any:
             stack.append(value)
         elif name == "LOAD_GLOBAL" and value in _CALLABLE and value not in function.__globals__:
             stack.append(_CALLABLE[value])
+        elif name == "LOAD_GLOBAL" and type(function.__globals__.get(value)) is types.ModuleType:
+            stack.append(function.__globals__[value])
+        elif name == "UNARY_NEGATIVE" and type(stack[-1]) in _NUMBERS:
+            stack.append(-stack.pop())
         elif name in ("LOAD_ATTR", "LOAD_METHOD"):
             stack.append(_part(stack.pop(), value))
         elif name == "BINARY_OP" or name in _OLD_OPERATORS:
@@ -172,6 +188,10 @@ def _worked_out(function: types.FunctionType, thing: Any, depth: int) -> Any:
 
 
 def _part(thing: Any, name: str) -> Any:
+    if type(thing) is types.ModuleType:
+        if (thing.__name__, name) not in _ROUNDING:
+            raise _NotPlain
+        return _ROUNDING[thing.__name__, name]
     if is_well_known(thing) and type(thing).__module__ != "builtins":
         if callable(found := getattr(thing, name)) and name not in _METHODS:
             raise _NotPlain
@@ -185,7 +205,7 @@ def _part(thing: Any, name: str) -> Any:
 def _combined(sign: str, left: Any, right: Any) -> Any:
     if sign == "[]" and type(right) is int and type(left).__name__ in ("tuple", "list", "Size"):
         return left[right]
-    if sign not in _OPERATORS or type(left) is not int or type(right) is not int:
+    if sign not in _OPERATORS or type(left) not in _NUMBERS or type(right) not in _NUMBERS:
         raise _NotPlain
     return _OPERATORS[sign](left, right)
 
@@ -196,7 +216,7 @@ def _called(function: Any, arguments: list[Any], depth: int) -> Any:
         if found is None:
             raise _NotPlain
         return found
-    if function in (min, max, int) and arguments and all(type(item) is int for item in arguments):
+    if function in _OF_NUMBERS and arguments and all(type(item) in _NUMBERS for item in arguments):
         return function(*arguments)
     owner = getattr(function, "__self__", None)
     if owner is not None and is_well_known(owner) and getattr(function, "__name__", "") in _METHODS:

@@ -32,6 +32,7 @@ import importlib
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
+from looptap import importing
 from looptap.guard import Guard
 
 Observation: TypeAlias = Generator[None, None, None]
@@ -125,7 +126,7 @@ class Patcher:
         owner: str | type | Any,
         name: str,
         before: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None,
-        after: Callable[..., None],
+        after: Callable[..., None] | None,
         failed: Callable[[Any], None] | None = None,
         *,
         unless: Callable[[], bool] | None = None,
@@ -133,13 +134,17 @@ class Patcher:
         """Watch a call on the path of every step.
 
         ``before(args, kwargs)`` returns a token, or None to leave this call alone. ``after`` gets the token when the call has
-        succeeded, ``failed`` when it has raised. Without ``before``, ``after`` gets the arguments of a call that succeeded.
+        succeeded, ``failed`` when it has raised. Without ``before``, ``after`` gets the arguments of a call that succeeded;
+        without ``after``, that is all there is.
 
         ``unless`` is asked first, outside the guard: where it says True, nothing but the original runs. A function that a compiler
         traces asks there whether it is being traced. ``after`` then gets the token and the result.
         """
 
         def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+            if after is None:
+                assert before is not None
+                return _preceded(original, before, self._guard(before), self._is_traced)
             guard = self._guard(after)
             if unless is not None:
                 assert before is not None
@@ -150,7 +155,7 @@ class Patcher:
                 else _tapped(original, before, after, failed, guard, self._is_traced)
             )
 
-        self._replace(owner, name, after, wrap)
+        self._replace(owner, name, after or before, wrap)
 
     def _replace(
         self,
@@ -166,6 +171,11 @@ class Patcher:
             return
         # For a class, what must come back is the very object in its __dict__, or nothing if it was inherited.
         before = vars(target).get(name, _MISSING)
+        for (_, known), (kept, ours) in self._wrappers.items():
+            if original is ours and known == identity:
+                # It is inherited, or a module that was imported since has taken it for the original.
+                original, before = kept, before if before is _MISSING else kept
+                break
         key = (id(original), identity)
         if key not in self._wrappers:
             self._wrappers[key] = (original, wrap(original))
@@ -181,6 +191,23 @@ class Patcher:
                 setattr(target, name, before)
 
         self._undo.append(restore)
+
+    def when_imported(self, module: str, install: Callable[[Any], None]) -> None:
+        """Call ``install(module)``, which may observe and tap, now or when the program imports the module: for packages that have
+        the same function under several names."""
+        guard = self._guard(install)
+
+        def hook(found: Any) -> None:
+            if not guard.closed:
+                with guard:
+                    install(found)
+
+        self._undo.append(lambda: importing.forget(hook))
+        importing.when_imported(module, hook)
+
+    def when_undone(self, function: Callable[[], None]) -> None:
+        """Call this when the integration ends, before what was installed earlier is undone."""
+        self._undo.append(function)
 
     def undo(self) -> None:
         """Remove everything, newest first. Calls already under way finish unobserved."""
@@ -334,6 +361,26 @@ def _followed(
         return result
 
     return followed
+
+
+def _preceded(
+    original: Callable[..., Any],
+    before: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+    guard: Guard,
+    is_traced: Callable[[], bool] | None,
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def preceded(*args: Any, **kwargs: Any) -> Any:
+        if not (guard.closed or (is_traced is not None and is_traced())):
+            try:
+                before(args, kwargs)
+            except Exception as error:
+                if guard.strict:
+                    raise
+                guard.failed(error)
+        return original(*args, **kwargs)
+
+    return preceded
 
 
 def _finish(observation: Observation, guard: Guard) -> None:

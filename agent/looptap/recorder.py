@@ -6,23 +6,21 @@ be recorded is counted by reason. When a method returns, the record is in the jo
 
 from __future__ import annotations
 
-import os
-import stat
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from looptap.data import RunData, fitting
+from looptap.data import RunData, record_of
 from looptap.describing import Describers, Description
-from looptap.events import Context, Dataset, File, JournalRecord, Note, Param, Points, Tag
+from looptap.events import Alert, Context, Dataset, File, JournalRecord, Note, Param, Points, Tag
+from looptap.files import RunFiles, in_folder
 from looptap.journal.frames import encode
-from looptap.noticed import MOST_SMALL_INPUTS, Noticed, Verdict
 from looptap.plain import clean, exception, flat, number, plain, step_number
 from looptap.redaction import Redactor
 from looptap.rhythm import Regularly, Rhythm
-from looptap.tees import Told, is_called_by_framework, same
+from looptap.suppressing import Suppressible
+from looptap.tees import Told, same
 
 if TYPE_CHECKING:
     from looptap.jobs import Agree
@@ -33,14 +31,13 @@ _NO_CONTEXT: Context = {}
 _PREAMBLE_LIMIT = 10_000
 #: Integrations use a handful, each time the same; a program may make one for every call.
 _CONTEXTS_LIMIT = 1_000
-#: In characters; a store takes 512 and 64 bytes.
-NAME_LIMIT = 120
-ROLE_LIMIT = 16
 
 
-class Recorder:
+class Recorder(Suppressible):
     #: The last completed training step, counted from 0 by the integration that sees the optimizer; -1 before the first.
     step: int = -1
+    #: Brings that up to date, for an integration that is told of steps late.
+    catch_up: Callable[[], None] = staticmethod(lambda: None)
     #: Whether the step after that one has begun, as far as the integration can tell.
     is_step_under_way: Callable[[], bool] = staticmethod(lambda: False)
     #: What the integration that sees the training knows of the step with this number: values by key. For
@@ -72,6 +69,7 @@ class Recorder:
     ) -> None:
         """``begin`` starts a run and returns its journal, or None where this process must stay silent (``is_silent``); ``end`` ends
         it; ``renew`` ends it and begins another, unless the user began it."""
+        super().__init__()
         self._begin = begin
         self._end = end
         self._is_silent = is_silent
@@ -79,7 +77,7 @@ class Recorder:
         self._journal: JournalWriter | None = None
         #: Opens the journal of the run's files.
         self._file_journal: Callable[[], JournalWriter] | None = None
-        self._noticed = Noticed()
+        self._files = RunFiles(self.begin, self._write, self.note)
         self.redactor = redactor
         self.rhythm = Rhythm()
         self.keeps_files = True
@@ -88,7 +86,7 @@ class Recorder:
         self.hashes_data = False
         #: What is known about data sets, by integration.
         self.describers = Describers()
-        self._data = RunData(self._write, self.note, self._redacted)
+        self._data = self._new_data()
         #: Where ``autolog()`` was called: a program that changes its working directory later does not move its store.
         self.folder: str | None = None
         #: What :meth:`settings` has been told, by dotted key.
@@ -101,10 +99,6 @@ class Recorder:
         self._notes: set[tuple[str, str]] = set()
         #: Of each series that counts its own calls.
         self._next_step: dict[tuple[object, ...], int] = {}
-        #: How many threads suppress, and how many frameworks lead; where it is 0, nobody has to ask for either.
-        self.unusual = 0
-        self._covers: list[frozenset[str]] = []
-        self._suppressed_here = threading.local()
         self._told = Told()
 
     # --- the run that records go to -------------------------------------------------------------------------------
@@ -121,6 +115,7 @@ class Recorder:
 
         Where steps would come a second time, this is another run; in a run that the user began, they follow those before.
         """
+        self.catch_up()
         if step <= self.step:
             self._renew()
         self.begin()
@@ -151,7 +146,7 @@ class Recorder:
         self._told.steps.clear()
         self.step = -1
         self.generation += 1
-        self._forget_files()
+        self._files.begin_with(self._preamble)
         for record in self._preamble:
             if not self._is_written(record):
                 continue
@@ -169,57 +164,9 @@ class Recorder:
     def detach(self) -> None:
         """The run is over, or belongs to another process since a fork."""
         self._journal = self._file_journal = None
-        self._data = RunData(self._write, self.note, self._redacted)
+        self._data = self._new_data()
         self.generation += 1
-        self._forget_files()
-
-    @contextmanager
-    def suppress(self) -> Iterator[None]:
-        """Nothing that this thread does inside is recorded."""
-        here = self._suppressed_here
-        here.depth = getattr(here, "depth", 0) + 1
-        self.unusual += 1
-        try:
-            yield
-        finally:
-            here.depth -= 1
-            self.unusual -= 1
-
-    @contextmanager
-    def cover(self, *what: str) -> Iterator[None]:
-        """Inside, a framework on top leads the training and records these itself, under its own names: ``loss``, ``lr``,
-        ``epoch``, ``grad_norm``, ``validation``. The layers below leave them out, so that nothing is recorded twice, and go on with
-        the rest (steps, times, settings, files)."""
-        covered = frozenset(what)
-        self._covers.append(covered)
-        self.unusual += 1
-        try:
-            yield
-        finally:
-            self._covers.remove(covered)
-            self.unusual -= 1
-
-    def covers(self, what: str) -> bool:
-        """Whether a framework on top records this."""
-        return self.unusual > 0 and any(what in covered for covered in self._covers)
-
-    def is_suppressed(self) -> bool:
-        return self.unusual > 0 and getattr(self._suppressed_here, "depth", 0) > 0
-
-    @contextmanager
-    def tee(self) -> Iterator[bool]:
-        """Around a call of the program that hands a value to another tool (a logger, a metric): whether it is ours to record.
-
-        The outermost of such calls is: what a tool calls inside of its own function is the same value again. While a framework on
-        top leads, calls that its own loggers make are left out too.
-        """
-        here = self._suppressed_here
-        outer = getattr(here, "tees", 0)
-        here.tees = outer + 1
-        try:
-            yield outer == 0 and not self.is_suppressed() and not (self.covers("loss") and is_called_by_framework())
-        finally:
-            here.tees = outer
+        self._files.begin_with(self._preamble)
 
     # --- records --------------------------------------------------------------------------------------------------
 
@@ -302,7 +249,8 @@ class Recorder:
         def write(numbers: Mapping[str, float]) -> None:
             self._log(numbers, at, context, time_ns, source)
 
-        owed = self.take_from_device(values, write)
+        is_plain = all(type(value) is float for value in values.values())
+        owed = () if is_plain else self.take_from_device(values, write)
         numbers: dict[str, float] = {}
         for key, value in values.items():
             if key in owed:
@@ -361,37 +309,13 @@ class Recorder:
         input begins no run: it belongs to the one under way, or to those that begin later. Raises OSError when there is no such
         file.
         """
-        if not self.keeps_files or self.is_suppressed() or self._is_silent():
-            return
-        absolute = os.path.abspath(os.fsdecode(os.fspath(path)))
-        facts = os.stat(absolute)
-        if role == "input":
-            if not stat.S_ISREG(facts.st_mode):
-                return
-        elif self._journal is None:
-            self._begin()
-        verdict = self._noticed.look(absolute, facts, name, role, kind)
-        if verdict is Verdict.TOO_MANY:
-            self.note("inputs", f"more than {MOST_SMALL_INPUTS} small files were read; the others are not recorded")
-        if verdict is not Verdict.NEWS:
-            return
-        file = File(
-            path=clean(absolute),
-            name=clean(name or os.path.basename(absolute)),
-            time_ns=time.time_ns(),
-            size_bytes=facts.st_size,
-            modified_ns=facts.st_mtime_ns,
-            role=role,
-            kind=kind,
-            step=step,
-            description=None if description is None else clean(description),
-            inode=facts.st_ino,
-        )
-        open_journal = self._file_journal
-        if self._journal is None or open_journal is None:
-            self._write(file)
-        else:
-            open_journal().append(encode(file))
+        if self.keeps_files and not self.is_suppressed() and not self._is_silent():
+            self._files.look(path, name, role, kind, step, description)
+
+    def files_in(self, path: Any, *, step: int | None = None, description: str | None = None) -> None:
+        """A checkpoint that is a folder: each file in it is recorded, as ``folder/file``. Folders inside are left out."""
+        for file, name, kind in in_folder(path):
+            self.file(file, name=name, kind=kind, step=step, description=description)
 
     def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:
         """Data that the run is fed with (:meth:`Describers.describe`). Told at once; a fingerprint that has to be looked for in
@@ -400,45 +324,22 @@ class Recorder:
             return
         if self._journal is None and self._begin() is None:
             return
-
-        def text(value: str | None) -> str | None:
-            return None if value is None else self._redacted(value)
-
-        record = Dataset(
-            name=self._redacted(name or described.name or "data")[:NAME_LIMIT],
-            time_ns=time.time_ns(),
-            role=self._redacted(role)[:ROLE_LIMIT] or "train",
-            kind=described.kind,
-            class_name=text(described.class_name),
-            length=described.length,
-            split=text(described.split),
-            root=text(described.root),
-            transform=text(described.transform),
-            missing=text(described.missing),
-            schema=fitting(self.redactor.value("", plain(described.schema))),
-            details=fitting(self.redactor.value("", plain(described.details))) or {},
-        )
+        record = record_of(described, self.redactor, name=name, role=role)
         self._data.tell(record, described.parts, described.otherwise, content=self.hashes_data)
 
     def settle(self, seconds: float) -> None:
         """The run is about to end: wait so long at most for what is still being looked for."""
         self._data.settle(seconds)
 
-    def files_in(self, path: Any, *, step: int | None = None, description: str | None = None) -> None:
-        """A checkpoint that is a folder: each file in it is recorded, as ``folder/file``. Folders inside are left out."""
-        if os.path.isdir(path):
-            top = os.path.basename(os.path.abspath(path))
-            with os.scandir(path) as entries:
-                names = sorted(entry.name for entry in entries if entry.is_file())
-            for name in names:
-                kind = "model" if name.endswith((".safetensors", ".bin", ".pt", ".pth")) else "checkpoint"
-                self.file(os.path.join(path, name), name=f"{top}/{name}", kind=kind, step=step, description=description)
-
     def note(self, topic: str, message: str) -> None:
         """Why something is not captured; one sentence. The same note again is ignored."""
         if (topic, message) not in self._notes:
             self._notes.add((topic, message))
             self._write(Note(clean(topic), self.redactor.text(clean(message)), time.time_ns()))
+
+    def alert(self, alert: Alert) -> None:
+        """What :mod:`looptap.alerts` has found; of each rank of a job."""
+        self._write(alert)
 
     def every(self, seconds: float, function: Callable[[], object]) -> Regularly:
         """Call it about that often beside the training, while a run is under way. Through the patcher it is guarded, and ends when
@@ -451,18 +352,11 @@ class Recorder:
         if journal is not None:
             journal.drop(reason, count)
 
-    def _redacted(self, text: str) -> str:
-        return self.redactor.text(clean(text)).replace("\0", " ")
-
     # --- private --------------------------------------------------------------------------------------------------
 
-    def _forget_files(self) -> None:
-        """All but those that every run begins with."""
-        noticed = Noticed()
-        for record in self._preamble:
-            if isinstance(record, File):
-                noticed.keep(record)
-        self._noticed = noticed
+    def _new_data(self) -> RunData:
+        # The redactor may be another one by then.
+        return RunData(self._write, self.note, lambda text: self.redactor.storable(text))
 
     def _log(
         self, numbers: Mapping[str, float], step: int | None, context: Context | None, time_ns: int | None, source: str
@@ -498,6 +392,8 @@ class Recorder:
         journal = self._journal
         if journal is not None:
             if self._is_written(record):
+                if isinstance(record, File) and self._file_journal is not None:
+                    journal = self._file_journal()
                 journal.append(encode(record))
         elif len(self._preamble) < _PREAMBLE_LIMIT:
             self._preamble.append(record)

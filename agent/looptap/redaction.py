@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from looptap.plain import clean
+
 REDACTED = "[redacted]"
 
 _SECRET_WORDS = (
@@ -84,6 +86,10 @@ class Redactor:
                 text,
             )
         return _SECRET_VALUES.sub(REDACTED, text)
+
+    def storable(self, text: str) -> str:
+        """As :meth:`text`, and without the characters that no store takes."""
+        return self.text(clean(text)).replace("\0", " ")
 
     def value(self, key: str, value: Any) -> Any:
         """A value as :func:`looptap.plain.plain` made it, redacted at every depth."""

@@ -173,6 +173,12 @@ def _unchanged(literals: dict[str, Any], variables: dict[str, Any]) -> dict[str,
         if name in variables
         and type(variables[name]) is type(value)
         and variables[name] == value
-        # An empty list is no setting: it is there to be filled.
-        and not (isinstance(value, (list, dict, tuple)) and not value)
+        and not _is_to_be_filled(value)
     }
+
+
+def _is_to_be_filled(value: Any) -> bool:
+    """An empty list is no setting, and no more is a dict of empty lists."""
+    if not isinstance(value, (list, dict, tuple)):
+        return False
+    return all(_is_to_be_filled(item) for item in (value.values() if isinstance(value, dict) else value))

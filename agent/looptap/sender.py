@@ -15,15 +15,17 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from looptap.journal.folder import make_durable
 from looptap.journal.writer import JournalWriter
-from looptap.sinks import NeedsUser, Sink, Unavailable
+from looptap.settings import Settings
+from looptap.sinks import NeedsUser, Sink, Unavailable, open_sink
 
 if TYPE_CHECKING:
+    from looptap.journal.batching import Numbered
     from looptap.journal.courier import Courier
 
 HEARTBEAT_SECONDS = 10.0
@@ -61,10 +63,12 @@ class Sender:
         exit_timeout: float = 5.0,
         warn: Callable[[str], None] | None = None,
         is_nice: bool = False,
+        show: Callable[[Sequence[Numbered]], None] | None = None,
     ) -> None:
         """``open_sink`` is called in the thread: it may import, connect and fail. ``interval``: seconds between deliveries.
         ``warn`` gets one line once in an outage: at once for what only the user can mend, else when it has lasted for a while; and
-        one line when an outage that was told is over. ``is_nice``: the thread gets a processor when nobody else wants it."""
+        one line when an outage that was told is over. ``is_nice``: the thread gets a processor when nobody else wants it.
+        ``show`` gets the records that are taken from the journal, before they are delivered."""
         self._writer = writer
         self._run_id = run_id
         self._open_sink = open_sink
@@ -72,6 +76,7 @@ class Sender:
         self._exit_timeout = exit_timeout
         self._warn = warn
         self._is_nice = is_nice
+        self._show = show
         #: When the outage under way is told (time.monotonic); infinity when there is none, or it was told.
         self._tell_at = math.inf
         self._has_warned = False
@@ -244,7 +249,7 @@ class Sender:
         folder = self._writer.folder
         reader = JournalReader(folder, journal=self._writer.journal) if folder is not None else None
         try:
-            return Courier(self._run_id, self._writer.journal, sink, reader, self._writer)
+            return Courier(self._run_id, self._writer.journal, sink, reader, self._writer, self._show)
         except BaseException:
             sink.close()
             raise
@@ -263,6 +268,34 @@ class Sender:
             self._courier.sink.close()
         except Exception as error:  # noqa: BLE001 - everything is delivered or in the journal by now
             self._error = _describe(error)
+
+
+def under_way(
+    journal: JournalWriter,
+    run: str,
+    store: str,
+    chosen: Settings,
+    warn: Callable[[str], None],
+    is_nice: bool = False,
+    show: Callable[[Sequence[Numbered]], None] | None = None,
+) -> Sender | None:
+    """A sender that has been started. None when the interpreter is shutting down and starts no threads any more (3.12): the
+    journal keeps everything, and the next looptap command delivers it."""
+    sender = Sender(
+        journal,
+        run,
+        lambda: open_sink(store, chosen),
+        interval=chosen.send_interval,
+        exit_timeout=chosen.exit_timeout,
+        warn=warn,
+        is_nice=is_nice,
+        show=show,
+    )
+    try:
+        sender.start()
+    except RuntimeError:
+        return None
+    return sender
 
 
 def backoff(failures: int) -> float:

@@ -16,12 +16,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from looptap import identity, naming, settings
+from looptap import identity, lines, naming, settings
 from looptap.events import RunEnded, RunStarted
 from looptap.file_lane import FileLane, Telling, both
 from looptap.guard import Guard
@@ -33,12 +33,19 @@ from looptap.plain import clean
 from looptap.recorder import Recorder
 from looptap.redaction import Redactor
 from looptap.registry import Registry
-from looptap.sender import Sender, SenderState
-from looptap.settings import Settings, is_collector
+from looptap.sender import Sender, under_way
+from looptap.settings import Settings
 from looptap.sinks import open_sink
+
+if TYPE_CHECKING:
+    from looptap.alerts.alarms import Alarms
+    from looptap.live.answering import Answering
+    from looptap.resources.sampler import Sampler
 
 #: How long the end of a run waits for fingerprints of data that are still being made.
 SETTLE_SECONDS = 2.0
+#: And for the last alerts to be told.
+ALERT_SECONDS = 2.0
 
 
 @dataclass
@@ -55,6 +62,10 @@ class ActiveRun:
     job: Job | None = None
     #: It began because training showed itself, and not by a call of the user.
     is_implicit: bool = False
+    sampler: Sampler | None = None
+    #: None where nobody watches.
+    alarms: Alarms | None = None
+    live: Answering | None = None
 
     @property
     def id(self) -> str:
@@ -154,9 +165,10 @@ class Session:
             self._is_silent = self.run.rank > 0
             self.recorder.attach(journal, lane.journal, self.run.rank)
             self._tell_job(known)
+            self._tell_prices()
             self._start_threads(self.run)
             if is_primary:
-                self.say(f"run {started.name} → {_described(store)}")
+                self.say(lines.first_line(self.run))
             if journal.problem:
                 self.say(journal.problem)
             return self.run
@@ -168,12 +180,19 @@ class Session:
             if run is None:
                 return
             with self.guard:
+                if run.sampler is not None:
+                    run.sampler.stop()
                 self.recorder.rhythm.stop()
                 for entry in self.registry.entries.values():
                     if entry.integration is not None:
                         entry.integration.finish()
                     for problem in entry.problems():
                         self.recorder.note(entry.name, problem)
+            if run.live is not None:
+                with self.guard:
+                    run.live.finish()
+            if run.alarms is not None:
+                run.alarms.finish(min(ALERT_SECONDS, self.settings.exit_timeout))
             with self.guard:
                 self.recorder.settle(min(SETTLE_SECONDS, self.settings.exit_timeout))
             self.recorder.detach()
@@ -185,9 +204,11 @@ class Session:
                 # First, so that it is known what is on the disk and what was lost.
                 run.journal.close()
                 if run.is_primary:
-                    self.say(_summary(run, status, delivered))
+                    self.say(lines.last_line(run, status, delivered))
                 if delivered:
                     run.journal.remove()
+                    if run.live is not None:
+                        run.live.delivered()
 
     def join(self, rank: int, world_size: int, agree: Agree) -> None:
         """This process has become one of several of a process group. A run that begins from now on is theirs; one that has begun
@@ -237,6 +258,9 @@ class Session:
             self.inherited = run
             run.journal.abandon_in_child()
             run.files.abandon_in_child()
+            for one in (run.alarms, run.live):
+                if one is not None:
+                    one.abandon_in_child()
 
     # --- private ----------------------------------------------------------------------------------------------------
 
@@ -273,6 +297,13 @@ class Session:
         if job.attempt:
             self.recorder.tag("job.attempt", str(job.attempt))
 
+    def _tell_prices(self) -> None:
+        """They travel with the run, to whoever asks what it cost."""
+        for name in ("price_per_hour", "grid_kg_per_kwh"):
+            value = getattr(self.settings, name)
+            if value is not None and self.run is not None and self.run.speaks:
+                self.recorder.param(f"allotted.{name}", value, "setting")
+
     def _open_journal(
         self, started: RunStarted, store: str, is_primary: bool, *, may_map: bool = True
     ) -> JournalWriter:
@@ -288,7 +319,7 @@ class Session:
         return FileLane(
             # Of the few records in it, none is of a training step.
             lambda: self._open_journal(started, store, is_primary=False, may_map=False),
-            lambda journal: _sender(journal, started.run, store, chosen, telling, is_nice=True),
+            lambda journal: under_way(journal, started.run, store, chosen, telling, is_nice=True),
         )
 
     def _renew(self) -> None:
@@ -299,12 +330,30 @@ class Session:
                 self._begin()
 
     def _start_threads(self, run: ActiveRun) -> None:
+        if run.is_primary:
+            # Only processes that have a run pay for these.
+            from looptap.alerts.alarms import alarms_of
+            from looptap.live.answering import Answering
+
+            with self.guard:
+                run.live = Answering(run, self.recorder, self.registry)
+                run.alarms = alarms_of(run, self.recorder, self.settings, self.say, run.live.profile)
+        show = run.alarms.saw if run.alarms is not None else None
         # The settings of the next run may be others.
-        run.sender = _sender(run.journal, run.id, run.store, self.settings, self._telling)
+        run.sender = under_way(run.journal, run.id, run.store, self.settings, self._telling, show=show)
         if run.sender is None:
             return
         with suppress(RuntimeError):  # no threads are started any more, as in _sender
             self.recorder.rhythm.start()
+            # Of a forked child, the sampler of its parent tells.
+            if self.settings.resources and run.is_primary:
+                from looptap.resources.reader import Subject
+                from looptap.resources.sampler import Sampler
+
+                folder = self.recorder.folder or identity.working_directory() or os.sep
+                subject = Subject.of_this_process(lambda: run.job, folder, partial(self.recorder.note, "resources"))
+                run.sampler = Sampler(self.recorder, subject, self.settings.sample_seconds)
+                run.sampler.start()
             # What dead processes left on a host is looked for by one process of each.
             if run.is_primary and (run.job is None or run.job.rank == 0 or run.job.is_first_on_host):
                 threading.Thread(target=self._beside, args=(run,), name="looptap-beside", daemon=True).start()
@@ -343,77 +392,6 @@ class Session:
             return
         with self.guard:
             print(f"looptap: {line}", file=sys.stderr, flush=True)
-
-
-def _sender(
-    journal: JournalWriter, run: str, store: str, chosen: Settings, warn: Callable[[str], None], is_nice: bool = False
-) -> Sender | None:
-    """Under way. None when the interpreter is shutting down and starts no threads any more (3.12): the journal keeps everything,
-    and the next looptap command delivers it."""
-    sender = Sender(
-        journal,
-        run,
-        lambda: open_sink(store, chosen),
-        interval=chosen.send_interval,
-        exit_timeout=chosen.exit_timeout,
-        warn=warn,
-        is_nice=is_nice,
-    )
-    try:
-        sender.start()
-    except RuntimeError:
-        return None
-    return sender
-
-
-def _described(store: str) -> str:
-    """Where records go, and how to look at them, as one would type it from here."""
-    if store == "off":
-        return "off: nothing is kept"
-    return store if is_collector(store) else f"{_short(store)} · looptap ui"
-
-
-def _short(store: str) -> str:
-    try:
-        relative = os.path.relpath(store)
-    except (OSError, ValueError):
-        return store
-    return relative if not relative.startswith("..") and os.path.isabs(store) else store
-
-
-def _summary(run: ActiveRun, status: str, delivered: bool) -> str:
-    if run.store == "off":
-        return f"run {run.name} {status} · nothing was kept: the store is off"
-    state = run.sender.state() if run.sender else None
-    points = state.points_stored if state else 0
-    lanes = [(run.journal, state)]
-    if run.files.opened is not None:
-        lanes.append((run.files.opened, run.files.state()))
-    totals: dict[str, int] = {}
-    for journal, _ in lanes:
-        for reason, count in journal.dropped.items():
-            totals[reason] = totals.get(reason, 0) + count
-    dropped = sum(totals.values())
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(totals.items()) if count)
-    lost = f"{dropped:,} dropped" + (f" ({reasons})" if reasons else "")
-    line = f"run {run.name} {status} · {points:,} points stored, {lost}"
-    if delivered:
-        return line if is_collector(run.store) else f"{line} · looptap show {run.name}"
-    errors = [state.error for _, state in lanes if state and state.error]
-    why = f": {errors[0]}" if errors else ""
-    waiting = sum(_waiting(journal, state) for journal, state in lanes)
-    if not waiting:
-        return f"{line} · the store did not take everything{why}"
-    many = "1 record is" if waiting == 1 else f"{waiting:,} records are"
-    return f"{line} · {many} safe in the journal{why} · deliver {'it' if waiting == 1 else 'them'} with: looptap sync"
-
-
-def _waiting(journal: JournalWriter, state: SenderState | None) -> int:
-    """How many records are on the disk, and not in the store as far as we know."""
-    from looptap.journal.reader import unread  # the import of looptap is waited for
-
-    folder = journal.folder
-    return 0 if folder is None else unread(folder, state.position if state else 0)
 
 
 SESSION = Session()

@@ -44,10 +44,24 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(name for item in value if (name := str(item).strip()))
 
 
-def _seconds(value: Any) -> float:
+def _amount(of: str) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        number = float(value)
+        if not 0 <= number < float("inf"):
+            raise ValueError(f"expected {of}, 0 or more")
+        return number
+
+    return read
+
+
+_seconds = _amount("seconds")
+_rate = _amount("MiB a second")
+
+
+def _interval(value: Any) -> float:
     number = float(value)
-    if not 0 <= number < float("inf"):
-        raise ValueError("expected seconds, 0 or more")
+    if not 0 < number < float("inf"):
+        raise ValueError("expected seconds, more than 0")
     return number
 
 
@@ -55,13 +69,6 @@ def _mebibytes(value: Any) -> int:
     number = int(value)
     if number < 1:
         raise ValueError("expected a whole number of MiB, 1 or more")
-    return number
-
-
-def _rate(value: Any) -> float:
-    number = float(value)
-    if not 0 <= number < float("inf"):
-        raise ValueError("expected MiB a second, 0 or more")
     return number
 
 
@@ -107,7 +114,22 @@ def _token(value: Any) -> str:
 
 def _setting(default: Any, read: Callable[[Any], Any], help: str, *, private: bool = False) -> Any:
     """``private``: guards a secret. Not read from pyproject.toml."""
-    return field(default=default, repr=read is not _token, metadata={"read": read, "help": help, "private": private})
+    return field(
+        default=default, repr=read not in (_token, _webhook), metadata={"read": read, "help": help, "private": private}
+    )
+
+
+def _webhook(value: Any) -> str:
+    address = str(value).strip()
+    if not address.lower().startswith(("http://", "https://")):
+        raise ValueError("expected the address of a webhook, https://…")
+    return address
+
+
+def _function(value: Any) -> Any:
+    if not callable(value):
+        raise ValueError("expected a function; only autolog() can be given one")
+    return value
 
 
 @dataclass(frozen=True)
@@ -138,6 +160,19 @@ class Settings:
     dataset_content: bool = _setting(
         False, _bool, "true identifies data sets of files by all of their content, read in the background"
     )
+    resources: bool = _setting(True, _bool, "false records no use of processors, memory, disks, network and GPUs")
+    sample_seconds: float = _setting(
+        1.0, _interval, "seconds between two samples of the resources, at the beginning of a run"
+    )
+    alerts: bool = _setting(True, _bool, "false watches for nothing: no NaN, no stall, no memory that fills")
+    alert_webhook: str = _setting("", _webhook, "address that gets every alert as JSON, by POST", private=True)
+    alert_command: str = _setting("", str, "shell command that is run for every alert", private=True)
+    on_alert: Any = _setting(  # noqa: RUF009 - as all the others
+        None, _function, "function that is called with every alert, in a thread of its own", private=True
+    )
+    alert_profile: float = _setting(
+        0.0, _seconds, "seconds of a profile that is taken when an alert is raised; 0: none"
+    )
     redact: tuple[str, ...] = _setting((), _names, "more words that mark a key as secret")
     journal: str = _setting("", _folder, "folder of the journals; default: the state folder of the user")
     journal_mib: int = _setting(512, _mebibytes, "most that one journal may take on disk, MiB")
@@ -146,6 +181,12 @@ class Settings:
         0.0, _rate, "most MiB of files a second that go to a collector; 0: as fast as it goes"
     )
     exit_timeout: float = _setting(5.0, _seconds, "most seconds that the end of the program waits for the store")
+    price_per_hour: float | None = _setting(
+        None, _amount("an amount of money"), "what an hour of all that the run has costs; for looptap profile"
+    )
+    grid_kg_per_kwh: float | None = _setting(
+        None, _amount("kg of CO₂e"), "kg of CO₂e for each kWh of your power; for looptap profile"
+    )
 
 
 _PROJECT = "pyproject.toml [tool.looptap]"

@@ -9,7 +9,18 @@ from types import FrameType
 from looptap.frames import package_of
 
 #: Frameworks that lead a training and log through the loggers of others.
-FRAMEWORKS = frozenset({"accelerate", "ignite", "lightning", "lightning_fabric", "pytorch_lightning", "transformers"})
+FRAMEWORKS = frozenset(
+    {
+        "accelerate",
+        "ignite",
+        "keras",
+        "lightning",
+        "lightning_fabric",
+        "pytorch_lightning",
+        "tf_keras",
+        "transformers",
+    }
+)
 #: What may stand between the program and a tool's function: the tool itself, us, and what both are built with.
 _BETWEEN = frozenset(
     {
@@ -19,7 +30,9 @@ _BETWEEN = frozenset(
         "looptap",
         "looptap_integrations",
         "mlflow",
+        "tensorboard",
         "tensorboardX",
+        "tensorflow",
         "threading",
         "torch",
         "torchmetrics",
@@ -55,9 +68,10 @@ class Told:
     def tell(self, values: Mapping[str, float], step: int, source: str) -> None:
         at = self.steps.get(step)
         if at is None:
-            while len(self.steps) >= _STEPS:
-                self.steps.pop(next(iter(self.steps)), None)
-            at = self.steps[step] = {}
+            # Other threads tell as well: a copy made in one call, and not an iterator, which would raise when they do.
+            for oldest in list(self.steps)[: 1 - _STEPS]:
+                self.steps.pop(oldest, None)
+            at = self.steps.setdefault(step, {})
         for key, value in values.items():
             told = at.setdefault(key, [])
             if (value, source) not in told and len(told) < _STEPS:

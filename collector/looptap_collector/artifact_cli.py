@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,13 +11,11 @@ from pathlib import Path
 import click
 
 from looptap.events import Artifact
-from looptap_collector.backend import Backend, RunRow
+from looptap_collector.backend import Backend
+from looptap_collector.mistake import Mistake
+from looptap_collector.printable import printable, size
+from looptap_collector.store_option import opened, run_of, store_address, store_option
 
-_STORE = click.option(
-    "--store",
-    metavar="STORE",
-    help="A folder, or a collector: https://host:port. Default: the one autolog() would use here.",
-)
 #: A download that is over at once shows no bar.
 _BAR_FROM_BYTES = 16 * 2**20
 
@@ -29,46 +28,48 @@ def artifact() -> None:
 @artifact.command("list")
 @click.argument("run", default="latest")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_STORE
+@store_option
 def list_artifacts(run: str, as_json: bool, store: str | None) -> None:
     """List the files of a RUN: an id, the beginning of one, a name, or 'latest' (the default)."""
     from looptap_collector import terminal
     from looptap_collector.record import artifact_fields, to_json
 
-    with _run(store, run) as (backend, row):
+    with run_of(store, run) as (backend, row):
         found = backend.artifacts(row.run)
     if as_json:
         click.echo(to_json([artifact_fields(item) for item in found], indent=2))
     elif found:
         terminal.console().print(terminal.artifacts_table(found))
     else:
-        click.echo(terminal.printable(f"{row.name} has no artifacts"))
+        click.echo(printable(f"{row.name} has no artifacts"))
 
 
 @artifact.command("get")
 @click.argument("run")
 @click.argument("which", metavar="[NAME_OR_DIGEST]", required=False)
-@click.option("-o", "--output", metavar="PATH", help="A file or a folder. Default: a file of that name here.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="A file or a folder (made, where it ends with /). Default: a file of that name here.",
+)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-@_STORE
+@store_option
 def get(run: str, which: str | None, output: str | None, force: bool, store: str | None) -> None:
-    """Get the content of one file of a RUN, by its name (the newest) or its SHA-256 (8 digits or more); or of any run, by
-    its whole SHA-256 alone.
+    """Get the content of one file of a RUN, by its name (the newest) or its SHA-256 (6 digits or more); or of any run, by
+    its SHA-256 alone.
 
     The file appears when all of it is there and verified.
     """
     from looptap_collector.artifacts import DamagedArtifact
-    from looptap_collector.artifacts.downloads import file_name, save
-    from looptap_collector.cli import store_address
-    from looptap_collector.mistake import Mistake
+    from looptap_collector.artifacts.downloads import place_for, save
     from looptap_collector.opening import contents_to_read
 
     found = _of_any_run(store, run) if which is None else _of_run(store, run, which)
     assert found.digest is not None
     target = Path(output or ".")
-    if target.is_dir():
-        target = target / file_name(found.name)
     try:
+        target = place_for(output or ".", found.name)
         content = contents_to_read(store_address(store))
         with _bar(found.size_bytes) as progress:
             save(content, found.digest, target, overwrite=force, progress=progress)
@@ -81,49 +82,44 @@ def get(run: str, which: str | None, output: str | None, force: bool, store: str
     except OSError as error:
         reason = f"cannot write {error.filename}: {error.strerror}" if error.filename else str(error)
         raise Mistake(reason) from error
-    from looptap_collector.terminal import printable, size
-
     click.echo(printable(f"{found.name} ({size(target.stat().st_size)}) → {target}"))
 
 
 def _of_run(store: str | None, run: str, which: str) -> Artifact:
     from looptap_collector.artifacts.downloads import UnknownArtifact, choose
-    from looptap_collector.mistake import Mistake
 
-    with _run(store, run) as (backend, row):
+    with run_of(store, run) as (backend, row):
         try:
             return choose(backend.artifacts(row.run), which)
         except UnknownArtifact as error:
             raise Mistake(f"{error}. See them all: looptap artifact list {row.name}") from error
 
 
-def _of_any_run(store: str | None, digest: str) -> Artifact:
+def _of_any_run(store: str | None, which: str) -> Artifact:
     """What the latest run that has this content calls it."""
     from looptap_collector.artifacts.store import is_digest
-    from looptap_collector.cli import opened
-    from looptap_collector.mistake import Mistake
 
-    if not is_digest(digest):
-        raise Mistake(f"which file of {digest}? Give its name or SHA-256, too: looptap artifact list {digest}")
     with opened(store) as backend:
-        for edge in backend.edges(digests=[digest], limit=1):
+        digests = [which] if is_digest(which) else _that_begin(backend, which)
+        if len(digests) > 1:
+            raise Mistake(f"{len(digests)} files have a SHA-256 that begins with {which}: {', '.join(digests[:5])}")
+        for edge in backend.edges(digests=digests, limit=1):
             return edge.artifact
-    raise Mistake(f"no run has a file with the SHA-256 {digest}")
+    raise Mistake(f"no run has a file with the SHA-256 {which}")
 
 
-@contextmanager
-def _run(store: str | None, which: str) -> Iterator[tuple[Backend, RunRow]]:
-    # Inside, as the commands of cli.py and these are one program in two files, and cli.py lists them all.
-    from looptap_collector.cli import opened
-    from looptap_collector.mistake import Mistake
+def _that_begin(backend: Backend, which: str) -> list[str]:
+    """The digests that begin with this, unless a run is called so."""
+    from looptap_collector.artifacts.downloads import SHORTEST_DIGEST_PREFIX
     from looptap_collector.query import UnknownRun, find_run
 
-    with opened(store) as backend:
-        try:
-            row = find_run(backend, which)
-        except UnknownRun as error:
-            raise Mistake(f"{error}. See them all: looptap runs") from error
-        yield backend, row
+    try:
+        find_run(backend, which)
+    except UnknownRun as error:
+        if re.fullmatch(f"[0-9a-f]{{{SHORTEST_DIGEST_PREFIX},}}", which):
+            return [digest for digest in backend.referenced() if digest.startswith(which)]
+        raise Mistake(f"{error}. See them all: looptap runs") from error
+    raise Mistake(f"which file of {which}? Give its name or SHA-256, too: looptap artifact list {which}")
 
 
 @contextmanager

@@ -14,12 +14,27 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from looptap.events import Artifact, Batch, Context, Dataset, Environment, Note, Rejected, RunStarted
+from looptap.events import Artifact, Batch, Context, Rejected
+from looptap_collector.rows import (
+    AlertCount,
+    Compaction,
+    DatasetUse,
+    Delivery,
+    Edge,
+    ExperimentRow,
+    History,
+    ParamRow,
+    RunAlert,
+    RunPage,
+    RunQuery,
+    RunRow,
+    SeriesRow,
+    TokenRow,
+)
 
 __all__ = [
+    "AlertCount",
     "Arrival",
     "Backend",
     "Compaction",
@@ -33,6 +48,7 @@ __all__ = [
     "Outcome",
     "ParamRow",
     "Rejected",
+    "RunAlert",
     "RunPage",
     "RunQuery",
     "RunRow",
@@ -45,6 +61,10 @@ __all__ = [
     "Unavailable",
     "all_edges",
 ]
+
+
+#: So many are looked at in one question; an agent stops long before.
+MOST_ALERTS = 10_000
 
 
 class Outcome(enum.Enum):
@@ -79,144 +99,6 @@ class Unavailable(OSError):
 
 class TooExpensive(Unavailable):
     """The question takes longer than one may. Narrower ones may be asked."""
-
-
-class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the store knows of one journal. ``next`` is one past the last sequence number it has seen; ``rank`` the process of the
-    run's job that it is of. ``status``, ``ended_ns`` and ``error`` are what this process told of its end, None before."""
-
-    journal: str
-    run: str
-    next: int
-    stored: int
-    dropped: dict[str, int]
-    rank: int = 0
-    status: str | None = None
-    ended_ns: int | None = None
-    error: str | None = None
-
-
-class RunRow(msgspec.Struct, frozen=True):
-    """A run as the store has it; ``status`` as last told, never guessed."""
-
-    run: str
-    name: str
-    experiment: str
-    kind: str
-    status: str
-    started_ns: int
-    ended_ns: int | None
-    heartbeat_ns: int | None
-    error: str | None
-    identity: RunStarted
-    environment: Environment | None
-    notes: tuple[Note, ...]
-
-
-class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runs, and in which order. The language of ``filter`` and ``order`` is in ``docs/filters.md``.
-
-    ``order`` are fields, the first one first, each with ``-`` in front for the greatest first; newest first when empty. Runs
-    without the value come last either way, equal ones by their id. ``limit`` is from 1 to 1,000; a ``cursor`` is what the page
-    before gave as its ``next``. Raises ValueError for another limit.
-    """
-
-    filter: str | None = None
-    order: tuple[str, ...] = ()
-    limit: int = 100
-    cursor: str | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.limit <= 1_000:
-            raise ValueError(f"a page has 1 to 1,000 runs, not {self.limit}")
-
-
-class RunPage(msgspec.Struct, frozen=True):
-    """``next`` is the cursor of the page behind this one; None when there is none."""
-
-    rows: tuple[RunRow, ...]
-    next: str | None
-
-
-class ExperimentRow(msgspec.Struct, frozen=True):
-    """``newest_ns`` is the start of its newest run."""
-
-    name: str
-    runs: int
-    newest_ns: int
-
-
-class Edge(msgspec.Struct, frozen=True):
-    """A run wrote or read a file. ``id`` grows in the order of arrival."""
-
-    id: int
-    run: str
-    artifact: Artifact
-
-
-class DatasetUse(msgspec.Struct, frozen=True):
-    """A run was fed with data; ``dataset`` as the run told it last."""
-
-    run: str
-    dataset: Dataset
-
-
-class ParamRow(msgspec.Struct, frozen=True):
-    """``revision`` counts from 0; a value equal to the one before makes no new revision."""
-
-    key: str
-    value: object
-    source: str
-    revision: int
-    time_ns: int
-
-
-class SeriesRow(msgspec.Struct, frozen=True):
-    """Running summary of one series. ``last`` is the value at the highest step (the latest to arrive among equals), NaN and
-    Inf included. ``min`` and ``max`` leave NaN out and are None when every value is NaN."""
-
-    run: str
-    key: str
-    context: Context
-    count: int
-    nan_count: int
-    last: float
-    min: float | None
-    max: float | None
-    first_step: int
-    last_step: int
-    last_time_ns: int
-
-
-class History(msgspec.Struct, frozen=True):
-    """Points of one series in order of step (then of arrival). Three arrays of one length."""
-
-    steps: npt.NDArray[np.int64]
-    times_ns: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-
-
-class Compaction(msgspec.Struct, frozen=True):
-    """What a compaction did, in numbers: ``merged`` chunks (of ``points`` points) became ``made`` long ones, so many
-    ``outlines`` were added, in so many ``series``. ``damaged`` chunks could not be read and stay as they are.
-    ``is_complete`` is false when its time was up before all was done."""
-
-    series: int = 0
-    merged: int = 0
-    made: int = 0
-    points: int = 0
-    outlines: int = 0
-    damaged: int = 0
-    is_complete: bool = True
-
-    @property
-    def has_changed(self) -> bool:
-        return bool(self.made or self.outlines)
-
-    def plus(self, other: Compaction) -> Compaction:
-        """Both together."""
-        counts = {name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__[:-1]}
-        return Compaction(**counts, is_complete=self.is_complete and other.is_complete)
 
 
 class Backend(Protocol):
@@ -296,6 +178,13 @@ class Backend(Protocol):
         name: as it was told last. Every condition that is given must hold."""
 
     @abstractmethod
+    def alerts(
+        self, *, runs: Sequence[str] | None = None, kind: str | None = None, limit: int = 1_000
+    ) -> Sequence[RunAlert]:
+        """What runs warned of, the latest first; of the same time by run, and of one run the latest to arrive first. Every
+        condition that is given must hold."""
+
+    @abstractmethod
     def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:
         """For a run that can no longer speak for itself (killed, lost). Ignored if the run ended by its own word."""
 
@@ -348,6 +237,12 @@ class Backend(Protocol):
         """Of several runs at once: by run, the value of each tag."""
         return {run: self.tags(run) for run in runs}
 
+    def alert_counts(self, runs: Sequence[str]) -> dict[str, AlertCount]:
+        """Of several runs at once: by run, how many alerts there are."""
+        from looptap_collector.alerts import counted
+
+        return {run: counted(one.alert for one in self.alerts(runs=[run], limit=MOST_ALERTS)) for run in runs}
+
     def referenced(self) -> Iterator[str]:
         """Digests of the artifacts that some run refers to, each once, in order."""
         digests = {edge.artifact.digest for edge in all_edges(self)}
@@ -373,19 +268,6 @@ def all_edges(backend: Backend, runs: Sequence[str] | None = None) -> Iterator[E
     while some := backend.edges(runs=runs, before=before):
         yield from some
         before = some[-1].id
-
-
-class TokenRow(msgspec.Struct, frozen=True):
-    """Who may ask a collector. ``hash`` is the SHA-256 of the token in hex; the token itself is nowhere."""
-
-    id: str
-    name: str
-    scope: str
-    hash: str
-    created_ns: int
-    expires_ns: int | None = None
-    revoked_ns: int | None = None
-    last_used_ns: int | None = None
 
 
 class TokenStore(Protocol):

@@ -1,4 +1,4 @@
-"""The commands that look at a store: ``runs``, ``show``, ``export``, ``artifact``, ``dataset``, ``ui``.
+"""The commands that look at a store: ``runs``, ``show``, ``export``, ``profile``, ``artifact``, ``dataset``, ``ui``.
 
 ``looptap.cli`` registers :data:`COMMANDS` and hands over, as the context's ``obj``, a function that tells
 how many records wait in a journal on this machine (:data:`looptap_collector.query.InJournal`), or None.
@@ -9,10 +9,8 @@ command needs is imported inside it: ``looptap --help`` should answer at once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,14 +18,15 @@ from looptap_collector.artifact_cli import artifact
 from looptap_collector.backend import Backend, RunRow, Unavailable
 from looptap_collector.dataset_cli import dataset
 from looptap_collector.mistake import Mistake
-from looptap_collector.query import InJournal, UnknownRun, find_run, found_runs
+from looptap_collector.printable import printable
+from looptap_collector.profile_cli import profile
+from looptap_collector.query import InJournal, found_runs
 from looptap_collector.server.cli import COMMANDS as SERVER_COMMANDS
 from looptap_collector.store_cli import store as store_group
+from looptap_collector.store_option import opened, run_of, store_address, store_option
 
 if TYPE_CHECKING:
     from looptap_collector.filters import FilterError
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _JSON_HELP = "Print JSON. NaN and infinities are the strings NaN, Infinity and -Infinity; integers are exact."
 
@@ -48,77 +47,6 @@ class WrongQuestion(Mistake):
         click.echo(f"  {shown}\n  {' ' * (self.position - first)}^", file=file or sys.stderr)
 
 
-def _store_option(command: _Command) -> _Command:
-    return click.option(
-        "--store",
-        metavar="STORE",
-        help="A folder, or a collector: https://host:port. Default: the one autolog() would use here.",
-    )(command)
-
-
-@contextmanager
-def opened(store: str | None) -> Iterator[Backend]:
-    """The backend of the store that ``--store`` or the settings name, closed afterwards. Runs that have fallen silent are
-    marked first; a collector does that itself."""
-    address = store_address(store)
-    backend = _open(address)
-    try:
-        # A store that can only be read is still worth reading.
-        with suppress(Exception):
-            _mark_lost(address, backend)
-        yield backend
-    except Unavailable as error:
-        raise Mistake(str(error)) from error
-    finally:
-        backend.close()
-
-
-def store_address(store: str | None) -> str:
-    """A folder, or a collector's address."""
-    from looptap.settings import store_to_read
-
-    try:
-        resolved = store_to_read(store, "--store")
-    except ValueError as error:
-        raise Mistake(str(error)) from None
-    if resolved == "off":
-        raise Mistake("the store is 'off', so there is nothing to read; name a folder or a collector with --store")
-    return resolved
-
-
-def _mark_lost(address: str, backend: Backend) -> None:
-    from looptap.reading import runs_with_journals
-    from looptap_collector.liveness import mark_lost
-    from looptap_collector.opening import is_collector
-
-    if not is_collector(address):
-        mark_lost(backend, runs_with_journals())
-
-
-def _open(address: str) -> Backend:
-    try:
-        from looptap_collector.opening import is_collector, open_to_read
-
-        return open_to_read(address)
-    except ModuleNotFoundError as error:
-        raise Mistake(f"reading a store needs {error.name}: pip install 'looptap[collector]'") from error
-    except FileNotFoundError as error:
-        raise Mistake(
-            f"there is no store at {address}; record a run first (looptap run train.py) or name another with --store"
-        ) from error
-    except Exception as error:
-        if is_collector(address):
-            raise Mistake(str(error)) from error
-        raise Mistake(f"the store at {address} cannot be opened: {type(error).__name__}: {error}") from error
-
-
-def _found(backend: Backend, which: str) -> RunRow:
-    try:
-        return find_run(backend, which)
-    except UnknownRun as error:
-        raise Mistake(f"{error}. See them all: looptap runs") from error
-
-
 @click.command()
 @click.option("--experiment", metavar="NAME", help="Only runs of this experiment.")
 @click.option(
@@ -133,7 +61,7 @@ def _found(backend: Backend, which: str) -> RunRow:
 )
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many runs.")
 @click.option("--json", "as_json", is_flag=True, help=_JSON_HELP)
-@_store_option
+@store_option
 def runs(
     experiment: str | None, text: str | None, order: tuple[str, ...], limit: int, as_json: bool, store: str | None
 ) -> None:
@@ -151,9 +79,10 @@ def runs(
             return
         if not rows:
             of = f" of experiment {experiment!r}" if experiment is not None else ""
-            click.echo(terminal.printable(f"no runs{of} yet; record one: looptap run train.py"))
+            click.echo(printable(f"no runs{of} yet; record one: looptap run train.py"))
             return
-        terminal.console().print(terminal.runs_table(rows, backend.series([row.run for row in rows])))
+        ids = [row.run for row in rows]
+        terminal.console().print(terminal.runs_table(rows, backend.series(ids), backend.alert_counts(ids)))
         if len(rows) == limit:
             click.echo(f"the {'first' if order else 'newest'} {limit}; more with --limit")
 
@@ -172,15 +101,14 @@ def _asked(
 @click.command()
 @click.argument("run", default="latest")
 @click.option("--json", "as_json", is_flag=True, help=f"The whole record. {_JSON_HELP}")
-@_store_option
+@store_option
 @click.pass_obj
 def show(in_journal: InJournal | None, run: str, as_json: bool, store: str | None) -> None:
     """Show one RUN: an id, the beginning of one, a name, or 'latest' (the default)."""
     from looptap_collector import terminal
     from looptap_collector.record import run_record, to_json
 
-    with opened(store) as backend:
-        found = _found(backend, run)
+    with run_of(store, run) as (backend, found):
         if as_json:
             click.echo(to_json(run_record(backend, found, in_journal), indent=2))
         else:
@@ -203,13 +131,12 @@ def show(in_journal: InJournal | None, run: str, as_json: bool, store: str | Non
     metavar="PATH",
     help="Where to write; - is the standard output. Default: NAME.FORMAT here.",
 )
-@_store_option
+@store_option
 def export(run: str, file_format: str, output: str | None, store: str | None) -> None:
     """Write all points of a RUN as one long table: run, key, context, step, time, value."""
     from looptap_collector.export import default_file_name, export_run, export_to_stream
 
-    with opened(store) as backend:
-        found = _found(backend, run)
+    with run_of(store, run) as (backend, found):
         try:
             if output == "-":
                 export_to_stream(backend, found, file_format, sys.stdout.buffer)
@@ -229,7 +156,7 @@ def export(run: str, file_format: str, output: str | None, store: str | None) ->
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="An address of this machine. Others can read it!")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-@_store_option
+@store_option
 @click.pass_obj
 def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, store: str | None) -> None:
     """Serve the store as a web page, until Ctrl-C."""
@@ -246,4 +173,4 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
         raise Mistake(str(error)) from error
 
 
-COMMANDS: list[click.Command] = [runs, show, export, artifact, dataset, ui, store_group, *SERVER_COMMANDS]
+COMMANDS: list[click.Command] = [runs, show, profile, export, artifact, dataset, ui, store_group, *SERVER_COMMANDS]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from looptap.events import Dataset
-from looptap_collector.artifact_cli import _STORE, _run
 from looptap_collector.backend import Backend, DatasetUse
+from looptap_collector.mistake import Mistake
+from looptap_collector.printable import printable
+from looptap_collector.store_option import opened, run_of, store_option
 
 #: A shorter beginning of a fingerprint is too easily hit by accident.
 _SHORTEST = 8
@@ -20,34 +22,32 @@ def dataset() -> None:
 @dataset.command("list")
 @click.argument("run", default="latest")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_STORE
+@store_option
 def list_datasets(run: str, as_json: bool, store: str | None) -> None:
     """List the data sets of a RUN: an id, the beginning of one, a name, or 'latest' (the default)."""
     from looptap_collector import terminal
     from looptap_collector.datasets import dataset_fields, of_run
     from looptap_collector.record import to_json
 
-    with _run(store, run) as (backend, row):
+    with run_of(store, run) as (backend, row):
         found = of_run(backend, row.run)
     if as_json:
         click.echo(to_json([dataset_fields(item) for item in found], indent=2))
     elif found:
         terminal.console().print(terminal.datasets_table(found))
     else:
-        click.echo(terminal.printable(f"{row.name} has no datasets"))
+        click.echo(printable(f"{row.name} has no datasets"))
 
 
 @dataset.command("runs")
 @click.argument("which", metavar="NAME_OR_FINGERPRINT")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_STORE
+@store_option
 def runs_of(which: str, as_json: bool, store: str | None) -> None:
     """Which runs used this data: by its name, or by its fingerprint (8 characters of its beginning or more) this very version
     of it, under whatever name. The latest first."""
     from looptap_collector import terminal
-    from looptap_collector.cli import opened
     from looptap_collector.datasets import named_uses
-    from looptap_collector.mistake import Mistake
     from looptap_collector.record import to_json
 
     with opened(store) as backend:
@@ -69,24 +69,24 @@ def runs_of(which: str, as_json: bool, store: str | None) -> None:
 @click.argument("first")
 @click.argument("second", default="latest")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_STORE
+@store_option
 def compare(first: str, second: str, as_json: bool, store: str | None) -> None:
     """In what the data of two runs differs; the SECOND is the latest one if not given."""
     from looptap_collector import terminal
     from looptap_collector.datasets import compared, compared_fields, of_run
     from looptap_collector.record import to_json
 
-    with _run(store, first) as (backend, row):
+    with run_of(store, first) as (backend, row):
         one: list[Dataset] = of_run(backend, row.run)
-    with _run(store, second) as (backend, other):
+    with run_of(store, second) as (backend, other):
         found = compared(one, of_run(backend, other.run))
     if as_json:
         click.echo(to_json([compared_fields(item) for item in found], indent=2))
     elif found:
-        click.echo(terminal.printable(f"{row.name} and {other.name}"))
+        click.echo(printable(f"{row.name} and {other.name}"))
         terminal.console().print(terminal.comparison_table(found))
     else:
-        click.echo(terminal.printable(f"neither {row.name} nor {other.name} has datasets"))
+        click.echo(printable(f"neither {row.name} nor {other.name} has datasets"))
 
 
 def _uses(backend: Backend, which: str) -> list[DatasetUse]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from looptap_collector.printable import printable
+
 
 class Mistake(click.ClickException):
     """One clear line for the user."""
@@ -14,6 +16,4 @@ class Mistake(click.ClickException):
     exit_code = 2
 
     def show(self, file: Any = None) -> None:
-        from looptap_collector.terminal import printable
-
         click.echo(f"looptap: {printable(self.message)}", file=file or sys.stderr)

@@ -36,6 +36,11 @@ _NOT_A_LOSS = re.compile(
 )
 _LOSS = re.compile(r"loss|nll|perplexity|objective|^err|[._/]err|mse|cost|elbo", re.IGNORECASE)
 _VALIDATION = re.compile(r"val|test|eval", re.IGNORECASE)
+#: Of several losses, the one that is descended is named like this, rather than its parts; the first that matches.
+_WHOLE_LOSSES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (r"^loss$", r"^(train[._/ -])?(total[._/ -])?loss$", r"^(?!batch_|epoch_).*loss$")
+)
 
 
 class UnknownRun(LookupError):
@@ -153,16 +158,17 @@ def is_loss(key: str) -> bool:
     return bool(_LOSS.search(key)) and not _NOT_A_LOSS.search(key)
 
 
-def interest(row: _Series) -> tuple[int, str, list[tuple[str, str]]]:
+def interest(row: _Series) -> tuple[int, int, str, list[tuple[str, str]]]:
     """Sort key: losses of training first, then other losses, then the rest, ``system.`` last; alphabetical
-    within each."""
+    within each, but ``loss`` before others, and names that end so before names that only have it."""
     if is_loss(row.key):
         place = 1 if _VALIDATION.search(row.key) or "phase" in row.context else 0
     elif row.key.startswith("system."):
         place = 4
     else:
         place = 3 if _NOT_A_LOSS.search(row.key) else 2
-    return place, row.key, sorted(row.context.items())
+    nearness = next((at for at, pattern in enumerate(_WHOLE_LOSSES) if pattern.search(row.key)), len(_WHOLE_LOSSES))
+    return place, nearness, row.key, sorted(row.context.items())
 
 
 def is_chosen(source: str) -> bool:

@@ -15,6 +15,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from looptap.events import Artifact, Environment
+from looptap_collector import resources
+from looptap_collector.alerts import alert_fields, count_fields
+from looptap_collector.alerts import of_run as alerts_of_run
 from looptap_collector.backend import Backend, ParamRow, RunRow, SeriesRow
 from looptap_collector.datasets import dataset_fields, of_run
 from looptap_collector.query import InJournal, added_up, duration_seconds, main_loss, series_labels
@@ -26,7 +29,8 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
     """Everything that the store has about a run, except the points themselves (``history`` and ``export``
     have those).
 
-    Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``datasets``, ``environment``, ``notes``, ``delivery``.
+    Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``datasets``, ``alerts``, ``environment``, ``notes``,
+    ``delivery``.
     """
     series = backend.series([run.run])
     entries = backend.delivery(run.run)
@@ -38,6 +42,7 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
         "metrics": {label: series_fields(row) for label, row in zip(series_labels(series), series, strict=True)},
         "artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(run.run)],
         "datasets": [dataset_fields(dataset) for dataset in of_run(backend, run.run)],
+        "alerts": [alert_fields(alert) | {"time": iso(alert.time_ns)} for alert in alerts_of_run(backend, run.run)],
         "environment": environment_fields(run),
         "notes": _notes(run),
         "delivery": {
@@ -70,11 +75,12 @@ def run_list(backend: Backend, *, experiment: str | None = None, limit: int | No
 
 def listed(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
     """A list of runs: of each, what :func:`run_record` says under ``run``, the number of
-    ``points``, and as ``loss`` the last value of the series that a list shows (``key`` and ``last``, or
-    None)."""
+    ``points``, as ``loss`` the last value of the series that a list shows (``key`` and ``last``, or
+    None), and as ``alerts`` how many were ``fired`` and how many are ``standing``."""
     by_run: dict[str, list[SeriesRow]] = {row.run: [] for row in rows}
     for series in backend.series(list(by_run)):
         by_run[series.run].append(series)
+    alerts = backend.alert_counts(list(by_run))
     lines = []
     for row in rows:
         own = by_run[row.run]
@@ -84,6 +90,7 @@ def listed(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
             | {
                 "points": sum(series.count for series in own),
                 "loss": {"key": loss.key, "last": loss.last} if loss else None,
+                "alerts": count_fields(alerts[row.run]),
             }
         )
     return lines
@@ -91,10 +98,11 @@ def listed(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
 
 def run_table(backend: Backend, rows: Sequence[RunRow], *, details: bool = False) -> list[dict[str, Any]]:
     """Several runs with what a table shows of each: what :func:`run_record` says under ``run``, and ``params`` (newest values),
-    ``metrics`` (summaries) and ``tags``; with ``details`` also ``environment`` and ``notes``. Four questions to the store,
-    however many runs there are."""
+    ``metrics`` (summaries), ``tags`` and the numbers of ``alerts``; with ``details`` also ``environment`` and ``notes``. Five
+    questions to the store, however many runs there are."""
     ids = [row.run for row in rows]
     params, tags = backend.current_params(ids), backend.current_tags(ids)
+    alerts = backend.alert_counts(ids)
     series: dict[str, list[SeriesRow]] = {run: [] for run in ids}
     for item in backend.series(ids):
         series[item.run].append(item)
@@ -107,6 +115,7 @@ def run_table(backend: Backend, rows: Sequence[RunRow], *, details: bool = False
                 for label, item in zip(series_labels(series[row.run]), series[row.run], strict=True)
             },
             "tags": tags[row.run],
+            "alerts": count_fields(alerts[row.run]),
         }
         | ({"environment": environment_fields(row), "notes": _notes(row)} if details else {})
         for row in rows
@@ -154,7 +163,7 @@ def series_fields(row: SeriesRow) -> dict[str, Any]:
         "last_step": row.last_step,
         "last_time": iso(row.last_time_ns),
         "last_time_ns": row.last_time_ns,
-    }
+    } | ({"unit": found} if (found := resources.unit(row.key)) else {})
 
 
 def artifact_fields(artifact: Artifact) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from looptap_collector.backend import Backend, History, SeriesRow
+from looptap_collector.printable import brief
 from looptap_collector.query import FindsRuns
 from looptap_collector.thinning import thin
 
@@ -36,7 +37,7 @@ class Sources:
     def __init__(self, series: Iterable[SeriesRow]) -> None:
         by_rank: dict[int, dict[str, SeriesRow]] = {}
         for row in series:
-            if row.key in (*_BEFORE_THE_WAIT, _WHOLE_STEP) and (rank := _rank_of(row)) is not None:
+            if row.key in (*_BEFORE_THE_WAIT, _WHOLE_STEP) and (rank := rank_of(row)) is not None:
                 by_rank.setdefault(rank, {})[row.key] = row
         forward = [own for own in by_rank.values() if "time.forward" in own]
         keys = _BEFORE_THE_WAIT if by_rank and len(forward) == len(by_rank) else (_WHOLE_STEP,)
@@ -130,30 +131,39 @@ def _compared(backend: Backend, sources: Sources, piece: Bounds) -> _Compared:
 
 def _time_of(backend: Backend, rows: Sequence[SeriesRow], piece: Bounds) -> History:
     """The seconds of a rank by step, each step once."""
-    parts = [_last_of_each(backend.history(row.run, row.key, row.context, steps=piece)) for row in rows]
+    parts = [last_of_each(backend.history(row.run, row.key, row.context, steps=piece)) for row in rows]
     if len(parts) == 1:
         return parts[0]
+    total = added_up(parts)
+    # Without its forward pass a step is not told completely.
+    is_whole = np.isin(
+        total.steps, next(part.steps for row, part in zip(rows, parts, strict=True) if row.key == "time.forward")
+    )
+    return History(total.steps[is_whole], total.times_ns[is_whole], total.values[is_whole])
+
+
+def added_up(parts: Sequence[History]) -> History:
+    """By step, the sum of those that have it. Each has a step once."""
     steps = np.unique(np.concatenate([part.steps for part in parts]))
     total, times_ns = np.zeros(len(steps)), np.zeros(len(steps), np.int64)
     for part in parts:
         at = np.searchsorted(steps, part.steps)
         total[at] += part.values
         times_ns[at] = np.maximum(times_ns[at], part.times_ns)
-    # Without its forward pass a step is not told completely.
-    is_whole = np.isin(
-        steps, next(part.steps for row, part in zip(rows, parts, strict=True) if row.key == "time.forward")
-    )
-    return History(steps[is_whole], times_ns[is_whole], total[is_whole])
+    return History(steps, times_ns, total)
 
 
-def _last_of_each(points: History) -> History:
+def last_of_each(points: History) -> History:
+    """Of a step that was told several times, what was told last."""
     is_last = np.append(points.steps[1:] != points.steps[:-1], True) if len(points.steps) else np.empty(0, bool)
     return History(points.steps[is_last], points.times_ns[is_last], points.values[is_last])
 
 
-def _rank_of(row: SeriesRow) -> int | None:
-    """Rank 0 has no context of its own; series of something else than a rank (of one optimizer of several) are left out."""
+def rank_of(row: SeriesRow, besides: str | None = None) -> int | None:
+    """Rank 0 has no context of its own; series of something else than a rank (of one optimizer of several) are left out, unless
+    it is of this name."""
     context = dict(row.context)
+    context.pop(besides or "", None)
     rank = context.pop("rank", "0")
     return int(rank) if not context and rank.isascii() and rank.isdecimal() and len(rank) < 10 else None
 
@@ -171,11 +181,4 @@ def in_words(backend: Backend, run: str, series: Sequence[SeriesRow]) -> str | N
     rank = numbers[np.argmax(counts)]
     lag = float(np.median(history(backend, run, LAG, sources=sources).values[ranks == rank]))
     share = round(100 * float(counts.max()) / len(ranks))
-    return f"slowest rank {int(rank)} in {share} % of steps, {_seconds(lag)} behind the median"
-
-
-def _seconds(seconds: float) -> str:
-    for factor, unit in ((1.0, "s"), (1e3, "ms")):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"
+    return f"slowest rank {int(rank)} in {share} % of steps, {brief(lag)} behind the median"

@@ -15,6 +15,7 @@ import click
 
 from looptap_collector.mistake import Mistake
 from looptap_collector.opening import own_store
+from looptap_collector.printable import printable
 
 if TYPE_CHECKING:
     from looptap_collector.artifacts import ArtifactStore
@@ -307,6 +308,4 @@ def _progress(what: str) -> Iterator[Any]:
 
 
 def _tell(line: str) -> None:
-    from looptap_collector.terminal import printable
-
     click.echo(printable(line))

@@ -1,31 +1,27 @@
-"""Runs as text for a terminal: tables, a line of blocks for each series, small plots of dots.
+"""Runs as text for a terminal, most of it in tables.
 
-What a store holds was written by somebody else's program. Before any of it reaches a terminal it loses its
-escape sequences and control characters (:func:`printable`), and nothing of it is ever read as markup.
+Whatever comes from a store goes through :mod:`looptap_collector.printable`, and nothing of it is ever read as markup.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import sys
 import time
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-import numpy as np
-import numpy.typing as npt
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from looptap.events import Artifact, Dataset
-from looptap_collector import ranks, slowest
-from looptap_collector.backend import Backend, Delivery, History, RunRow, SeriesRow
+from looptap_collector import alerts, ranks, resources, slowest
+from looptap_collector.backend import AlertCount, Backend, Delivery, ParamRow, RunRow, SeriesRow
 from looptap_collector.datasets import Compared, of_run
+from looptap_collector.plots import plot, sparkline
+from looptap_collector.printable import local_time, number, printable, setting, size, took
 from looptap_collector.query import (
     Accounts,
     InJournal,
@@ -50,26 +46,19 @@ STATUS_STYLES = {
 #: More series than this are listed with their numbers only: each trend reads the points of its series.
 TRENDS = 24
 PLOTS = 3
+_RESOURCE_POINTS = 200
+#: The packages that bring them; TensorFlow comes under several names. The page shows the same.
+_FRAMEWORKS = (
+    "torch",
+    *("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tensorflow-macos", "tensorflow-rocm", "tf-nightly"),
+    "keras",
+    "jax",
+)
 #: Of larger jobs nobody counts those that never came.
 _MOST_RANKS = 100_000
 
 #: A live agent is heard from much more often.
 SILENCE_NS = 60 * 10**9
-
-# CSI and the like, then the strings that run to BEL or ST (titles, clipboard, links), then any control
-# character left.
-_ESCAPES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b[ -/]*[0-~]?"
-)
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """``text`` on one line, without anything that a terminal would obey: escapes, controls, changes of
-    direction."""
-    return _CONTROLS.sub("", _ESCAPES.sub("", re.sub(r"[\t\r\n]+", " ", text)))
 
 
 def console(file: IO[str] | None = None) -> Console:
@@ -80,8 +69,13 @@ def console(file: IO[str] | None = None) -> Console:
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
-def runs_table(rows: Sequence[RunRow], series: Sequence[SeriesRow], now_ns: int | None = None) -> Table:
-    """One line for each run, newest first."""
+def runs_table(
+    rows: Sequence[RunRow],
+    series: Sequence[SeriesRow],
+    warned: Mapping[str, AlertCount] | None = None,
+    now_ns: int | None = None,
+) -> Table:
+    """One line for each run, newest first. ``warned``: how many alerts each has, by its id."""
     by_run: dict[str, list[SeriesRow]] = {}
     for item in series:
         by_run.setdefault(item.run, []).append(item)
@@ -98,7 +92,7 @@ def runs_table(rows: Sequence[RunRow], series: Sequence[SeriesRow], now_ns: int 
         loss = main_loss(own)
         table.add_row(
             Text(printable(row.name)),
-            status_text(row),
+            status_text(row, (warned or {}).get(row.run)),
             Text(local_time(row.started_ns, now_ns)),
             Text(took(duration_seconds(row))),
             Text(number(loss.last) if loss else "–"),
@@ -131,14 +125,18 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
         out.print(Text("$ " + printable(" ".join(identity.command)), style="dim"))
     if run.error:
         out.print(Text(printable(run.error), style="red"))
+    for episode in alerts.episodes(alerts.of_run(backend, run.run)):
+        out.print(alert_line(episode))
     if identity.world_size > 1:
         out.print(Text(ranks_line(backend.delivery(run.run), identity.world_size)))
 
     params = backend.params(run.run)
     if params:
         table = _table("param", "value", "source")
-        for param in sorted(params, key=lambda param: (not is_chosen(param.source), param.key)):
-            table.add_row(Text(printable(param.key)), Text(setting(param.value)), Text(printable(param.source), "dim"))
+        for param in sorted(params, key=_place_of_param):
+            table.add_row(
+                Text(printable(param.key)), Text(resources.param_in_words(param)), Text(printable(param.source), "dim")
+            )
         out.print(table)
     _show_metrics(out, backend, run)
     if artifacts := backend.artifacts(run.run):
@@ -156,6 +154,11 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
         out.print(Text(f"note  {printable(note.topic)}: {printable(note.message)}"))
 
 
+def _place_of_param(param: ParamRow) -> tuple[bool, bool, str]:
+    """What the user chose comes first, what the machine gave comes last."""
+    return not is_chosen(param.source), param.source == "allotment", param.key
+
+
 def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
     series = backend.series([run.run])
     if not series:
@@ -165,6 +168,8 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
     of_others = [row for _, row in labelled if "rank" in row.context]
     if len(of_others) < len(labelled):
         labelled = [(label, row) for label, row in labelled if "rank" not in row.context]
+    used = [(label, row) for label, row in labelled if resources.is_resource(row.key)]
+    labelled = [(label, row) for label, row in labelled if not resources.is_resource(row.key)]
     histories = [backend.history(run.run, row.key, row.context) for _, row in labelled[:TRENDS]]
     table = _table("metric", "last", "min", "max", "points", "steps", "trend")
     for column in table.columns[1:6]:
@@ -181,7 +186,10 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
             Text(f"{row.first_step}–{row.last_step}"),
             Text(sparkline(histories[index].values) if index < len(histories) else "", style="cyan"),
         )
-    out.print(table)
+    if labelled:
+        out.print(table)
+    if used:
+        out.print(_resources_table(backend, run, used))
     if others := {int(row.context["rank"]) for row in of_others if row.context["rank"].isdecimal()}:
         word = "rank" if len(others) == 1 else "ranks"
         out.print(
@@ -198,6 +206,24 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
         out.print(Text(printable(label), style="bold"))
         for line in plot(history):
             out.print(Text(line, style="cyan"), no_wrap=True)
+
+
+def _resources_table(backend: Backend, run: RunRow, used: Sequence[tuple[str, SeriesRow]]) -> Table:
+    """What the run used of its machine, in units that people read."""
+    table = _table("resource", "last", "min", "max", "samples", "trend")
+    for column in table.columns[1:5]:
+        column.justify = "right"
+        column.no_wrap = True
+    for label, row in used:
+        unit = resources.unit(row.key)
+        history = backend.chart(run.run, row.key, row.context, points=_RESOURCE_POINTS)
+        table.add_row(
+            Text(printable(label.removeprefix(resources.PREFIX))),
+            *(Text(resources.in_words(value, unit)) for value in (row.last, row.min, row.max)),
+            Text(f"{row.count:,}"),
+            Text(sparkline(history.values), style="cyan"),
+        )
+    return table
 
 
 def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
@@ -220,9 +246,9 @@ def datasets_table(datasets: Sequence[Dataset], runs: Sequence[str] = ()) -> Tab
     """One line for each data set; with ``runs``, the name of the run that used it in front of each."""
     table = _table(*(["run"] if runs else []), "dataset", "role", "split", "length", "fingerprint", "of", "where")
     table.columns[3 + bool(runs)].justify = "right"
-    for number, item in enumerate(datasets):
+    for at, item in enumerate(datasets):
         table.add_row(
-            *([Text(printable(runs[number]))] if runs else []),
+            *([Text(printable(runs[at]))] if runs else []),
             Text(printable(item.name)),
             Text(printable(item.role)),
             Text(printable(item.split or "–")),
@@ -268,8 +294,23 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def status_text(run: RunRow) -> Text:
-    return Text(printable(run.status), style=STATUS_STYLES.get(run.status, ""))
+def status_text(run: RunRow, warned: AlertCount | None = None) -> Text:
+    """With the number of its alerts, where there are any."""
+    told = Text(printable(run.status), style=STATUS_STYLES.get(run.status, ""))
+    if warned is not None and warned.fired:
+        told.append(f", {alerts.in_words(warned)}", style="yellow")
+    return told
+
+
+def alert_line(episode: alerts.Episode) -> Text:
+    """``alert  stall 14:03:10 today: no step for 75 s · over 14:05:00 today``."""
+    alert = episode.fired
+    of_rank = f" rank {alert.rank}" if alert.rank else ""
+    line = Text(f"alert  {printable(alert.kind)}{of_rank} {local_time(alert.time_ns)}: {printable(alert.message)}")
+    if episode.recovered is not None:
+        return line.append(f" · over {local_time(episode.recovered.time_ns)}", style="dim")
+    line.stylize("red" if alert.severity == "critical" else "yellow")
+    return line
 
 
 def ranks_line(journals: Sequence[Delivery], world_size: int) -> str:
@@ -296,7 +337,7 @@ def environment_line(run: RunRow) -> str:
             dirty = ", uncommitted changes" if found.git_dirty else ""
             branch = f" on {found.git_branch}" if found.git_branch else ""
             parts.append(f"git {found.git_commit[:10]}{branch}{dirty}")
-        for package in ("torch", "tensorflow", "keras", "jax"):
+        for package in _FRAMEWORKS:
             if package in found.packages:
                 parts.append(f"{package} {found.packages[package]}")
         parts.append(f"{len(found.packages)} packages" if found.packages else "")
@@ -312,120 +353,3 @@ def delivery_line(account: Accounts, points: int) -> str:
         f" · records: {account.emitted:,} emitted = {account.stored:,} stored"
         f" + {account.in_journal:,} in journal + {lost:,} dropped"
     )
-
-
-def number(value: float | None) -> str:
-    """Six significant digits; a dash for none."""
-    return "–" if value is None else f"{value:.6g}".replace("nan", "NaN").replace("inf", "Inf")
-
-
-def setting(value: Any) -> str:
-    """A param on one line, cut at 200 characters. Floats without the last digits of their arithmetic, which ``--json`` has."""
-    if isinstance(value, float):
-        value = f"{value:.12g}"
-    text = printable(value if isinstance(value, str) else repr(value))
-    return text if len(text) <= 200 else text[:199] + "…"
-
-
-def size(count: int) -> str:
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
-
-
-def took(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
-def local_time(time_ns: int, now_ns: int | None = None) -> str:
-    """Local time of day; the day goes before it unless it is today."""
-    try:
-        moment = datetime.fromtimestamp(time_ns / 1e9)
-        today = datetime.fromtimestamp((now_ns if now_ns is not None else time.time_ns()) / 1e9).date()
-    except (OverflowError, ValueError, OSError):
-        return "unknown time"
-    return f"{moment:%H:%M:%S} today" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M}"
-
-
-_BLOCKS = "▁▂▃▄▅▆▇█"
-
-
-def sparkline(values: npt.NDArray[np.float64], width: int = 24) -> str:
-    """The means of ``width`` equal stretches as blocks; ``·`` where a stretch has no finite value."""
-    stretches = np.array_split(values, min(width, len(values))) if len(values) else []
-    means = [float(part[np.isfinite(part)].mean()) if np.isfinite(part).any() else math.nan for part in stretches]
-    finite = [mean for mean in means if math.isfinite(mean)]
-    if not finite:
-        return "·" * len(means)
-    low, span = min(finite), max(finite) - min(finite)
-    if span <= 1e-12 * max(abs(low), abs(max(finite))):  # what is left of rounding in the means is no trend
-        span = 0.0
-    return "".join(
-        "·" if not math.isfinite(mean) else _BLOCKS[round((mean - low) / span * 7) if 0 < span < math.inf else 3]
-        for mean in means
-    )
-
-
-# The dots of a braille character: the bit for column 0 or 1 and row 0 to 3 (Unicode, block U+2800).
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-
-
-def _stroke(cells: npt.NDArray[np.int64], column: int, row: int, other: int) -> None:
-    for between in range(min(row, other), max(row, other) + 1):
-        cells[between // 4, column // 2] |= _DOTS[column % 2][between % 4]
-
-
-def plot(history: History, width: int = 64, height: int = 7) -> list[str]:
-    """Value over step as lines of braille dots, two by four in each character, with scales.
-
-    Each column of dots spans from the least to the greatest value of its stretch of steps, so no spike is
-    lost. Values that are not finite are left out and counted below the plot.
-    """
-    finite = np.isfinite(history.values)
-    values = history.values[finite]
-    steps = history.steps[finite].astype(np.float64)
-    skipped = int(len(history.values) - len(values))
-    if not len(values):
-        return [f"  all {skipped:,} values are NaN or infinite"]
-    low, high = float(values.min()), float(values.max())
-    first, last = float(steps[0]), float(steps[-1])
-    columns = np.zeros(len(steps), np.int64)
-    if last > first:
-        columns = ((steps - first) / (last - first) * (2 * width - 1)).astype(np.int64)
-    # Halved first: the difference of two huge floats overflows.
-    span = high / 2 - low / 2
-    share = (values / 2 - low / 2) / span if span > 0 else np.full(len(values), 0.5)
-    rows = ((1 - share) * (4 * height - 1)).round().astype(np.int64)
-
-    cells = np.zeros((height, width), np.int64)
-    at, height_at = int(columns[0]), int(rows[0])
-    for column in np.unique(columns).tolist():
-        inside = rows[columns == column]
-        # A straight line from the last point, joined up in every column that it crosses.
-        start, rise = at, (int(inside[0]) - height_at) / max(1, column - at)
-        origin = height_at
-        for at in range(start + 1, column + 1):
-            reached = round(origin + rise * (at - start))
-            _stroke(cells, at, height_at, reached)
-            height_at = reached
-        _stroke(cells, column, int(inside.min()), int(inside.max()))
-        height_at = int(inside[-1])
-    scale = [number(high), *[""] * (height - 2), number(low)]
-    margin = max(len(text) for text in scale)
-    lines = [
-        f"{text:>{margin}} ┤" + "".join(chr(0x2800 + int(cell)) for cell in line)
-        for text, line in zip(scale, cells, strict=True)
-    ]
-    left, right = f"{int(history.steps[0])}", f"{int(history.steps[-1])}"
-    note = f"   ({skipped:,} NaN or infinite)" if skipped else ""
-    lines.append(" " * (margin + 2) + left + right.rjust(width - len(left)) + note)
-    return lines

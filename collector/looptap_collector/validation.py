@@ -12,7 +12,10 @@ from typing import Any
 import msgspec
 
 from looptap.events import (
+    ALERT_SEVERITIES,
+    ALERT_STATES,
     RUN_STATUSES,
+    Alert,
     Artifact,
     Batch,
     Context,
@@ -39,6 +42,8 @@ JOURNAL_BYTES = 255
 CONTEXT_ITEMS = 16
 CONTEXT_CHARACTERS = 2_048
 VALUE_BYTES = 65_536
+#: Of an alert: a record of a run tells thousands of them.
+MESSAGE_BYTES = 4_096
 VALUE_DEPTH = 16
 INTEGER_BITS = 4_096
 #: Processes of one job.
@@ -175,6 +180,24 @@ def _dataset(record: Dataset) -> None:
         raise Rejected(f"details of {what} are {type(record.details).__name__}, not a dict", field="details")
 
 
+def _alert(record: Alert) -> None:
+    _text("kind of an alert", record.kind, ID_BYTES, field="kind")
+    what = f"alert {record.kind!r}"
+    for name, known in (("severity", ALERT_SEVERITIES), ("state", ALERT_STATES)):
+        if (told := getattr(record, name)) not in known:
+            raise Rejected(f"{told!r} is not a {name} of an alert (known: {', '.join(known)})", field=name)
+    _text(f"message of {what}", record.message, MESSAGE_BYTES, at_least=0, field="message")
+    if record.key is not None:
+        _text(f"metric of {what}", record.key, NAME_BYTES, field="key")
+    for name in ("value", "threshold"):
+        if type(number := getattr(record, name)) is not float and number is not None:
+            raise Rejected(f"{name} of {what} is {type(number).__name__}, not a float", field=name)
+    if record.step is not None:
+        _whole("step", record.step)
+    _whole("time_ns", record.time_ns)
+    _rank(record.rank)
+
+
 def _note(record: Note) -> None:
     _text("topic of a note", record.topic, NAME_BYTES, field="topic")
     _text(f"note {record.topic!r}", record.message, VALUE_BYTES, at_least=0, field="message")
@@ -203,6 +226,7 @@ _CHECKS: dict[type, Any] = {
     Tag: _tag,
     Artifact: _artifact,
     Dataset: _dataset,
+    Alert: _alert,
     Note: _note,
     RunEnded: _run_ended,
 }

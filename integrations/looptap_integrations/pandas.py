@@ -36,7 +36,7 @@ class PandasIntegration(Integration):
             "each call",
             "in the background",
         ),
-        Capture("tables: columns, types, rows, values at a few places", "log_dataset", "each call"),
+        Capture("tables: columns, types, rows, values at a few places", "log_dataset, fit of Keras", "each call"),
     )
     not_captured = (
         "what is read from an open file, from memory, from an address, or from a folder of files",
@@ -48,6 +48,7 @@ class PandasIntegration(Integration):
 
         self.record = record
         self._table: Any = pandas.DataFrame
+        self._column: Any = pandas.Series
         for name, argument in _READERS.items():
             if hasattr(pandas, name):
                 patch.observe("pandas", name, self._reading(argument))
@@ -62,8 +63,13 @@ class PandasIntegration(Integration):
         return on_read
 
     def describe(self, thing: Any) -> Description | None:
-        if type(thing) is not self._table:
-            return None
+        if type(thing) is self._column:
+            found = self._described(thing.to_frame())  # of the same memory
+            found.name, found.class_name = "Series", "pandas.Series"
+            return found
+        return self._described(thing) if type(thing) is self._table else None
+
+    def _described(self, thing: Any) -> Description:
         rows, width = thing.shape
         types = {str(name): str(kind) for name, kind in zip(thing.columns[:_MOST_COLUMNS], thing.dtypes, strict=False)}
         found = Description("DataFrame", "table", "pandas.DataFrame", rows, schema=types)

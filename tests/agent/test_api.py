@@ -94,7 +94,12 @@ def test_values_of_every_kind(programs: Programs) -> None:
     assert record["metrics"]["negative"]["last_step"] == -5
     assert record["params"]["huge"]["value"] == str(2**200)
     assert len(record["params"]["text"]["value"]) <= 8192
-    assert any("no such file" in note["message"] for note in record["notes"])
+    notes = [note["message"] for note in record["notes"]]
+    assert [note.partition(":")[0] for note in notes[:-1]] == [
+        *["metric 'refused' was left out"] * 6,
+        *["metrics badstep was left out"] * 2,
+    ]
+    assert notes[-1] == "log_artifact('no such file') found no file: No such file or directory"
     exported = programs.looptap("export", "latest", "--format", "csv", "-o", "-")
     values = [line.split(",")[-1] for line in exported.stdout.splitlines() if ",odd," in line]
     floats = [float(value) for value in values]
@@ -110,6 +115,20 @@ def test_param_revisions(programs: Programs) -> None:
     param = programs.record()["params"]["x"]
     assert param["value"] == 2.0
     assert [item["value"] for item in param["revisions"]] == [1, 2, "two", 2.0]
+
+
+NAMES = ("allotted.price_per_hour", "allotted.grid_kg_per_kwh")
+
+
+def test_prices_travel_with_the_run(programs: Programs) -> None:
+    """What power and an hour cost is a param of the run, where it was set; nothing is made up where it was not."""
+    code = "import looptap; looptap.autolog(price_per_hour=2.5); looptap.log_metric('x', 1.0)"
+    assert programs.python(code, LOOPTAP_GRID_KG_PER_KWH="0.35").returncode == 0
+    params = programs.record()["params"]
+    told = {key: (params[key]["value"], params[key]["source"]) for key in NAMES}
+    assert told == dict(zip(NAMES, ((2.5, "setting"), (0.35, "setting")), strict=True))
+    assert programs.python("import looptap; looptap.log_metric('x', 1.0)").returncode == 0
+    assert not set(NAMES) & programs.record()["params"].keys()
 
 
 def test_runs_by_hand(programs: Programs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -99,3 +100,19 @@ def test_sync_to_no_store(programs: Programs, root: Path, store: str) -> None:
     assert done.stderr.count("\n") == 1
     assert "hunter2" not in done.stderr
     assert len(find_journals(root)) == 1
+
+
+def test_doctor_tells_the_version_of_a_package_with_another_name(programs: Programs, tmp_path: Path) -> None:
+    """As that of TensorFlow, which also comes as tensorflow-cpu."""
+    folder = tmp_path / "packages"
+    facts = folder / "puddle_cpu-2.5.dist-info"
+    facts.mkdir(parents=True)
+    (folder / "puddle.py").write_text("")
+    (folder / "watching.py").write_text(
+        "from looptap.integration import Integration\nclass Watching(Integration):\n    requires = 'puddle>=2'\n"
+    )
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: puddle-cpu\nVersion: 2.5\n")
+    (facts / "top_level.txt").write_text("puddle\n")
+    (facts / "entry_points.txt").write_text("[looptap.integrations]\npuddle = watching:Watching\n")
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    assert "puddle 2.5: captured" in programs.looptap("doctor", PYTHONPATH=path).stdout.splitlines()

@@ -268,7 +268,7 @@ def test_killed_while_a_file_is_copied_into_a_folder(programs: Programs) -> None
 
 
 def test_workers_of_a_loader_are_silent(programs: Programs) -> None:
-    """Cached batches that the workers of a DataLoader read in every epoch leave no trace and start nothing."""
+    """What the workers of a DataLoader read in every epoch, and write, leaves no trace and starts nothing, forked or spawned."""
     program = """
     import looptap
     looptap.autolog(name="cached")
@@ -276,16 +276,20 @@ def test_workers_of_a_loader_are_silent(programs: Programs) -> None:
     from torch.utils.data import DataLoader, Dataset
     class Cached(Dataset):
         def __len__(self): return 6
-        def __getitem__(self, index): return torch.load(f"{index}.pt")
+        def __getitem__(self, index):
+            loaded = torch.load(f"{index}.pt")
+            if torch.utils.data.get_worker_info() is not None:
+                torch.save(loaded, f"{index}.copy")
+            return loaded
     if __name__ == "__main__":
         for index in range(6):
             with looptap.suppress():
                 torch.save(torch.ones(4), f"{index}.pt")
         model = torch.nn.Linear(4, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        for workers in (2, 0):
+        for workers, start in ((2, "fork"), (2, "spawn"), (0, None)):
             for _ in range(2):
-                for batch in DataLoader(Cached(), batch_size=3, num_workers=workers):
+                for batch in DataLoader(Cached(), batch_size=3, num_workers=workers, multiprocessing_context=start):
                     loss = model(batch).sum()
                     loss.backward()
                     optimizer.step()
@@ -293,6 +297,7 @@ def test_workers_of_a_loader_are_silent(programs: Programs) -> None:
     """
     done = programs.python(program)
     assert done.returncode == 0, done.stderr
+    assert (programs.folder / "5.copy").exists()
     run = looptap.get_run("cached")
     assert [(item.name, item.role) for item in run.artifacts] == [(f"{index}.pt", "input") for index in range(6)]
     assert len(programs.record("cached")["delivery"]["journals"]) == 2

@@ -188,3 +188,20 @@ def test_100_000_files(tmp_path: Path) -> None:
         turns += 1
     assert found[0].files == 100_000
     assert turns > 20
+
+
+def test_some_of_the_files(tmp_path: Path) -> None:
+    """Those that are named and no others, in any order, by their content where that is asked for; a missing one is told."""
+    root = fill(tmp_path / "data", NAMES)
+
+    def made(*names: str, **how: Any) -> str:
+        return of_files(Files(str(root), only=names), **how).fingerprint.value
+
+    assert made("a.png", "b/c.png") == made("b/c.png", "a.png")
+    assert made(*NAMES) == print_of(root)
+    assert len({made("a.png", "z"), made("a.png", "b/c.png"), made("a.png", "z", content=True)}) == 3
+    before = made("a.png", "z")
+    fill(root, ["another"])
+    assert made("a.png", "z") == before
+    with pytest.raises(Unknown, match="not there"):
+        made("a.png", "gone")

@@ -169,3 +169,34 @@ def test_leaving_with_an_error_is_a_failure(programs: Programs, leaving: str, st
     assert done.returncode == (3 if error else 0)
     run = programs.record()["run"]
     assert (run["status"], run.get("error")) == (status, error)
+
+
+NOTHING_SEEN = "looptap: no training was seen, so nothing was recorded · looptap doctor"
+
+
+@pytest.mark.parametrize(
+    ("code", "is_told"),
+    [
+        ("print('done')", True),
+        ("import sys\nsys.exit(3)", True),
+        ("raise ValueError('before the first step')", True),
+        ("import looptap\nlooptap.log_metric('x', 1.0)", False),
+        ("import looptap\nlooptap.autolog(quiet=True)", False),
+        ("import looptap\nlooptap.log_metric('x', 1.0)\nlooptap.end_run()", False),
+        ("import os\nif child := os.fork():\n    os.waitpid(child, 0)", False),
+    ],
+    ids=["nothing", "exit", "failure", "a run", "quiet", "a run that has ended", "children"],
+)
+def test_a_program_without_training(code: str, is_told: bool, programs: Programs) -> None:
+    """Is told so in its last line, once, and keeps its exit code. Not where a run began, or a child may have trained."""
+    path = str(programs.script(code))
+    plain = programs.command([sys.executable, path], LOOPTAP_QUIET="1")
+    done = programs.looptap("run", path)
+    assert done.returncode == plain.returncode
+    assert done.stderr.splitlines().count(NOTHING_SEEN) == is_told
+    if is_told:
+        assert done.stderr == f"{plain.stderr}{NOTHING_SEEN}\n"
+    assert NOTHING_SEEN not in programs.command([sys.executable, path]).stderr, (
+        "only looptap run was asked for a record"
+    )
+    assert NOTHING_SEEN not in programs.looptap("run", path, LOOPTAP_ENABLED="0").stderr

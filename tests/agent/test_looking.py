@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from looptap import looking
@@ -114,6 +116,26 @@ class OfWindows(Lengths):
         return max(0, (len(self.items) - 1) // 2 * self.size)
 
 
+class OfBatches(Lengths):
+    def __len__(self) -> int:
+        return math.ceil(self.size / len(self.items))
+
+
+class OfBatchesOfNumpy(Lengths):
+    def __len__(self) -> int:
+        return int(numpy.floor(self.size / float(len(self.items))))
+
+
+class OfBatchesUpwards(Lengths):
+    def __len__(self) -> int:
+        return -(-self.size // 2)
+
+
+class OtherOfModule(Lengths):
+    def __len__(self) -> int:
+        return math.factorial(self.size)
+
+
 class Dictionary(Lengths):
     def __len__(self) -> int:
         return len(self.__dict__)
@@ -121,7 +143,17 @@ class Dictionary(Lengths):
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [(OfList, 3), (OfNumber, 7), (OfConstant, 8), (OfInner, 4), (OfShape, 5), (OfWindows, 7)],
+    [
+        (OfList, 3),
+        (OfNumber, 7),
+        (OfConstant, 8),
+        (OfInner, 4),
+        (OfShape, 5),
+        (OfWindows, 7),
+        (OfBatches, 3),
+        (OfBatchesOfNumpy, 2),
+        (OfBatchesUpwards, 4),
+    ],
 )
 def test_lengths_are_worked_out(kind: type, expected: int) -> None:
     """What ``len`` would give, for the ways in which data sets tell their length."""
@@ -194,7 +226,21 @@ class Decorated(Lengths):
 
 
 @pytest.mark.parametrize(
-    "kind", [Calls, Loops, Opens, Changes, Computed, Negative, OfUnknown, OfGuarded, OfItself, Decorated, Lengths]
+    "kind",
+    [
+        Calls,
+        Loops,
+        Opens,
+        Changes,
+        Computed,
+        Negative,
+        OfUnknown,
+        OfGuarded,
+        OfItself,
+        OtherOfModule,
+        Decorated,
+        Lengths,
+    ],
 )
 def test_lengths_that_have_to_be_computed(kind: type) -> None:
     """None, and nothing was called or changed."""
@@ -206,7 +252,6 @@ def test_lengths_that_have_to_be_computed(kind: type) -> None:
 
 def test_lengths_of_what_is_well_known() -> None:
     """Containers, arrays and tables; an array without dimensions has none, and neither has a generator."""
-    import numpy
     import pandas
     import torch
 

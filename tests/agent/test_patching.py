@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import pickle
+import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -296,6 +299,42 @@ def test_tap_without_before_gets_the_arguments(patch: Patcher, module: Any) -> N
     assert seen == [(1,)]
 
 
+def test_tap_without_after_sees_every_call(patch: Patcher, module: Any) -> None:
+    """Without ``after``, ``before`` is all: of calls that raise, too, and whatever it returns."""
+    seen: list[Any] = []
+    patch.tap("made_for_patching", "double", lambda args, kwargs: seen.append(args), None)
+    module.double(1)
+    with pytest.raises(TypeError):
+        module.double(2, wrong=2)
+    assert seen == [(1,), (2,)]
+
+
+@pytest.mark.usefixtures("lenient")
+def test_failing_tap_without_after_is_left_out(patch: Patcher, module: Any) -> None:
+    """The program's calls go on, and after three failures nothing of ours is called any more."""
+    seen: list[Any] = []
+
+    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append(args)
+        raise ValueError("ours")
+
+    patch.tap("made_for_patching", "double", before, None)
+    assert [module.double(value) for value in range(4)] == [0, 2, 4, 6]
+    assert len(seen) == 3
+
+
+def test_called_when_undone() -> None:
+    """Newest first, like everything that is undone, and once."""
+    seen: list[int] = []
+    patcher = Patcher("test")
+    for number in range(2):
+        patcher.when_undone(functools.partial(seen.append, number))
+    assert seen == []
+    patcher.undo()
+    patcher.undo()
+    assert seen == [1, 0]
+
+
 @pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_failing_tap_is_switched_off(module: Any, where: str) -> None:
@@ -351,3 +390,29 @@ def test_tap_that_is_left_alone(patch: Patcher, module: Any) -> None:
     patch.undo()
     assert module.double(4) == 8
     assert len(seen) == 1
+
+
+def test_when_imported(patch: Patcher, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second name for a function is observed as soon as its module is imported, and comes back; after the end none is."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("made_first", "made_later"):
+        (tmp_path / f"{name}.py").write_text(f"from {THIS} import ORIGINAL as double\n")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    seen: list[Any] = []
+
+    def observer(call: Call) -> Observation:
+        seen.append(call.args)
+        yield
+
+    for name in ("made_for_patching_already", "made_first", "made_later"):
+        if name == "made_for_patching_already":
+            made = types.ModuleType(name)
+            vars(made)["double"] = ORIGINAL
+            monkeypatch.setitem(sys.modules, name, made)
+        patch.when_imported(name, lambda module: patch.observe(module, "double", observer))
+    first: Any = importlib.import_module("made_first")
+    assert (first.double(1), made.double(2)) == (2, 4)
+    assert seen == [(1,), (2,)]
+    patch.undo()
+    later: Any = importlib.import_module("made_later")
+    assert first.double is made.double is later.double is ORIGINAL

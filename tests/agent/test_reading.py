@@ -285,3 +285,6 @@ def test_download(backend: Backend, tmp_path: Path) -> None:
     assert run.download(digest, folder, overwrite=True) == folder / "model.pt"
     with pytest.raises(LookupError, match="no artifact 'none'"):
         run.download("none", folder)
+    made = f"{tmp_path}/new/models/"
+    assert run.download(digest, made) == tmp_path / "new/models/model.pt"
+    assert run.download("../out/model.pt", made, overwrite=True) == tmp_path / "new/models/model.pt"

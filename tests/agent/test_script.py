@@ -69,6 +69,7 @@ def test_what_is_no_constant(tmp_path: Path) -> None:
     items = [1]
     items.append(2)
     empty = []
+    history = {"loss": [], "val": {"loss": []}}
     shared = 1
     def change():
         global shared

@@ -15,6 +15,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
     monkeypatch.delenv("LOOPTAP_STORE")
+    monkeypatch.delenv("LOOPTAP_RESOURCES")
     return folder.parent
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from looptap.events import (
+    Alert,
     Artifact,
     Batch,
     Context,
@@ -104,6 +105,10 @@ class Recording:
 
     def note(self, topic: str, message: str) -> None:
         self.deliver(Note(topic, message, self.start_ns))
+
+    def alert(self, kind: str, state: str = "fired", *, after_seconds: float = 0.0, **fields: Any) -> None:
+        known: dict[str, Any] = {"severity": "warning", "message": "no step for 75 s"} | fields
+        self.deliver(Alert(kind=kind, state=state, time_ns=self.start_ns + round(after_seconds * SECOND), **known))
 
     def artifact(self, name: str, **fields: Any) -> None:
         known: dict[str, Any] = {"size_bytes": 2048, "digest": "ab" * 32} | fields

@@ -57,19 +57,28 @@ def test_get(backend: Backend, store: Path, here: Path) -> None:
     assert looptap("artifact", "get", "calm-otter-12", digest, "-o", "copy").exit_code == 0
     (here / "folder").mkdir()
     assert looptap("artifact", "get", "calm-otter-12", digest, "-o", "folder").exit_code == 0
-    for path in ("model.pt", "copy", "folder/model.pt"):
+    assert looptap("artifact", "get", "calm-otter-12", digest, "-o", "new/models/").exit_code == 0
+    for path in ("model.pt", "copy", "folder/model.pt", "new/models/model.pt"):
         assert hashlib.sha256((here / path).read_bytes()).hexdigest() == digest
 
 
 def test_get_by_digest_alone(backend: Backend, store: Path, here: Path) -> None:
-    """The whole SHA-256 finds the file whoever wrote it; anything else needs its run, and is told so."""
+    """A SHA-256, or what begins one only, finds the file whoever wrote it; anything else needs its run, and is told so."""
     digest = record(backend, store, "out/model.pt", b"weights")
     assert looptap("artifact", "get", digest).stdout == "out/model.pt (7 B) → model.pt\n"
     assert (here / "model.pt").read_bytes() == b"weights"
+    (here / "model.pt").unlink()
+    assert looptap("artifact", "get", digest[:12]).stdout == "out/model.pt (7 B) → model.pt\n"
+    twin = digest[:8] + "0" * 56
+    Recording(backend, "twin").artifact("twin.pt", digest=twin)
+    Recording(backend, digest[:20])
     for which, message in (
         ("0" * 64, "no run has a file"),
+        ("0" * 12, "no run has a file"),
         ("latest", "which file of latest?"),
-        (digest[:10], "which file"),
+        (digest[:20], "which file of"),
+        (digest[:6], "2 files have a SHA-256 that begins with"),
+        (digest[:5], "there is no run"),
     ):
         refused = looptap("artifact", "get", which)
         assert refused.exit_code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from pathlib import Path
 
@@ -108,9 +109,9 @@ def test_address_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, words: lis
 def test_what_a_collector_does_not_know(tmp_path: Path) -> None:
     """A question that the collector has no answer to is one line."""
     from collector.server.collectors import collecting
-    from looptap_collector.cli import opened
     from looptap_collector.mistake import Mistake
     from looptap_collector.remote.asking import NotThere
+    from looptap_collector.store_option import opened
 
     with collecting(tmp_path / "store") as collector, pytest.raises(Mistake), opened(collector.address):
         raise NotThere("there is no such thing")
@@ -148,6 +149,22 @@ def test_silence_is_told(backend: Backend) -> None:
     assert "live running" in looptap("show").stdout
 
 
+def test_alerts_are_told(backend: Backend) -> None:
+    """``runs`` has their number, ``show`` each with its end; a run without has no word of them."""
+    recording = Recording(backend, "warned")
+    recording.alert("stall", message="no step for 75 s")
+    recording.alert("stall", "recovered", after_seconds=60, message="step 8")
+    recording.alert("disk", message="0.4 GiB free", rank=3)
+    assert "2 alerts" in looptap("runs").stdout
+    lines = [line for line in looptap("show").stdout.splitlines() if line.startswith("alert")]
+    assert len(lines) == 2
+    stall, disk = sorted(lines, reverse=True)
+    assert re.fullmatch(r"alert  stall 20.*: no step for 75 s · over 20.*", stall)
+    assert re.fullmatch(r"alert  disk rank 3 20.*: 0.4 GiB free", disk)
+    Recording(backend, "calm", start_ns=START_NS + 1)
+    assert "alert" not in looptap("show").stdout
+
+
 def test_losses_are_named(backend: Backend) -> None:
     """What was dropped is shown with its reasons."""
     recording = Recording(backend, "leaky")
@@ -177,6 +194,7 @@ def test_stored_text_cannot_command_the_terminal(backend: Backend, command: list
     recording.points(bad, [1.0, 2.0, 3.0], context={bad: bad})
     recording.tag(bad, bad)
     recording.note(bad, bad)
+    recording.alert(bad[:60], message=bad)
     recording.artifact(bad, digest=None, missing=bad)
     recording.environment(git_commit=bad, git_branch=bad, platform=bad, packages={"torch": bad})
     recording.end("failed", error=bad)
@@ -188,6 +206,13 @@ def test_stored_text_cannot_command_the_terminal(backend: Backend, command: list
     assert "title" not in text
     assert "Y2xpcA" not in text
     assert "[bold]" in text
+
+
+@pytest.mark.parametrize("package", ["torch", "tensorflow", "tensorflow-cpu", "tensorflow-macos", "keras", "jax"])
+def test_show_names_the_framework(backend: Backend, package: str) -> None:
+    """Also where its package has another name than it."""
+    complete_run(backend).environment(packages={package: "2.17.1", "numpy": "2.3.1"})
+    assert f"{package} 2.17.1 · 2 packages" in looptap("show").stdout
 
 
 @pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])

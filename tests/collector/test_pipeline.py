@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from looptap.events import (
+    Alert,
     Artifact,
     Batch,
     Dataset,
@@ -53,6 +54,8 @@ GOOD_RECORDS = [
     Dataset(
         "d", 1, "test", length=0, fingerprint="f", algorithm="a", covers="c", schema=[{"x": 2**80}], details={"": 1}
     ),
+    Alert("k" * 64, "critical", "recovered", "", 1),
+    Alert("k", "warning", "fired", "m", 1, "loss", float("nan"), 0.5, -3, 2**31 - 1),
     Note("topic", "message", 1),
     RunEnded("killed", 1, ""),
 ]
@@ -98,6 +101,17 @@ BAD_RECORDS = [
     (Dataset("d", 1, schema={"x": object()}), "holds a object"),
     (Dataset("d", 1, schema="x" * 70_000), "65536"),
     (Dataset("d", 1, details=[1]), "are list, not a dict"),  # type: ignore[arg-type]
+    (Alert("", "warning", "fired", "m", 1), "kind of an alert takes 0 bytes"),
+    (Alert("k", "bad", "fired", "m", 1), "'bad' is not a severity of an alert"),
+    (Alert("k", "warning", "gone", "m", 1), "'gone' is not a state of an alert"),
+    (Alert("k", "warning", "fired", "a\0b", 1), "NUL"),
+    (Alert("k", "warning", "fired", "m" * 4_097, 1), "message of alert 'k' takes 4097 bytes"),
+    (Alert("k", "warning", "fired", "m", 1, key=""), "metric of alert 'k' takes 0 bytes"),
+    (Alert("k", "warning", "fired", "m", 1, value=1), "value of alert 'k' is int, not a float"),
+    (Alert("k", "warning", "fired", "m", 1, threshold="x"), "threshold of alert 'k' is str"),  # type: ignore[arg-type]
+    (Alert("k", "warning", "fired", "m", 1, step=2**63), "step"),
+    (Alert("k", "warning", "fired", "m", 2**63), "time_ns"),
+    (Alert("k", "warning", "fired", "m", 1, rank=-1), "rank"),
     (RunEnded("paused", 1), "'paused' is not a status of a run"),
     (Artifact("x", 1, 0), "needs a digest or the reason"),
     (Artifact("x", 1, 0, digest="0" * 64, missing="deleted"), "needs a digest or the reason"),

@@ -116,6 +116,10 @@ def test_names_of_other_metrics(key: str) -> None:
     ("keys", "expected"),
     [
         (["accuracy", "lr", "val_loss", "loss"], "loss"),
+        (["batch_kl_loss", "batch_loss", "cls_loss", "epoch_loss", "loss"], "loss"),
+        (["batch_kl_loss", "batch_total_loss", "epoch_kl_loss", "kl_loss", "total_loss"], "total_loss"),
+        (["a_cost", "batch_kl_loss", "kl_loss"], "kl_loss"),
+        (["bce_loss", "train/loss", "val/loss"], "train/loss"),
         (["lr", "val_loss"], "val_loss"),
         (["lr", "quality"], "quality"),
         (["lr", "epoch", "system.cpu_percent"], None),

@@ -153,8 +153,37 @@ def test_list_of_runs(backend: Backend) -> None:
     assert [(one["name"], one["points"]) for one in listed] == [("empty", 0), ("calm-otter-12", 1500)]
     assert listed[0]["loss"] is None
     assert listed[1]["loss"]["key"] == "loss"
+    assert [one["alerts"] for one in listed] == [{"fired": 0, "standing": 0}] * 2
     assert [one["name"] for one in run_list(backend, experiment="default")] == ["calm-otter-12"]
     assert [one["name"] for one in run_list(backend, limit=1)] == ["empty"]
+
+
+def test_alerts(backend: Backend) -> None:
+    """Oldest first, with all that was told; the list has their numbers."""
+    recording = Recording(backend, "warned")
+    recording.alert("not_finite", key="loss", value=math.nan, step=7, rank=1)
+    recording.alert("not_finite", "recovered", after_seconds=2, message="finite again", key="loss", rank=1)
+    recording.alert("stall", after_seconds=1)
+    told = json.loads(to_json(record_of(backend)))["alerts"]
+    assert [(one["kind"], one["state"], one["time_ns"] - START_NS) for one in told] == [
+        ("not_finite", "fired", 0),
+        ("stall", "fired", 1_000_000_000),
+        ("not_finite", "recovered", 2_000_000_000),
+    ]
+    assert told[0] == {
+        "kind": "not_finite",
+        "severity": "warning",
+        "state": "fired",
+        "message": "no step for 75 s",
+        "time": "2026-01-02T03:04:05.000000Z",
+        "time_ns": START_NS,
+        "key": "loss",
+        "value": "NaN",
+        "threshold": None,
+        "step": 7,
+        "rank": 1,
+    }
+    assert run_list(backend)[0]["alerts"] == {"fired": 2, "standing": 1}
 
 
 def test_times_outside_of_the_calendar() -> None:

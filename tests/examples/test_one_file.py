@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -17,20 +15,12 @@ from looptap.events import Param
 from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
 from looptap_collector.testing.backend import BackendContract, Reopen, TokenContract
 from looptap_collector.testing.batches import Journal, points, started, told, write
+from scripts import load
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "backends" / "one_file.py"
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("one_file", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-one_file = load()
+one_file = load(EXAMPLE)
 
 
 @pytest.fixture

@@ -37,6 +37,9 @@ class Recording(Recorder):
         if self.generation == 0 and not self.is_suppressed():
             self.new_run()
 
+    def is_under_way(self) -> bool:
+        return self.generation > 0
+
     def log_metrics(
         self,
         values: Mapping[str, Any],
@@ -83,7 +86,7 @@ class Recording(Recorder):
         """By the rule of the real one for files that are seen twice."""
         where, found = os.path.abspath(path), os.stat(path)
         asked = (facts.get("name"), facts.get("role", "output"), facts.get("kind"))
-        if not self.is_suppressed() and self._noticed.look(where, found, *asked) is Verdict.NEWS:
+        if not self.is_suppressed() and self._files.noticed.look(where, found, *asked) is Verdict.NEWS:
             self.files.append({"path": str(path), **facts})
 
     def dataset(self, described: Description, *, role: str = "train", name: str | None = None) -> None:

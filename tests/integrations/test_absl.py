@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -59,3 +61,21 @@ def test_flags_of_absl_itself_are_left_out(record: Recording) -> None:
     finally:
         flags.FLAGS.unparse_flags()
         delattr(flags.FLAGS, "test_absl_width")
+
+
+def test_flags_of_libraries(record: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of an installed library are settings of the program only where they were given to it."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "library_with_flags.py").write_text(
+        "from absl import flags\nfor name in ('tuned', 'untouched'):\n    flags.DEFINE_integer(f'library_{name}', 8, '')\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    importlib.import_module("library_with_flags")
+    try:
+        flags.FLAGS(["program", "--library_tuned=9"])
+        assert record.written == [("library_tuned", 9, "absl")]
+    finally:
+        flags.FLAGS.unparse_flags()
+        for name in ("library_tuned", "library_untouched"):
+            delattr(flags.FLAGS, name)

@@ -66,6 +66,13 @@ def test_given_values_are_told_from_defaults(
     assert len(record.written) == 10
 
 
+def test_default_map_counts_as_given(record: Recording) -> None:
+    """It is what the user's configuration file says."""
+    train.main(["--password", "x", "cifar"], standalone_mode=False, default_map={"lr": 0.5})
+    assert record.params_by_key()["lr"] == 0.5
+    assert (record.sources()["lr"], record.sources()["epochs"]) == ("click", "default")
+
+
 def test_wrong_words_end_the_program_as_before(record: Recording) -> None:
     """click's own error comes out, and what was wrong is not recorded."""
     with pytest.raises(click.BadParameter):

@@ -50,6 +50,23 @@ def test_fingerprint(record: Recording) -> None:
     assert mapped == print_of(record, other.map(plus_one))
 
 
+class Counting(datasets.Dataset):  # type: ignore[misc]
+    counted = 0
+
+    def __len__(self) -> int:
+        type(self).counted += 1
+        return 3
+
+
+def test_own_length(record: Recording) -> None:
+    """The number of rows is that of the table; a class that has made its own of it is not asked."""
+    plain = datasets.Dataset.from_dict(ROWS)
+    own = Counting(plain._data, info=plain.info, fingerprint="abc")
+    Counting.counted = 0
+    assert (record.describers.describe(own).length, Counting.counted) == (None, 0)
+    assert record.describers.describe(plain).length == 4
+
+
 def test_description(record: Recording, tmp_path: Path) -> None:
     """Features, length, split; builder, configuration, version and the checksums of what was loaded."""
     (tmp_path / "rows.csv").write_text("text,label\na,0\nb,1\n")

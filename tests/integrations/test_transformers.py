@@ -114,6 +114,20 @@ def test_mean_of_several_steps(record: Recording, tmp_path: Path) -> None:
     assert [step for step, _ in record.series("train/loss")] == [4, 8]
 
 
+def test_one_process_of_a_job_tells(record: Recording, tmp_path: Path) -> None:
+    """What the Trainer logs is the same in all of its processes, and is told by the first; each has the losses of its own steps."""
+
+    class Second(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            state.is_world_process_zero = False
+
+    trainer = Summing(model(), settings(tmp_path, save_strategy="epoch"), train_dataset=data(), callbacks=[Second()])
+    trainer.train()
+    assert record.series("loss") == list(enumerate(trainer.batches, 1))
+    assert record.names() == {"loss", "step_time"}
+    assert record.files == []
+
+
 def test_accumulation(record: Recording, tmp_path: Path) -> None:
     """The loss of a step is the sum of what its batches contribute."""
     chosen = settings(tmp_path, gradient_accumulation_steps=2, per_device_train_batch_size=2, num_train_epochs=1)

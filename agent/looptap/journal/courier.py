@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from looptap.digests import fingerprint
@@ -44,9 +44,15 @@ class Courier:
     """Used by one thread at a time. ``writer`` is the live journal's, or None for one whose owner is dead."""
 
     def __init__(
-        self, run: str, journal: str, sink: Sink, reader: JournalReader | None, writer: JournalWriter | None
+        self,
+        run: str,
+        journal: str,
+        sink: Sink,
+        reader: JournalReader | None,
+        writer: JournalWriter | None,
+        show: Callable[[Sequence[Numbered]], None] | None = None,
     ) -> None:
-        """Asks the store how far it is; raises what the sink raises."""
+        """``show`` gets what is taken from the journal. Asks the store how far it is; raises what the sink raises."""
         self.sink = sink
         #: Numbers before this one are taken care of: stored, or lost and counted.
         self.position = sink.position(journal)
@@ -62,6 +68,7 @@ class Courier:
         self._journal = journal
         self._reader = reader
         self._writer = writer
+        self._show = show
         self._dropped: dict[str, int] = {}
         self._unsent: deque[Numbered] = deque()
         self._sending: tuple[list[Numbered], Batch] | None = None
@@ -176,6 +183,8 @@ class Courier:
             if not chunk:
                 break
             self._unsent.extend(chunk)
+            if self._show is not None:
+                self._show(chunk)
             size += _CHUNK_BYTES
             time.sleep(0)
         if self._unsent:
@@ -185,6 +194,8 @@ class Courier:
             size += len(item.payload)
             if size >= BATCH_BYTES:
                 break
+        if waiting and self._show is not None:
+            self._show(list(self._unsent))
         if self._writer is not None:
             self._dropped.update(self._writer.dropped)
         return end

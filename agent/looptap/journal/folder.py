@@ -24,6 +24,8 @@ SEGMENT_SUFFIX = ".ltj"
 META = "journal.json"
 LOCK = "lock"
 CURSOR = "cursor"
+#: So the names begin of what living processes leave for each other in it (:mod:`looptap.journal.beside`).
+BESIDE = "beside."
 
 _BEING_MADE = ".new"
 _BEING_REMOVED = ".gone"
@@ -53,6 +55,8 @@ class JournalMeta(msgspec.Struct, frozen=True):
     boot: str
     created_ns: int
     rank: int = 0
+    #: The control groups of the process, as ``/proc/PID/cgroup`` tells them while it lives.
+    cgroups: str = ""
 
     @classmethod
     def of_this_process(
@@ -62,7 +66,9 @@ class JournalMeta(msgspec.Struct, frozen=True):
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
         journal = f"{moment}.{now % 10**9:09d}-{os.urandom(4).hex()}"
         host = socket.gethostname()
-        return cls(VERSION, journal, run, run_name, store, is_primary, os.getpid(), host, boot_id(), now, rank)
+        return cls(
+            VERSION, journal, run, run_name, store, is_primary, os.getpid(), host, boot_id(), now, rank, _cgroups()
+        )
 
     def is_of_this_machine(self) -> bool:
         """Whether our look at the lock tells anything: it was made under this kernel (perhaps in another container), or here
@@ -99,6 +105,13 @@ def boot_id() -> str:
     """Names this start of the kernel; empty where the system does not tell."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _cgroups() -> str:
+    try:
+        return Path("/proc/self/cgroup").read_text("utf-8", "replace")
     except OSError:
         return ""
 
@@ -297,7 +310,7 @@ def _remove_files(folder: Path) -> None:
     names = os.listdir(folder)
     ours = {META, CURSOR, f"{CURSOR}{_BEING_MADE}"}
     for name in names:
-        if name in ours or name.endswith(SEGMENT_SUFFIX):
+        if name in ours or name.endswith(SEGMENT_SUFFIX) or name.startswith(BESIDE):
             os.unlink(folder / name)
     if LOCK in names:
         os.unlink(folder / LOCK)

@@ -19,6 +19,7 @@ from zlib import crc32
 import msgspec
 
 from looptap.events import (
+    Alert,
     Artifact,
     Cells,
     Dataset,
@@ -34,7 +35,7 @@ from looptap.events import (
     Tag,
 )
 
-VERSION = 2
+VERSION = 3
 FRAME_MAGIC = b"\xc1\xfe"
 #: A record of more bytes than this is refused by the writer, so a length beyond it is damage.
 MAX_PAYLOAD = 16 * 2**20
@@ -50,7 +51,7 @@ encode = msgspec.msgpack.Encoder().encode
 # msgspec decodes unions of structs that are all maps; points, the many, are arrays.
 _decode_array = msgspec.msgpack.Decoder(Points).decode
 _decode_map = msgspec.msgpack.Decoder(
-    RunStarted | Environment | Param | Tag | File | Artifact | Dataset | Note | RunEnded | Dropped
+    RunStarted | Environment | Param | Tag | File | Artifact | Dataset | Alert | Note | RunEnded | Dropped
 ).decode
 _decode_cells = msgspec.msgpack.Decoder(Cells).decode
 

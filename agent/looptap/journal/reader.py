@@ -176,10 +176,9 @@ class JournalReader:
         if block is not None:
             offset = self._offset + self._at
             seq = block.number_at(offset)
-            # Of what was put in together, some may have been read already.
-            found = block.points(self._data, self._at, offset, self._before - seq if seq >= self.next else 1)
-            if found is not None:
-                record, takes = found
+            record = block.points(self._data, self._at, offset)
+            if record is not None:
+                takes = len(record.values)
                 return Cells(seq, takes, self._at, self._at + takes * CELL_BYTES, record)
         return frame_at(self._data, self._at, self._checksum_start)
 
@@ -215,7 +214,7 @@ class JournalReader:
         return False if self._is_last else self._open_next()
 
     def _next_after_damage(self) -> int | None:
-        cell = self._block.next_cell(self._data, self._at, self._offset + self._at) if self._block is not None else None
+        cell = self._block.next_row(self._data, self._at, self._offset + self._at) if self._block is not None else None
         at = self._at
         while (at := self._data.find(FRAME_MAGIC, at, cell)) >= 0:
             frame = frame_at(self._data, at, self._checksum_start)

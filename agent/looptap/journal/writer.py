@@ -1,6 +1,6 @@
 """Appends records to a journal. A record is safe from the death of the process when :meth:`JournalWriter.append` returns.
 
-Points of known series are put into cells at the end of the segment (:mod:`looptap.journal.cells`): the path of every step. All
+Points whose keys are known are put into cells at the end of the segment (:mod:`looptap.journal.cells`): the path of every step. All
 other records are frames: one copy into the mapped end of the file or, where a file system does not allow for that, one unbuffered
 write call (:mod:`looptap.journal.segment`). Everything else that can happen (a new segment, a full disk, a write that failed or was
 interrupted, a signal handler that records in the middle of an append) goes one slow way: what cannot be written now waits in a
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from looptap.events import Cells, Context, Dropped, Points
 from looptap.journal import folder as folders
-from looptap.journal.cells import BLOCK_CELLS, CELL_ALIGNMENT, CELL_BYTES, Block, Put, Series, are_possible, no_cell
+from looptap.journal.cells import BLOCK_CELLS, CELL_ALIGNMENT, CELL_BYTES, Block, Put, Rows, are_possible, no_cell
 from looptap.journal.folder import JournalMeta, Owned, Segment, Unusable
 from looptap.journal.frames import MAX_PAYLOAD, checksum_start, encode, is_points, pack
 from looptap.journal.ring import Ring, Waiting
@@ -94,7 +94,7 @@ class JournalWriter:
         self._block: Block | None = None
         #: The block before, and how many of its cells were taken, until somebody has seen that they are filled.
         self._cut: tuple[Block, int] | None = None
-        self._series = Series()
+        self._rows = Rows()
         self._frames_due = 0
         self._may_have_cells = self._may_map and are_possible()
 
@@ -178,7 +178,7 @@ class JournalWriter:
         then none of them is written."""
         encode(Points(step, time_ns, values, context))  # type: ignore[arg-type]
         with self._lock:
-            context = self._series.known(context)
+            context = self._rows.known(context)
             rest = self._not_put(values, step, time_ns, context)
             if rest:
                 self._end_block()
@@ -396,9 +396,9 @@ class JournalWriter:
 
     def _begin_block(self, values: Mapping[str, float], context: Context) -> bool:
         """Open a block of cells at the end of the segment; False when these points had better be a frame."""
-        if not self._may_have_cells or len(values) > _SHORT_BLOCK or not self._series.add(values, context):
+        if not self._may_have_cells or len(values) > _SHORT_BLOCK or not self._rows.add(values, context):
             return False
-        if self._frames_due:  # the series are known by now, so that none of them cuts the next block short
+        if self._frames_due:  # the rows are known by now, so that none of them cuts the next block short
             self._frames_due -= 1
             return False
         self._state = _WRITING
@@ -407,7 +407,7 @@ class JournalWriter:
                 self._state = _CELLS
                 return True
             segment = self._grown()
-            head = encode(Cells(BLOCK_CELLS, tuple(self._series.all)))
+            head = encode(Cells(BLOCK_CELLS, tuple(self._rows.all)))
             frame = pack(self._next, 0, head, self._checksum_start)
             padding = -(segment.size + len(frame)) % CELL_ALIGNMENT
             window = segment.window(len(frame) + padding + BLOCK_CELLS * CELL_BYTES)
@@ -415,7 +415,7 @@ class JournalWriter:
                 self._state = _READY
                 return False
             segment.write(frame + bytes(padding))
-            block = self._block = Block(window, segment.size, self._next, self._checksum_start, self._series)
+            block = self._block = Block(window, segment.size, self._next, self._checksum_start, self._rows)
             self._state = _CELLS
             self.put = block.put
             return True

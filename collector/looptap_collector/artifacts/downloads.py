@@ -20,7 +20,7 @@ from looptap_collector.artifacts.sources import write_all
 from looptap_collector.artifacts.store import Contents, DamagedArtifact
 
 #: A shorter beginning of a digest is too easily hit by accident.
-SHORTEST_DIGEST_PREFIX = 8
+SHORTEST_DIGEST_PREFIX = 6
 
 
 class UnknownArtifact(LookupError):
@@ -63,6 +63,16 @@ def file_name(name: str) -> str:
     """A file name made of an artifact's name, with nothing in it that a file system or a terminal takes for more."""
     last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last)[-100:].strip(".-") or "artifact"
+
+
+def place_for(to: str | os.PathLike[str], name: str) -> Path:
+    """Where a file that a run called ``name`` goes: to this path, or into it where it is a folder or, ending as folders are
+    written, is to be one."""
+    is_folder = os.fspath(to).endswith(tuple(filter(None, (os.sep, os.altsep))))
+    target = Path(to)
+    if is_folder:
+        target.mkdir(parents=True, exist_ok=True)
+    return target / file_name(name) if target.is_dir() else target
 
 
 def save(

@@ -7,7 +7,6 @@ the same bytes. What is read back is checked against its digest in a temporary f
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
 import time
@@ -18,7 +17,14 @@ from typing import Any, BinaryIO
 
 from looptap_collector.artifacts.clouds import Cloud, connect, explained
 from looptap_collector.artifacts.sources import Source, copy_unchanged
-from looptap_collector.artifacts.store import ArtifactsUnavailable, DamagedArtifact, Stored, check_range, place
+from looptap_collector.artifacts.store import (
+    ArtifactsUnavailable,
+    DamagedArtifact,
+    Stored,
+    check_range,
+    gathered,
+    place,
+)
 
 _READ = 8 * 2**20
 #: Younger content is not put again. Far below the age at which retention may delete what nobody refers to.
@@ -59,19 +65,7 @@ class RemoteArtifacts:
 
     def open(self, digest: str) -> BinaryIO:
         blocks = self.read(digest, 0, self.size(digest))
-        content = tempfile.TemporaryFile()  # noqa: SIM115 - handed out
-        try:
-            checksum = hashlib.sha256()
-            for block in blocks:
-                checksum.update(block)
-                content.write(block)
-            if checksum.hexdigest() != digest:
-                raise DamagedArtifact(f"artifact {digest} has other content than its digest says")
-            content.seek(0)
-        except BaseException:
-            content.close()
-            raise
-        return content
+        return gathered(blocks, digest, tempfile.TemporaryFile())
 
     def read(self, digest: str, start: int, end: int) -> Iterator[bytes]:
         check_range(digest, end, self.size(digest))

@@ -4,8 +4,9 @@ part of a path or a key.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -83,3 +84,20 @@ def place(digest: str) -> tuple[str, str]:
 def check_range(digest: str, end: int, size: int) -> None:
     if end > size:
         raise DamagedArtifact(f"artifact {digest} ends at byte {size}")
+
+
+def gathered(blocks: Iterable[bytes], digest: str, content: BinaryIO) -> BinaryIO:
+    """``content``, a file that is empty, with these blocks in it, to be read from its beginning. Raises :class:`DamagedArtifact`
+    when they are not what the digest says; then, and whenever reading them fails, the file is closed."""
+    try:
+        checksum = hashlib.sha256()
+        for block in blocks:
+            checksum.update(block)
+            content.write(block)
+        if checksum.hexdigest() != digest:
+            raise DamagedArtifact(f"artifact {digest} has other content than its digest says")
+        content.seek(0)
+    except BaseException:
+        content.close()
+        raise
+    return content

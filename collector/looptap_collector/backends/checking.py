@@ -31,7 +31,8 @@ _HARMLESS_OUTLINE = "harmless: charts are made from the chunk instead"
 _REFERENCES = (
     (tables.run, "experiment_id", tables.experiment, "id"),
     *((table, "run", tables.run, "run") for table in (tables.param, tables.tag, tables.series, tables.lineage)),
-    *((table, "run", tables.run, "run") for table in (tables.note, tables.ledger, tables.run_dataset)),
+    *((table, "run", tables.run, "run") for table in (tables.alert, tables.note, tables.ledger)),
+    (tables.run_dataset, "run", tables.run, "run"),
     (tables.run_dataset, "name", tables.dataset, "name"),
     (tables.run_dataset, "version", tables.dataset_version, "version"),
     (tables.dataset_version, "name", tables.dataset, "name"),

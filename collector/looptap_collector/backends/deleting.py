@@ -21,7 +21,8 @@ def delete_run(connection: Connection, run: str) -> bool:
     for table in (tables.outline, tables.chunk):
         connection.execute(delete(table).where(table.c.series_id.in_(of_series)))
     delete_unused(connection, run)
-    for table in (tables.series, tables.param, tables.tag, tables.lineage, tables.note, tables.ledger, tables.run):
+    records = (tables.param, tables.tag, tables.lineage, tables.alert, tables.note)
+    for table in (tables.series, *records, tables.ledger, tables.run):
         connection.execute(delete(table).where(table.c.run == run))
     for some in slices(sorted(digests)):
         elsewhere = set(connection.execute(select(lineage.digest).where(lineage.digest.in_(some))).scalars())

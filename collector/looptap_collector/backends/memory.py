@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from looptap.events import Artifact, Batch, Context, Dataset, Note, Param, Rejected, Tag
+from looptap.events import Alert, Artifact, Batch, Context, Dataset, Note, Param, Rejected, Tag
 from looptap_collector.backend import (
     Arrival,
     Backend,
@@ -26,6 +26,7 @@ from looptap_collector.backend import (
     History,
     Outcome,
     ParamRow,
+    RunAlert,
     RunRow,
     SeriesRow,
     TokenRow,
@@ -247,6 +248,18 @@ class MemoryBackend(Backend):
         return sorted(found, key=lambda use: (-use.dataset.time_ns, use.run, use.dataset.role, use.dataset.name))[
             :limit
         ]
+
+    def alerts(
+        self, *, runs: Sequence[str] | None = None, kind: str | None = None, limit: int = 1_000
+    ) -> Sequence[RunAlert]:
+        with self.held():
+            told = [
+                RunAlert(run, alert)
+                for run in sorted(self._batches if runs is None else set(runs))
+                for alert in reversed(self._told(run, Alert))
+                if kind in (None, alert.kind)
+            ]
+        return sorted(told, key=lambda one: -one.alert.time_ns)[:limit]
 
     # Tokens
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine, event, text
+from sqlalchemy import URL, Connection, event, text
 
 from looptap_collector.backend import Unavailable
 from looptap_collector.backends.schema import UnusableStore
-from looptap_collector.backends.sql import SqlBackend, place_of
+from looptap_collector.backends.sql import SqlBackend, engine_of_server, place_of
 
 #: The largest chunk takes 1.6 MB, and twice as much where every byte must be escaped.
 LEAST_PACKET_BYTES = 4 << 20
@@ -39,25 +39,18 @@ class MysqlBackend(SqlBackend):
     tries = 6
 
     def __init__(self, url: URL) -> None:
-        engine = create_engine(
+        engine = engine_of_server(
             url.set(drivername="mysql+pymysql"),
-            isolation_level="READ COMMITTED",
-            pool_pre_ping=True,
-            pool_timeout=10,
-            hide_parameters=True,
-            connect_args={
+            {
                 "charset": "utf8mb4",
                 "connect_timeout": 10,
                 "read_timeout": 60,
                 "write_timeout": 60,
                 # Names in double quotes, as in every other engine; and nothing is cut that does not fit.
                 "sql_mode": "ANSI_QUOTES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
-            }
-            | dict(url.query),
+            },
         )
         super().__init__(engine, place_of(url))
-        # All that one question reads is of one moment, in several statements too.
-        self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
         event.listen(engine, "connect", _prepare)
         try:
             self._check_packets()

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine, event, func, select
+from sqlalchemy import URL, Connection, event, func, select
 
-from looptap_collector.backends.sql import SqlBackend, place_of
+from looptap_collector.backends.sql import SqlBackend, engine_of_server, place_of
 
 #: Of the advisory lock that a collector holds while it makes or upgrades the tables.
 _SCHEMA_LOCK = 0x6C6F6F70
@@ -35,25 +35,18 @@ class PostgresqlBackend(SqlBackend):
     tries = 6
 
     def __init__(self, url: URL) -> None:
-        engine = create_engine(
+        engine = engine_of_server(
             url.set(drivername="postgresql+psycopg"),
-            isolation_level="READ COMMITTED",
-            pool_pre_ping=True,
-            pool_timeout=10,
-            hide_parameters=True,
-            connect_args={
+            {
                 "connect_timeout": 10,
                 # A server that vanished without a word is noticed in half a minute, not in hours.
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
                 "tcp_user_timeout": 30_000,
-            }
-            | dict(url.query),
+            },
         )
         super().__init__(engine, place_of(url))
-        # All that one question reads is of one moment, in several statements too.
-        self._reading = engine.execution_options(isolation_level="REPEATABLE READ")
         event.listen(engine, "connect", _prepare)
         try:
             self._make_tables()

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from looptap.events import Artifact, Batch, Dataset, Note, Param, Tag
+from looptap.events import Alert, Artifact, Batch, Dataset, Note, Param, Tag
 from looptap_collector.backends import tables
 from looptap_collector.backends.data import write_datasets
 from looptap_collector.backends.dialects import insert_missing, upsert
@@ -24,6 +24,7 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
     tags: dict[tuple[str, str], Tag] = {}
     artifacts: list[tuple[str, Artifact]] = []
     datasets: list[tuple[str, Dataset]] = []
+    alerts: list[dict[str, Any]] = []
     notes: list[tuple[str, Note]] = []
     for batch in batches:
         for record in batch.records:
@@ -35,6 +36,8 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
                 artifacts.append((batch.run, record))
             elif isinstance(record, Dataset):
                 datasets.append((batch.run, record))
+            elif isinstance(record, Alert):
+                alerts.append({"run": batch.run, **msgspec.structs.asdict(record)})
             elif isinstance(record, Note):
                 notes.append((batch.run, record))
     if params:
@@ -45,6 +48,8 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
         _add_artifacts(connection, artifacts)
     if datasets:
         write_datasets(connection, datasets)
+    if alerts:
+        connection.execute(_INSERT_ALERT, alerts)
     if notes:
         _add_notes(connection, notes)
 
@@ -63,6 +68,7 @@ _OUTDATE = (
     .values(is_current=0)
 )
 _INSERT_PARAM = insert(tables.param)
+_INSERT_ALERT = insert(tables.alert)
 _INSERT_NOTE = insert(tables.note)
 _INSERT_LINEAGE = insert(tables.lineage)
 _edge = tables.lineage.c

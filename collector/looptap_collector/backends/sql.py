@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, update
+from sqlalchemy import URL, Connection, Engine, create_engine, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from looptap.events import Artifact, Context
 from looptap_collector.backend import (
+    AlertCount,
     Arrival,
     Backend,
     Compaction,
@@ -29,6 +30,7 @@ from looptap_collector.backend import (
     Outcome,
     ParamRow,
     Rejected,
+    RunAlert,
     RunPage,
     RunQuery,
     RunRow,
@@ -37,7 +39,7 @@ from looptap_collector.backend import (
     TooExpensive,
     Unavailable,
 )
-from looptap_collector.backends import compacting, data, deleting, histories, reading, searching, tables, tokens
+from looptap_collector.backends import alerts, compacting, data, deleting, histories, reading, searching, tables, tokens
 from looptap_collector.backends.appending import merge_small_chunks
 from looptap_collector.backends.schema import HEAD, bring_to_head, revision
 from looptap_collector.backends.standing import lock_runs
@@ -193,6 +195,16 @@ class SqlBackend(Backend):
         with self.snapshot() as connection:
             return data.uses(connection, runs, name, role, fingerprints, limit)
 
+    def alerts(
+        self, *, runs: Sequence[str] | None = None, kind: str | None = None, limit: int = 1_000
+    ) -> Sequence[RunAlert]:
+        with self.snapshot() as connection:
+            return alerts.of_runs(connection, runs, kind, limit)
+
+    def alert_counts(self, runs: Sequence[str]) -> dict[str, AlertCount]:
+        with self.snapshot() as connection:
+            return alerts.counts(connection, runs)
+
     def experiments(self) -> Sequence[ExperimentRow]:
         with self.snapshot() as connection:
             return reading.experiments(connection)
@@ -295,6 +307,18 @@ class SqlBackend(Backend):
     def _is_passing(self, error: BaseException) -> bool:
         """The same transaction may succeed when it is tried again at once. ``error`` is the driver's own."""
         return False
+
+
+def engine_of_server(url: URL, arguments: dict[str, Any]) -> Engine:
+    """``arguments`` are the driver's, as far as the address does not say otherwise."""
+    return create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        pool_timeout=10,
+        hide_parameters=True,
+        connect_args=arguments | dict(url.query),
+    )
 
 
 def place_of(url: URL) -> str:

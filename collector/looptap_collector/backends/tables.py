@@ -221,6 +221,25 @@ run_dataset = Table(
     Index("run_dataset_by_name", "name"),
 )
 
+alert = Table(
+    "alert",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run", _RunId, ForeignKey("run.run"), nullable=False),
+    Column("kind", Name(64), nullable=False),
+    Column("severity", Name(16), nullable=False),
+    Column("state", Name(16), nullable=False),
+    Column("message", Document, nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("key", Name(512)),
+    Column("value", ExactDouble),
+    Column("threshold", ExactDouble),
+    Column("step", BigInteger),
+    Column("rank", Integer, nullable=False),
+    Index("alert_by_run", "run"),
+    Index("alert_by_time", "time_ns"),
+)
+
 note = Table(
     "note",
     metadata,

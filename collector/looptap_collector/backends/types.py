@@ -53,6 +53,9 @@ def _(kind: Blob, compiler: Any, **_: Any) -> str:
 
 
 def _by_code_point(compiler: Any) -> str:
-    # The collation that is called _bin on both does not see blanks at the end.
-    collation = "utf8mb4_nopad_bin" if compiler.dialect.is_mariadb else "utf8mb4_0900_bin"
-    return f"CHARACTER SET utf8mb4 COLLATE {collation}"
+    return f"CHARACTER SET utf8mb4 COLLATE {exact_collation(compiler)}"
+
+
+def exact_collation(compiler: Any) -> str:
+    """By code point, of utf8mb4 in MySQL and MariaDB. The plain utf8mb4_bin of both takes "a" and "a " for equal."""
+    return "utf8mb4_nopad_bin" if compiler.dialect.is_mariadb else "utf8mb4_0900_bin"

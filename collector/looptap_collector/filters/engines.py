@@ -10,6 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import Boolean
 
+from looptap_collector.backends.types import exact_collation
 from looptap_collector.filters.evaluation import ESCAPED_NUL
 
 
@@ -64,9 +65,8 @@ def _exact_text_postgresql(element: Any, compiler: Any, **kwargs: Any) -> str:
 @compiles(exact_text, "mysql")
 @compiles(exact_text, "mariadb")
 def _exact_text_mysql(element: Any, compiler: Any, **kwargs: Any) -> str:
-    # The plain utf8mb4_bin takes "a" and "a " for equal.
-    collation = "utf8mb4_nopad_bin" if compiler.dialect.is_mariadb else "utf8mb4_0900_bin"
-    return f"(CONVERT({compiler.process(element.clauses, **kwargs)} USING utf8mb4) COLLATE {collation})"
+    text = compiler.process(element.clauses, **kwargs)
+    return f"(CONVERT({text} USING utf8mb4) COLLATE {exact_collation(compiler)})"
 
 
 @compiles(contains)

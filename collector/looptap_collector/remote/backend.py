@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from looptap.events import Artifact, Context, Dataset
+from looptap.events import Alert, Artifact, Context, Dataset
 from looptap_collector.backend import (
+    MOST_ALERTS,
+    AlertCount,
     Arrival,
     Compaction,
     DatasetUse,
@@ -25,6 +27,7 @@ from looptap_collector.backend import (
     Outcome,
     ParamRow,
     Rejected,
+    RunAlert,
     RunPage,
     RunQuery,
     RunRow,
@@ -33,6 +36,7 @@ from looptap_collector.backend import (
 from looptap_collector.backends.slices import slices
 from looptap_collector.filters import narrowed
 from looptap_collector.filters.literals import quoted
+from looptap_collector.profiles.shapes import Profile
 from looptap_collector.query import UnknownRun, can_be_stored, found_runs, look_for_run
 from looptap_collector.remote.aside import Aside
 from looptap_collector.remote.asking import NotThere, Questions, can_be_in_path
@@ -80,6 +84,18 @@ class UseFields(Dataset, frozen=True, kw_only=True):
 
 class Uses(msgspec.Struct):
     datasets: list[UseFields]
+    complete: bool
+
+
+class AlertFields(Alert, frozen=True, kw_only=True):
+    run: str
+
+    def alert(self) -> RunAlert:
+        return RunAlert(self.run, Alert(**{name: getattr(self, name) for name in Alert.__struct_fields__}))
+
+
+class Alerts(msgspec.Struct):
+    alerts: list[AlertFields]
     complete: bool
 
 
@@ -174,6 +190,9 @@ class RemoteBackend:
     def current_tags(self, runs: Sequence[str]) -> dict[str, dict[str, str]]:
         return {run: content or {} for run, content in self._parts(runs, "tags").items()}
 
+    def alert_counts(self, runs: Sequence[str]) -> dict[str, AlertCount]:
+        return {run: count or AlertCount() for run, count in self._parts(runs, "alert_counts").items()}
+
     def _parts(self, runs: Sequence[str], part: str) -> dict[str, Any]:
         """By run, in this order; None for runs that are not there."""
         found = {run: self._aside.take(run, part) for run in runs}
@@ -223,6 +242,11 @@ class RemoteBackend:
             if (columns.run, columns.key, columns.context) == (run, key, context):
                 return columns.history()
         raise KeyError(_no_series(run, key, context))
+
+    def profile(self, run: str, *, price_per_hour: float | None, grid_kg_per_kwh: float | None) -> Profile:
+        """See :class:`looptap_collector.profiles.profile.Profiles`."""
+        given = {"price_per_hour": price_per_hour, "grid_kg_per_kwh": grid_kg_per_kwh}
+        return self._questions.ask(Profile, "runs", run, "profile", **given)
 
     # Files
 
@@ -276,6 +300,20 @@ class RemoteBackend:
         return sorted(found, key=lambda use: (-use.dataset.time_ns, use.run, use.dataset.role, use.dataset.name))[
             :limit
         ]
+
+    # Alerts
+
+    def alerts(
+        self, *, runs: Sequence[str] | None = None, kind: str | None = None, limit: int = 1_000
+    ) -> Sequence[RunAlert]:
+        found: list[RunAlert] = []
+        if runs is not None and len(runs) == 1 and kind is None:
+            found = [RunAlert(runs[0], alert) for alert in reversed(self._part(runs[0], "alerts") or [])]
+        else:
+            for some in [None] if runs is None else slices(sorted(set(runs)), _NAMES_AT_ONCE):
+                asked = {"run": some, "kind": kind, "limit": max(1, min(limit, MOST_ALERTS))}
+                found += [fields.alert() for fields in self._questions.ask(Alerts, "alerts", **asked).alerts]
+        return sorted(found, key=lambda one: (-one.alert.time_ns, one.run))[:limit]
 
     # Journals
 

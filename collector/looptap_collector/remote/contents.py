@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-from looptap_collector.artifacts.store import DamagedArtifact, is_digest
+from looptap_collector.artifacts.store import DamagedArtifact, gathered, is_digest
 from looptap_collector.remote.asking import NotThere, Questions
 from looptap_collector.remote.backend import Edges
 
@@ -40,19 +39,9 @@ class RemoteContents:
 
     def open(self, digest: str) -> BinaryIO:
         """The content, checked as a whole before the first byte is handed out; it lies in a temporary file meanwhile."""
+        pieces = self.read(digest, 0, self.size(digest))
         content = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
-        try:
-            checksum = hashlib.sha256()
-            for piece in self.read(digest, 0, self.size(digest)):
-                checksum.update(piece)
-                content.write(piece)
-            if checksum.hexdigest() != digest:
-                raise DamagedArtifact(f"artifact {digest} has other content than its digest says")
-            content.seek(0)
-        except BaseException:
-            content.close()
-            raise
-        return content  # type: ignore[return-value]
+        return gathered(pieces, digest, content)  # type: ignore[arg-type]
 
     def close(self) -> None:
         self._questions.close()

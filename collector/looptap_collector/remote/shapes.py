@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from looptap.events import Artifact, Context, Dataset, Environment, Note, RunStarted
-from looptap_collector.backend import Delivery, ParamRow, RunRow, SeriesRow
+from looptap.events import Alert, Artifact, Context, Dataset, Environment, Note, RunStarted
+from looptap_collector.backend import AlertCount, Delivery, ParamRow, RunRow, SeriesRow
 
 
 class RunFields(msgspec.Struct):
@@ -90,6 +90,7 @@ class Listed(RunFields, kw_only=True):
     params: dict[str, Any]
     metrics: dict[str, SeriesFields]
     tags: dict[str, str]
+    alerts: AlertCount = AlertCount()  # a collector of before has none
     environment: EnvironmentFields | None = None
     notes: tuple[Note, ...] = ()
 
@@ -97,7 +98,12 @@ class Listed(RunFields, kw_only=True):
         return run_row(self, self.environment, self.notes)
 
     def parts(self) -> dict[str, Any]:
-        return {"current_params": self.params, "tags": self.tags, "series": series_rows(self.id, self.metrics)}
+        return {
+            "current_params": self.params,
+            "tags": self.tags,
+            "series": series_rows(self.id, self.metrics),
+            "alert_counts": self.alerts,
+        }
 
 
 class Page(msgspec.Struct):
@@ -116,7 +122,8 @@ class Record(msgspec.Struct):
     environment: EnvironmentFields
     notes: tuple[Note, ...]
     delivery: DeliveryFields
-    datasets: list[Dataset] = []  # a collector of before has none
+    datasets: list[Dataset] = []  # a collector of before has none, nor these
+    alerts: list[Alert] = []
 
     def row(self) -> RunRow:
         return run_row(self.run, self.environment, self.notes)
@@ -133,6 +140,7 @@ class Record(msgspec.Struct):
             "series": series_rows(run, self.metrics),
             "artifacts": self.artifacts,
             "datasets": self.datasets,
+            "alerts": self.alerts,
             "delivery": [Delivery(run=run, **msgspec.structs.asdict(entry)) for entry in self.delivery.journals],
         }
 

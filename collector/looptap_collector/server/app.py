@@ -16,6 +16,7 @@ from looptap_collector.backend import Backend
 from looptap_collector.liveness import mark_lost
 from looptap_collector.pipeline import Pipeline
 from looptap_collector.server.access import AccessTable
+from looptap_collector.server.alerts import alerts
 from looptap_collector.server.datasets import datasets
 from looptap_collector.server.errors import speak_with_one_voice
 from looptap_collector.server.files import files
@@ -28,6 +29,7 @@ from looptap_collector.server.lineage import lineage
 from looptap_collector.server.live import live
 from looptap_collector.server.measures import Measures
 from looptap_collector.server.openapi import document
+from looptap_collector.server.profiles import profiles
 from looptap_collector.server.receive import receiving
 from looptap_collector.server.runs import runs
 from looptap_collector.server.service import Service
@@ -81,8 +83,8 @@ def create_app(
         title="looptap collector", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life
     )
     app.state.service = Service(backend, intake, measures, keyring is not None, artifacts, uploads)
-    # Lineage before runs, where /v1/runs/{run} takes all that follows: a name may have slashes.
-    for router in (receiving, files, lineage, datasets, runs, histories, live, health):
+    # Lineage and profiles before runs, where /v1/runs/{run} takes all that follows: a name may have slashes.
+    for router in (receiving, files, lineage, profiles, datasets, alerts, runs, histories, live, health):
         # Not include_router: it may hide the routes behind an object of its own, and each must show its mark.
         app.router.routes.extend(router.routes)
     speak_with_one_voice(app)

@@ -13,6 +13,7 @@ import click
 
 from looptap_collector.mistake import Mistake
 from looptap_collector.opening import own_store
+from looptap_collector.printable import printable
 
 if TYPE_CHECKING:
     from looptap_collector.backend import TokenStore
@@ -117,7 +118,7 @@ def list_tokens(store: str | None) -> None:
     from rich.table import Table
 
     from looptap_collector.server.tokens import is_live
-    from looptap_collector.terminal import console, printable
+    from looptap_collector.terminal import console
 
     table = Table("id", "name", "scope", "state", "made", "last used", "good until")
     now_ns = time.time_ns()

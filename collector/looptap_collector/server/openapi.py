@@ -15,7 +15,8 @@ from fastapi.openapi.utils import get_openapi
 
 from looptap.events import Artifact, Batch, Context, Dataset
 from looptap_collector.exact import MEDIA_TYPE
-from looptap_collector.remote.backend import EdgeFields, Experiments, Position, UseFields, Uses
+from looptap_collector.profiles.shapes import Profile
+from looptap_collector.remote.backend import Alerts, EdgeFields, Experiments, Position, UseFields, Uses
 from looptap_collector.remote.shapes import Page, Record
 from looptap_collector.server.access import AccessTable, Scope
 
@@ -120,10 +121,12 @@ _SHAPES: dict[tuple[str, str, int], type] = {
     ("get", "/v1/runs/{run}", 200): Record,
     ("delete", "/v1/runs/{run}", 200): Deleted,
     ("get", "/v1/runs/{run}/artifacts", 200): Artifacts,
+    ("get", "/v1/runs/{run}/profile", 200): Profile,
     ("get", "/v1/histories", 200): Histories,
     ("get", "/v1/models", 200): Models,
     ("get", "/v1/datasets", 200): Uses,
     ("get", "/v1/datasets/comparison", 200): Comparison,
+    ("get", "/v1/alerts", 200): Alerts,
     ("get", "/v1/edges", 200): Edges,
     ("get", "/v1/lineage", 200): Lineage,
 }

@@ -11,6 +11,7 @@ import pytest
 # Before they are imported: a failed assertion then shows the values that it compared.
 pytest.register_assert_rewrite("looptap_collector.testing.contracts")
 
+from looptap_collector.testing.contracts.alerts import AlertContract  # noqa: E402
 from looptap_collector.testing.contracts.compaction import CompactionContract  # noqa: E402
 from looptap_collector.testing.contracts.company import CompanyContract, Reopen  # noqa: E402
 from looptap_collector.testing.contracts.datasets import DatasetContract  # noqa: E402
@@ -30,6 +31,7 @@ class BackendContract(
     RecordContract,
     JobContract,
     DatasetContract,
+    AlertContract,
     PointContract,
     LongSeriesContract,
     SearchContract,

@@ -4,6 +4,7 @@
 ``/``, ``/runs/{run}``                    the two pages (static; a script fills them)
 ``/api/runs?filter=…``                    the runs, newest first
 ``/api/runs/{run}``                       the whole record, see :mod:`looptap_collector.record`
+``/api/runs/{run}/profile``               what held it back, see :mod:`looptap_collector.profiles`
 ``/api/runs/{run}/artifacts/{digest}``    the content of one file, as a download
 ``/api/runs/{run}/histories?series=…``    points of several series by their labels, thinned
 ========================================  ================================================================
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
+import msgspec
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -30,6 +32,8 @@ from looptap_collector import slowest
 from looptap_collector.artifacts import DamagedArtifact
 from looptap_collector.backend import Backend, History, RunRow, Unavailable
 from looptap_collector.filters import FilterError
+from looptap_collector.profiles.profile import profile_of
+from looptap_collector.profiles.terminal import cost_line, energy_line
 from looptap_collector.query import InJournal, UnknownRun, find_run, found_runs, is_loss, series_labels
 from looptap_collector.record import listed, run_list, run_record, series_fields, to_json
 from looptap_collector.web.shield import Shield
@@ -165,6 +169,17 @@ def record(request: Request, found: Found) -> Response:
         made = series_fields(slowest.summary(row.run, key, sources)) | {"last": None, "is_loss": False}
         answer["metrics"].setdefault(key, made)
     return Json(answer)
+
+
+@pages.get("/api/runs/{run}/profile", response_class=Json)
+def profile(found: Found) -> Response:
+    """The profile of one run; each fact also as people say it (``said``), and so energy and cost (``lines``)."""
+    made = profile_of(*found)
+    answer = msgspec.to_builtins(made)
+    for finding, told in zip(made.findings, answer["findings"], strict=True):
+        for fact, fields in zip(finding.facts, told["facts"], strict=True):
+            fields["said"] = fact.said()
+    return Json(answer | {"lines": [line for line in (energy_line(made), cost_line(made)) if line]})
 
 
 @pages.get("/api/runs/{run}/histories", response_class=Json)

@@ -75,7 +75,8 @@ class Datasets:
 
     def switched(self, feeding: Pass | None) -> None:
         """Another pass than before has given the program a batch. Without gradients that is to validate."""
-        if feeding is not None and not self._guard.closed and not self._record.is_suppressed():
+        record = self._record
+        if feeding is not None and not (self._guard.closed or record.is_suppressed() or record.covers("data")):
             with self._guard:
                 self._switched(feeding)
 

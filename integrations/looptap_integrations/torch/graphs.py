@@ -97,9 +97,9 @@ class Graphs:
                 if site is not None:
                     self._loop.record.note("torch", _NO_LOSS)
             elif site is None:
-                self._loop.complete(thing)
+                self._loop.completion.complete(thing)
             else:
-                self._loop.replayed(site, thing)
+                self._loop.completion.replayed(site, thing)
 
     def _remember(self, graph: Any, captured: Captured) -> None:
         key, known = id(graph), self._captured

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
+from threading import Event
 from typing import Any
 
 import torch
@@ -143,6 +144,12 @@ class TorchIntegration(Integration):
         else:
             watch_losses(patch, self.loop.validation)
 
+    def trace(self, folder: str, seconds: float, over: Event) -> str | None:
+        # The import of the profiler is for those who want one.
+        from looptap_integrations.torch.tracing import trace
+
+        return trace(self.loop, folder, seconds, over)
+
     def finish(self) -> None:
         self.loop.finish()
 
@@ -177,7 +184,7 @@ class TorchIntegration(Integration):
         self.loop.settle()
         if call.error is None and self.loop.completed == before and not self.record.is_suppressed():
             # No hook was called: the gradients were not finite. The attempt still has its loss and its number.
-            self.loop.complete(optimizer, is_skipped=True)
+            self.loop.completion.complete(optimizer, is_skipped=True)
         self.loop.scaling.end_step()
 
     def on_clip(self, call: Call) -> Observation:

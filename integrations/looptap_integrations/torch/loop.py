@@ -3,60 +3,50 @@
 :meth:`Loop.before_backward` and :meth:`Loop.on_step` are the path of every step and are written for speed: each first decides
 whether this is the plain case (one optimizer, losses on the CPU, nothing special going on) and then does it in one piece, because
 between two training steps a function call costs about a microsecond. Everything else goes the long way. What a step is, is in
-:mod:`~looptap_integrations.torch.steps`; what is looked up once per run, in :mod:`~looptap_integrations.torch.facts`.
+:mod:`~looptap.rounds`; what is looked up once per run, in :mod:`~looptap_integrations.torch.facts`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.optim import Optimizer
 
-from looptap.events import Context
 from looptap.frames import outward
 from looptap.recorder import Recorder
+from looptap.rounds import Rounds
+from looptap_integrations.torch.backwards import Backwarded, Backwards
+from looptap_integrations.torch.closures import Closure
+from looptap_integrations.torch.completion import NORMS_LIMIT, Completion
 from looptap_integrations.torch.datasets import Datasets
-from looptap_integrations.torch.device_times import EVERY, DeviceTimes
+from looptap_integrations.torch.device_times import DeviceTimes
 from looptap_integrations.torch.facts import Facts
 from looptap_integrations.torch.graphs import Graphs
-from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites, loss_name
+from looptap_integrations.torch.loss_names import DEFAULT, CallSite, CallSites
 from looptap_integrations.torch.model_files import ModelFiles
 from looptap_integrations.torch.optimizers import NEVER, Known, Optimizers
 from looptap_integrations.torch.passes import Passes
-from looptap_integrations.torch.places import are_two_phases, place_of
 from looptap_integrations.torch.scalars import Scalar, Scalars
 from looptap_integrations.torch.scaling import Scaling
-from looptap_integrations.torch.steps import Rounds
-from looptap_integrations.torch.times import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, PHASES_OF_A_STEP, Times
+from looptap_integrations.torch.times import BACKWARD, DATA, OTHER, Times
 from looptap_integrations.torch.uncompiled import leave_to_the_interpreter
 from looptap_integrations.torch.validation import Validation
 
+if TYPE_CHECKING:
+    from looptap_integrations.torch.tracing import Tracing
+
 #: How long the end of a run waits for values that a device still owes.
 _FINISH_SECONDS = 1.0
-#: Of one step: more gradient norms than this are not told apart.
-_NORMS_LIMIT = 16
 
 _Tensor = torch.Tensor
 _frame_at_depth = sys._getframe
 _now = time.perf_counter
-
-
-class Backwarded:
-    """A backward pass under way: the call sites whose losses were taken in, and the losses that no optimizer descends, which are
-    steps of their own once it is over."""
-
-    __slots__ = ("steps", "taken")
-
-    def __init__(self) -> None:
-        self.taken: list[CallSite] = []
-        self.steps: list[tuple[CallSite, Scalar]] = []
 
 
 class Loop:
@@ -77,6 +67,8 @@ class Loop:
         self.scaling = Scaling(self.scalars)
         self.facts = Facts(record)
         self.files = ModelFiles(record, self.settle)
+        #: What wants to hear of every step for a while.
+        self.tracing: Tracing | None = None
         #: The recorder's generation that this state belongs to.
         self.generation = -1
         #: False while a closure runs and from the first use of a GradScaler on: every backward pass goes the long way.
@@ -99,6 +91,8 @@ class Loop:
         self.trained_on: int | None = None
         self.completed = 0
         self.trainings = record.trainings
+        self.backwards = Backwards(self)
+        self.completion = Completion(self)
         self.validation = Validation(record, self.scalars, self.passes, self.rounds, self.sites)
         record.is_step_under_way = self.is_step_under_way
         record.known_at = self.known_at
@@ -135,7 +129,7 @@ class Loop:
                             return site
                 except (KeyError, ValueError, RuntimeError):
                     pass  # a new place, no such frame, a tensor without one number
-        return self._before_backward(args, kwargs)
+        return self.backwards.take(args, kwargs)
 
     def after_backward(self, token: Backwarded | CallSite) -> None:
         times = self.times
@@ -146,85 +140,13 @@ class Loop:
             self.marks.mark(BACKWARD)
         if type(token) is Backwarded:
             for site, value in token.steps:
-                self._step_without_optimizer(site, value)
+                self.completion.without_optimizer(site, value)
 
     def failed_backward(self, token: Backwarded | CallSite) -> None:
         """What was backwarded did not get there: its loss is none of a step."""
         self.times.into_backward()
         for site in [token] if isinstance(token, CallSite) else reversed(token.taken):
             self.rounds.take_back(site, site.name or DEFAULT, site.before)
-
-    def _before_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backwarded | None:
-        closure = self.closure
-        record = self.record
-        if record.is_suppressed():
-            if self.graphs.under_capture is not None:
-                self.graphs.backward(args, kwargs)
-            return None
-        if self.unseen is not None:
-            self.settle()
-        if (closure is not None and closure.is_repeating) or record.covers("loss"):
-            self.times.into_forward()
-            return Backwarded()
-        if self.scalars.has_device:
-            self.scalars.drain()
-        given = args[0] if args else kwargs.get("tensors")
-        usual: FrameType | None = None
-        if isinstance(given, torch.Tensor):
-            with contextlib.suppress(ValueError):
-                usual = _frame_at_depth(4)
-        tensors: Sequence[Any] = (given,) if isinstance(given, torch.Tensor) else tuple(given or ())
-        losses = [
-            loss for index, tensor in enumerate(tensors) if (loss := self._loss(tensor, index, usual)) is not None
-        ]
-        if not losses:
-            return None
-        token = self._take_in(losses, tensors)
-        self.times.into_forward()
-        if self.marks is not None:
-            self.marks.mark(FORWARD)
-        return token
-
-    def _take_in(self, losses: list[tuple[CallSite, Scalar]], tensors: Sequence[torch.Tensor]) -> Backwarded:
-        """Before the backward pass, since optimizers may step inside of it."""
-        if self.record.generation != self.generation:
-            self.record.begin()
-            self._new_run()
-        rounds, count, token = self.rounds, self.optimizers.count, Backwarded()
-        for site, value in losses:
-            if site.checked != count and (site in rounds.counts or not site.is_trained):
-                # A second time without a step in between: accumulation, or no optimizer has to do with it.
-                site.is_trained = self.optimizers.train(tensors)
-                site.checked = count
-                if not site.is_trained:
-                    self.sites.forget_near(site)
-            if site.is_trained:
-                name = site.name or DEFAULT
-                site.before = rounds.pending.get(name)
-                rounds.backward(site, name, value)
-                token.taken.append(site)
-            else:
-                token.steps.append((site, value))
-        return token
-
-    def _loss(self, tensor: Any, index: int, usual: FrameType | None) -> tuple[CallSite, Scalar] | None:
-        """Where this loss is backwarded, and its value before any scaling; None when it is no loss of a step."""
-        frame = self.sites.program_frame(sys._getframe(1))
-        if frame is None:
-            return None
-        site = self.sites.at(frame, index)
-        original = None
-        if self.scaling.in_use:
-            value, original = self.scaling.value_before(tensor)
-        else:
-            value = self.scalars.read(tensor)
-        if value is None:
-            return None
-        if site.name is None:
-            site.name = loss_name(frame, (original, tensor))
-        if index == 0 and frame is usual and site.is_trained:
-            self.near[frame.f_lasti] = site
-        return site, value
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -337,7 +259,7 @@ class Loop:
             or record.unusual
         ):
             if not (is_compiling() or record.is_suppressed()):
-                self.complete(optimizer)
+                self.completion.complete(optimizer)
             elif self.graphs.under_capture is not None:
                 self.graphs.step(optimizer)
             return
@@ -351,17 +273,17 @@ class Loop:
         rounds.step = step = rounds.step + 1
         start, feeding = self.ended, self.passes.feeding
         if start is None or (feeding is not None and (feeding.epoch != self.epoch or feeding.started > start)):
-            self._time(values, values, now)
+            self.completion.time(values, values, now)
         else:
             values["step_time"] = duration = now - start
             times.of_step(values, duration, feeding is not None)
         if feeding is not None:
             feeding.fetched = 0
         if self.norms:
-            self._add_norms(values, step, None)
+            self.completion.add_norms(values, step, None)
         groups = optimizer.param_groups
         if len(groups) != 1 or groups[0].get("lr") is not known.only_rate:
-            self._add_rates(known.rates.changed(groups) or (), values, step, None)
+            self.completion.add_rates(known.rates.changed(groups) or (), values, step, None)
             rate = groups[0].get("lr") if len(groups) == 1 else None
             known.only_rate = rate if type(rate) is float else NEVER
         record.metrics(values, step)  # type: ignore[arg-type]
@@ -370,6 +292,8 @@ class Loop:
         self.completed += 1
         if self.files.open:
             self.files.look_again()
+        if self.tracing is not None:
+            self.tracing.on_step()
 
     def _is_nested(self, optimizer: Optimizer) -> bool:
         """Whether this is ``super().step()``: PyTorch calls the hooks around each of the two. Looked for on the stack, because a
@@ -388,176 +312,11 @@ class Loop:
         if optimizer is not None:
             self.is_plain = self.closure is None and not self.scaling.in_use
             if not self.record.is_suppressed():
-                self.complete(optimizer, is_late=True)
-
-    def complete(self, optimizer: Optimizer, is_skipped: bool = False, is_late: bool = False) -> None:
-        """An optimizer step is over: everything that belongs to it is written now. ``is_late``: nobody knows for how long."""
-        if self.unseen is not None:
-            self.settle()
-        if is_late:
-            self.times.last = _now()
-        else:
-            self.times.into_optimizer()
-        now = self.times.last
-        if self.marks is not None and not is_late:
-            self.marks.mark(OPTIMIZER)
-        record = self.record
-        known = self.optimizers.known.get(id(optimizer))
-        if known is None or record.generation != self.generation:
-            record.begin()
-            if record.generation != self.generation:
-                self._new_run()
-            known = self.optimizers.known.get(id(optimizer)) or self._meet(optimizer)
-        if record.trainings != self.trainings:  # a framework on top says where the steps are
-            self.trainings = record.trainings
-            self.rounds.move(record.step)
-        is_new_phase = self.rounds.may_join(known) and self._is_new_phase(known, sys._getframe(1))
-        values, apart = self.rounds.complete(known, known.context is None, is_new_phase)
-        step = self.rounds.step
-        # What belongs to this optimizer, where there are several, and not to the round.
-        own: dict[str, Scalar] = values if known.context is None else {}
-        self._time(values, own, now)
-        if is_late:
-            for phase in PHASES_OF_A_STEP:
-                own.pop(phase, None)
-        closure = self.closure
-        if closure is not None:
-            self.closure, self.is_plain = None, not self.scaling.in_use
-            if closure.evaluations != 1 or known.counts_evaluations:
-                known.counts_evaluations = True
-                own["closure_evaluations"] = float(closure.evaluations)
-        if self.scaling.in_use:
-            self.scaling.complete(optimizer, own, is_skipped)
-        if self.norms:
-            self._add_norms(own, step, known.context)
-        groups = optimizer.param_groups
-        rates = known.late_rates(groups, self.scalars.read) if is_late else known.rates.changed(groups)
-        self._add_rates(rates or (), own, step, known.context)
-        if values:
-            self._write(values, step, None)
-        if own is not values and own:
-            self._write(own, step, known.context)
-        if apart:
-            self._write(apart, step, known.context or {"optimizer": type(optimizer).__name__})
-        record.step = step
-        self.ended = now
-        self.completed += 1
-        if self.scalars.has_device:
-            self._ask_device(step)
-        if self.files.open:
-            self.files.look_again()
-
-    def _ask_device(self, step: int) -> None:
-        """For what it owes us; now and then it is to time the next step."""
-        self.scalars.drain()
-        times = self.device_times
-        if self.marks is not None:
-            times.end(step)
-            self.marks = None
-        times.drain()
-        if (step + 1) % EVERY == 0:
-            self.marks = times.begin()
-
-    def _is_new_phase(self, known: Known, frame: FrameType) -> bool:
-        """Whether this optimizer steps where it does not belong to the iteration of the one before it."""
-        last = self.rounds.last
-        known.place = place_of(self.sites.program_frames(frame))
-        return isinstance(last, Known) and are_two_phases(last.place, known.place)
-
-    def _add_norms(self, own: dict[str, Scalar], step: int, context: Context | None) -> None:
-        norms, self.norms = self.norms, []
-        own["grad_norm"] = norms[0]
-        for index, norm in enumerate(norms[1:], 1):
-            self._write({"grad_norm": norm}, step, {**(context or {}), "call": str(index)})
-
-    def _add_rates(
-        self, rates: Iterable[tuple[Context, Any]], own: dict[str, Scalar], step: int, context: Context | None
-    ) -> None:
-        if self.record.covers("lr"):
-            return
-        for of_group, rate in rates:
-            # A schedule made with numpy leaves numpy's floats.
-            value = float(rate) if isinstance(rate, float) else self.scalars.read(rate)
-            if value is None:
-                continue
-            if of_group == (context or {}):
-                own["lr"] = value
-            else:
-                self._write({"lr": value}, step, of_group)
-
-    def _time(self, values: dict[str, Scalar], own: dict[str, Scalar], now: float) -> None:
-        """Step time: since the end of the step before, or since the pass over the data began if that was later."""
-        start, feeding = self.ended, self.passes.feeding
-        if feeding is not None:
-            feeding.fetched, self.trained_on = 0, id(feeding.loader)
-            self.datasets.trains(feeding)
-            self.validation.trains(feeding)
-            if start is None or feeding.started > start:
-                start = feeding.started
-            if feeding.epoch != self.epoch and not self.record.covers("epoch"):
-                self._end_epoch()
-                self.epoch = feeding.epoch
-                values["epoch"] = float(feeding.epoch)
-        if start is not None:
-            own["step_time"] = now - start
-            self.times.of_step(own, now - start, feeding is not None)
-        else:
-            self.times.skip()
-
-    def _end_epoch(self) -> None:
-        """The times of the epoch whose last step is over."""
-        sums = self.times.of_epoch()
-        if sums and self.record.step >= 0:
-            self.record.metrics(sums, self.record.step)
-
-    def replayed(self, site: CallSite, tensor: Any) -> None:
-        """A graph was replayed in which this loss is backwarded."""
-        value = self.scalars.read(tensor)
-        if value is not None and not self.record.covers("loss"):
-            self.rounds.backward(site, site.name or DEFAULT, value)
-
-    def _step_without_optimizer(self, site: CallSite, value: Scalar) -> None:
-        now = self.times.last
-        rounds, record = self.rounds, self.record
-        if self.validation.is_open:
-            self.validation.end()
-        if not self.is_manual:
-            self.is_manual = True
-            self._first_step(None, "", sys._getframe(1))
-        if rounds.pending:
-            # What came before this was known.
-            values, sites = rounds.take()
-            for earlier in sites:
-                rounds.backward_is_step(earlier)
-            self._write(values, rounds.step, None)
-        before = rounds.step
-        step = rounds.backward_is_step(site)
-        values = {site.name or DEFAULT: value}
-        if step != before:
-            self._time(values, values, now)
-            self.ended = now
-        self._write(values, step, None)
-        record.step = step
-        if self.scalars.has_device:
-            self.scalars.drain()
-
-    def _write(self, values: dict[str, Scalar], step: int, context: Context | None) -> None:
-        if not self.scalars.has_device:
-            self.record.metrics(values, step, context)  # type: ignore[arg-type]
-            return
-        time_ns = time.time_ns()
-        ready = {name: value for name, value in values.items() if isinstance(value, float)}
-        if ready:
-            self.record.metrics(ready, step, context, time_ns)
-        owed: dict[str, Scalar] = {name: value for name, value in values.items() if not isinstance(value, float)}
-        if owed:
-            self.scalars.later(
-                owed, lambda numbers: self.record.metrics(self.scaling.sift(numbers), step, context, time_ns)
-            )
+                self.completion.complete(optimizer, is_late=True)
 
     # --- what is looked up once per run -----------------------------------------------------------------------------
 
-    def _new_run(self) -> None:
+    def new_run(self) -> None:
         leave_to_the_interpreter()  # what has been imported since
         self.generation = self.record.generation
         self.rounds.restart()
@@ -571,14 +330,14 @@ class Loop:
         self.is_manual = False
         self.epoch = self.ended = None
 
-    def _meet(self, optimizer: Optimizer) -> Known:
+    def meet(self, optimizer: Optimizer) -> Known:
         frame = sys._getframe(1)
         frames = self.sites.program_frames(frame)
         known = self.optimizers.meet(optimizer, frames)
-        self._first_step(optimizer, known.label, frame)
+        self.first_step(optimizer, known.label, frame)
         return known
 
-    def _first_step(self, optimizer: Optimizer | None, label: str, frame: FrameType) -> None:
+    def first_step(self, optimizer: Optimizer | None, label: str, frame: FrameType) -> None:
         backwards = max(self.rounds.counts.values(), default=1)
         self.facts.first_step(optimizer, label, self.sites.program_frames(frame))
         if self.passes.feeding is not None:
@@ -589,12 +348,12 @@ class Loop:
         self.settle()
         self.validation.end(is_step=False)
         if self.epoch is not None and self.generation == self.record.generation:
-            self._end_epoch()
+            self.completion.end_epoch()
         if self.rounds.pending and self.generation == self.record.generation:
             if self.record.step < 0 and not self.optimizers.any():
                 # One backward pass only, and never an optimizer.
                 values, _ = self.rounds.take()
-                self._write(values, 0, None)
+                self.completion.write(values, 0, None)
             else:
                 _, sites = self.rounds.take()
                 where = ", ".join(sorted({f"{site.name}.backward()" for site in sites if isinstance(site, CallSite)}))
@@ -613,31 +372,6 @@ class Loop:
         if self.record.is_suppressed() or self.record.covers("grad_norm"):
             return
         value = self.scalars.read(norm)
-        if value is not None and len(self.norms) < _NORMS_LIMIT:
+        if value is not None and len(self.norms) < NORMS_LIMIT:
             self.norms.append(value)
         self.facts.clip(maximum)
-
-
-class Closure:
-    """The program's closure, counted. What the evaluations after the first backward is not another loss of the step."""
-
-    __slots__ = ("_function", "_is_running", "_times", "evaluations")
-
-    def __init__(self, function: Callable[[], Any], times: Times) -> None:
-        self._function = function
-        self._times = times
-        self._is_running = False
-        self.evaluations = 0
-
-    @property
-    def is_repeating(self) -> bool:
-        return self._is_running and self.evaluations > 1
-
-    def __call__(self) -> Any:
-        self.evaluations += 1
-        self._is_running = True
-        self._times.into_optimizer()
-        try:
-            return self._function()
-        finally:
-            self._is_running = False

@@ -21,7 +21,7 @@ from looptap.frames import local_variables, outward, variables_in_reach
 DEFAULT = "loss"
 _PROGRAM, _TORCH, _OURS, _ON_TOP = range(4)
 #: They call backward() for the program, and have a ``loss`` of their own, which says nothing.
-_FRAMEWORKS = ("accelerate", "ignite", "lightning", "lightning_fabric", "pytorch_lightning", "transformers")
+_FRAMEWORKS = ("accelerate", "ignite", "keras", "lightning", "lightning_fabric", "pytorch_lightning", "transformers")
 _PACKAGES = os.path.dirname(os.path.dirname(torch.__file__))
 _FOLDERS = {
     os.path.dirname(torch.__file__) + os.sep: _TORCH,

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.data import get_worker_info
 
 from looptap.integration import Capture
 from looptap.patching import Call, Observation, Patcher
@@ -67,7 +66,7 @@ class ModelFiles:
 
     def on_load(self, call: Call) -> Observation:
         yield
-        if call.error is None and not self._record.is_suppressed() and get_worker_info() is None:
+        if call.error is None and not self._record.is_suppressed():
             source = call.args[0] if call.args else call.kwargs.get("f")
             path = _path(source)
             if path is not None and os.path.isfile(path):
@@ -75,8 +74,6 @@ class ModelFiles:
 
     def saved(self, target: Any, step: int) -> None:
         """``torch.save`` has written to ``target`` after this step (-1: before the first)."""
-        if get_worker_info() is not None:
-            return
         at = step if step >= 0 else None
         path = _path(target)
         if path is None or path.endswith(".distcp"):  # whole, and complete, these are a checkpoint: sharded_files

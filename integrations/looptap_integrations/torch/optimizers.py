@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from looptap.events import Context
 from looptap.frames import variables_in_reach
+from looptap.places import Place, place_of
 from looptap_integrations.torch.learning_rates import LearningRates
-from looptap_integrations.torch.places import Place, place_of
 
 NEVER = object()
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 _LEFT_LIMIT = 100
 
 
 class Pass:
-    """One iteration over a loader. ``epoch`` counts the passes of that loader, and of those that it took the place of, from 0."""
+    """One iteration over a loader. ``epoch`` counts the passes in which the training stepped, over it and those that it took
+    the place of, from 0."""
 
-    __slots__ = ("epoch", "fetched", "is_over", "loader", "split", "started", "trains")
+    __slots__ = ("_epochs", "epoch", "fetched", "is_over", "loader", "split", "started", "trains")
 
-    def __init__(self, loader: Any, epoch: int, started: float) -> None:
+    def __init__(self, loader: Any, epochs: Iterator[int], started: float) -> None:
         #: None once the iteration is gone. Until then the iterator holds the data too, so we keep nothing alive beyond it;
         #: in ``for x in DataLoader(…)`` nobody else holds the loader.
         self.loader = loader
-        self.epoch = epoch
+        #: -1 before its first step: a look at the data, or an evaluation of the model on it, is no epoch.
+        self.epoch = -1
+        self._epochs = epochs
         self.started = started
         #: Batches since the last step of the training.
         self.fetched = 0
@@ -28,6 +32,12 @@ class Pass:
         self.is_over = False
         #: Which part of the data it goes over, once somebody has asked.
         self.split: str | None = None
+
+    def train(self) -> None:
+        """A step of the training took its batch from here."""
+        if not self.trains:
+            self.trains = True
+            self.epoch = next(self._epochs)
 
     @property
     def is_under_way(self) -> bool:
@@ -39,10 +49,11 @@ class Passes:
     def __init__(self) -> None:
         #: The pass that gave the program its last batch; None where it uses no DataLoader.
         self.feeding: Pass | None = None
-        self._epochs: dict[int, tuple[weakref.ref[Any], int]] = {}
-        #: Where a loader is gone: its dataset, by id, how it was batched, and its last epoch. A program that makes a new loader for
-        #: every pass goes on from there.
-        self._left: dict[int, tuple[weakref.ref[Any], Any, int]] = {}
+        #: The numbers of the epochs to come, by id of the loader. A step may come when the loader is gone.
+        self._epochs: dict[int, tuple[weakref.ref[Any], Iterator[int]]] = {}
+        #: Where a loader is gone: its dataset, by id, how it was batched, and the epochs to come. A program that makes a new loader
+        #: for every pass goes on from there.
+        self._left: dict[int, tuple[weakref.ref[Any], Any, Iterator[int]]] = {}
         self._passes: dict[int, tuple[weakref.ref[Any], Pass]] = {}
         #: Id of the iterator that fed last: as long as it goes on, there is nothing to look up.
         self.fed_by = 0
@@ -50,11 +61,8 @@ class Passes:
     def begin(self, loader: Any, iterator: Any, now: float) -> None:
         """The loader has handed out an iterator. The same iterator again (persistent workers) is a new pass."""
         key, epochs = id(loader), self._epochs
-        known = epochs.get(key)
-        if known is None:
-            epochs[key] = (weakref.ref(loader, self._leaving(key, loader)), self._first_epoch(loader))
-        else:
-            epochs[key] = (known[0], known[1] + 1)
+        if key not in epochs:
+            epochs[key] = (weakref.ref(loader, self._leaving(key, loader)), self._epochs_of(loader))
         one, place, passes = Pass(loader, epochs[key][1], now), id(iterator), self._passes
 
         def over(_: Any) -> None:
@@ -75,17 +83,17 @@ class Passes:
             reference = None
 
         def left(_: Any) -> None:
-            _, epoch = self._epochs.pop(key, (None, 0))
+            _, epochs = self._epochs.pop(key, (None, count()))
             if reference is not None and reference() is not None and len(self._left) < _LEFT_LIMIT:
-                self._left[place] = (reference, batching, epoch)
+                self._left[place] = (reference, batching, epochs)
 
         return left
 
-    def _first_epoch(self, loader: Any) -> int:
+    def _epochs_of(self, loader: Any) -> Iterator[int]:
         dataset = getattr(loader, "dataset", None)
-        reference, batching, epoch = self._left.pop(id(dataset), (None, None, 0))
+        reference, batching, epochs = self._left.pop(id(dataset), (None, None, count()))
         is_successor = reference is not None and reference() is dataset and batching == _batching(loader)
-        return epoch + 1 if is_successor else 0
+        return epochs if is_successor else count()
 
     def fed(self, iterator: Any) -> bool:
         """The iterator has handed out a batch. Whether that is another pass than the batch before came from."""

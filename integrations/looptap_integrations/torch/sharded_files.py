@@ -48,6 +48,8 @@ class ShardedFilesIntegration(Integration):
         from torch.distributed.checkpoint import state_dict_saver
 
         self.record = record
+        #: By place, of asynchronous saves under way: the step at which each was asked for, and whether that was suppressed.
+        self._asked: dict[str | None, tuple[int | None, bool]] = {}
         package = "torch.distributed.checkpoint"
         for module in (package, f"{package}.state_dict_saver"):
             patch.observe(module, "save", self.on_save)
@@ -72,13 +74,18 @@ class ShardedFilesIntegration(Integration):
 
     def on_async_save(self, call: Call) -> Observation:
         written = self._written(call, "storage_writer", position=None)
+        place = _place(call, "storage_writer", position=None)
+        # What writes the files is save(), which another thread calls when the training has gone on.
+        self._asked[place] = self._asked_now()
         yield
         if call.error is not None:
+            self._asked.pop(place, None)
             return
         # Where the caller's tensors are staged beside the training, it gets two futures in one object.
         future = getattr(call.result, "upload_completion", call.result)
 
         def completed(future: Any) -> None:
+            self._asked.pop(place, None)
             if not future.cancelled() and future.exception() is None:
                 written()
 
@@ -97,12 +104,14 @@ class ShardedFilesIntegration(Integration):
 
     # --- private ------------------------------------------------------------------------------------------------------
 
+    def _asked_now(self) -> tuple[int | None, bool]:
+        return (self.record.step if self.record.step >= 0 else None), self.record.is_suppressed()
+
     def _written(self, call: Call, storage: str, position: int | None) -> Callable[[], None]:
         """To be called when this rank has written its part."""
         began_ns = time.time_ns()
-        step = self.record.step if self.record.step >= 0 else None
         rank, _ = _rank(call)
-        is_suppressed = self.record.is_suppressed()
+        step, is_suppressed = self._asked.get(_place(call, storage, position)) or self._asked_now()
 
         def written() -> None:
             folder = _folder(call, storage, position)
@@ -129,6 +138,12 @@ class ShardedFilesIntegration(Integration):
 
 def _folder(call: Call, storage: str, position: int | None) -> str | None:
     """Where the checkpoint is, if that is a folder of this machine."""
+    place = _place(call, storage, position)
+    return place if place is not None and os.path.isdir(place) else None
+
+
+def _place(call: Call, storage: str, position: int | None) -> str | None:
+    """The path that was given, of a checkpoint or of what writes or reads it."""
     given = call.kwargs.get("checkpoint_id")
     if given is None:
         given = call.kwargs.get(storage)
@@ -137,8 +152,8 @@ def _folder(call: Call, storage: str, position: int | None) -> str | None:
         given = getattr(given, "path", given)
     if not isinstance(given, (str, os.PathLike)):
         return None
-    folder = os.fspath(given)
-    return folder if isinstance(folder, str) and os.path.isdir(folder) else None
+    place = os.fspath(given)
+    return place if isinstance(place, str) else None
 
 
 def _rank(call: Call) -> tuple[int, int]:

@@ -21,7 +21,7 @@ _OURS_AROUND_THE_PROGRAMS = {
     ("looptap.patching", "excepted"),
     ("looptap.patching", "followed"),
     ("looptap.patching", "guarded"),
-    ("looptap_integrations.torch.loop", "__call__"),  # of Closure
+    ("looptap_integrations.torch.closures", "__call__"),
 }
 _MODULES_AROUND_THE_PROGRAMS = {"looptap.launch", "looptap.importing", "looptap.cli"}
 

@@ -18,11 +18,11 @@ from torch import is_grad_enabled
 from looptap.assigning import assigned_name
 from looptap.frames import variables_in_reach
 from looptap.recorder import Recorder
+from looptap.rounds import Rounds
 from looptap.splits import TEST, TRAIN, VALIDATION, is_evaluation, split_in, without_split
 from looptap_integrations.torch.loss_names import DEFAULT, CallSites
 from looptap_integrations.torch.passes import Pass, Passes
 from looptap_integrations.torch.scalars import Scalar, Scalars
-from looptap_integrations.torch.steps import Rounds
 
 #: Frames of the program that are searched for the loader's variable, and functions whose names are looked at.
 _REACH = 6
@@ -59,9 +59,10 @@ class Site:
 
 
 class Mean:
-    __slots__ = ("arrived", "count", "samples", "total")
+    __slots__ = ("arrived", "count", "samples", "split", "total")
 
-    def __init__(self) -> None:
+    def __init__(self, split: str) -> None:
+        self.split = split
         self.total = 0.0
         self.samples = 0
         #: Losses that belong to it, and those of them that a device has handed over.
@@ -84,24 +85,32 @@ class Mean:
 class Totals:
     """What a pass has come to so far."""
 
-    __slots__ = ("is_named", "means", "needs_two", "of_site", "split", "step")
+    __slots__ = ("_beside", "is_named", "means", "needs_two", "of_site", "split", "step")
 
-    def __init__(self, split: str, step: int) -> None:
+    def __init__(self, split: str | None, step: int) -> None:
+        #: None where no loader says it: each loss has its own then.
         self.split = split
+        #: Of the last loss that was no training's; what says nothing itself goes with it.
+        self._beside = VALIDATION
         #: The last step of the training before it.
         self.step = step
         self.is_named = False
         #: A single loss in it would be a look at the training.
         self.needs_two = False
+        #: By split and name.
         self.means: dict[str, Mean] = {}
         self.of_site: dict[Site, Mean] = {}
 
     def mean(self, site: Site) -> Mean:
         found = self.of_site.get(site)
         if found is None:
+            split = self.split or site.split or self._beside
             # Two places with one name in one pass are two losses.
-            name = site.name if site.name not in self.means else site.function
-            found = self.of_site[site] = self.means.setdefault(name, Mean())
+            named = f"{split}/{site.name}"
+            key = named if named not in self.means else f"{split}/{site.function}"
+            found = self.of_site[site] = self.means.setdefault(key, Mean(split))
+        if found.split != TRAIN:
+            self._beside = found.split
         return found
 
 
@@ -148,6 +157,7 @@ class Validation:
             return
         mean = totals.mean(site)
         mean.count += 1
+        self._split = mean.split
         if isinstance(value, float):
             mean.add(value, samples, is_sum)
         else:
@@ -174,7 +184,7 @@ class Validation:
 
     def trains(self, one: Pass) -> None:
         """A step of the training took its batch from this pass."""
-        one.trains = True
+        one.train()
         self._trained = weakref.ref(one.loader) if one.loader is not None else None
 
     def end(self, is_step: bool = True) -> None:
@@ -185,7 +195,7 @@ class Validation:
             one, totals = self._open.popitem()
             if not totals.is_named and one is not None and (one.trains or (is_stepping and one is feeding)):
                 continue
-            if totals.needs_two and all(mean.count < 2 for mean in totals.means.values()):
+            if totals.needs_two and not totals.is_named and all(mean.count < 2 for mean in totals.means.values()):
                 continue
             self._write(totals)
         self._split = None
@@ -226,13 +236,12 @@ class Validation:
             totals = self._open.get(one)
             if totals is None:
                 known = one.split if one is not None and self.is_open else None
-                totals = self._begin(one, known or site.split or VALIDATION)
-                totals.needs_two = is_inside and not site.is_named
+                totals = self._begin(one, known)
+                totals.needs_two = is_inside
         totals.is_named |= site.is_named
         return totals
 
-    def _begin(self, one: Pass | None, split: str) -> Totals:
-        self._split = split
+    def _begin(self, one: Pass | None, split: str | None) -> Totals:
         self.is_open = True
         totals = self._open[one] = Totals(split, self._record.step)
         return totals
@@ -269,12 +278,9 @@ class Validation:
         step = max(totals.step, -1)
 
         def emit(_: dict[str, float]) -> None:
-            whole = {name: mean.value() for name, mean in totals.means.items() if mean.is_whole}
-            values = {f"{totals.split}/{name}": value for name, value in whole.items()}
-            for name in totals.means.keys() - whole.keys():
-                record.note(
-                    "torch", f"{totals.split}/{name} is left out: a value of it was lost on its way from the device"
-                )
+            values = {key: mean.value() for key, mean in totals.means.items() if mean.is_whole}
+            for key in totals.means.keys() - values.keys():
+                record.note("torch", f"{key} is left out: a value of it was lost on its way from the device")
             if not values:
                 return
             if step >= 0:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from looptap.events import Artifact, Batch, BatchRecord, Context, File, JournalRecord, Points, Rejected, RunStarted
-from looptap.journal.folder import JournalMeta
+from looptap.journal import cells
+from looptap.journal.folder import JournalMeta, segments
 from looptap.journal.frames import encode
 from looptap.journal.reader import JournalReader
 from looptap.journal.writer import JournalWriter
@@ -65,6 +67,32 @@ def contents(folder: Path, journal: str | None = None, first: int = 0) -> list[t
 
 def steps(folder: Path) -> list[int]:
     return [record.step for _, _, record in contents(folder) if isinstance(record, Points)]
+
+
+def in_cells(writer: JournalWriter, count: int, **values: float) -> None:
+    """Steps 0 … count - 1; asserts that they really went into cells."""
+    for step in range(count):
+        put(writer, step, NO_CONTEXT, **values)
+    assert writer.put is not cells.no_cell
+
+
+def point_bytes(folder: Path) -> list[tuple[int, int, str, bytes, dict[str, str]]]:
+    """(step, time, key, the value's bytes, context): NaN is equal to itself here."""
+    return [
+        (record.step, record.time_ns, key, struct.pack("<d", value), record.context)
+        for _, _, record in contents(folder)
+        if isinstance(record, Points)
+        for key, value in record.values.items()
+    ]
+
+
+def numbers(folder: Path) -> list[int]:
+    return [number for seq, takes, _ in contents(folder) for number in range(seq, seq + takes)]
+
+
+def only_segment(folder: Path) -> Path:
+    (segment,) = segments(folder)
+    return folder / segment.name
 
 
 class Store:

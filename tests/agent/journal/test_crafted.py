@@ -27,7 +27,7 @@ payloads = st.one_of(
         st.integers(-(2**63), 2**63 - 1),
         st.dictionaries(st.text(max_size=3), st.floats(), max_size=3),
     ),
-    st.builds(lambda count: msgspec.msgpack.encode(Cells(count, (("loss", {}),))), st.integers(-(2**63), 2**63 - 1)),
+    st.builds(lambda count: msgspec.msgpack.encode(Cells(count, ((("loss",), {}),))), st.integers(-(2**63), 2**63 - 1)),
 )
 frames = st.builds(
     lambda seq, count, payload: pack(seq, count, payload, START), numbers, st.integers(0, 2**32 - 1), payloads

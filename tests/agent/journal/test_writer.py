@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import stat
@@ -92,7 +93,8 @@ def test_signal_handler_may_append_in_the_middle_of_an_append(tmp_path: Path) ->
         signal.signal(signal.SIGALRM, before)
     found = steps(folder_of(writer))
     assert [each for each in found if each >= 0] == list(range(step))
-    assert [each for each in found if each < 0] == list(range(-1, -handled - 1, -1))
+    # On a busy machine a handler is itself interrupted by the next one.
+    assert sorted(each for each in found if each < 0) == list(range(-handled, 0))
     assert tail_position(folder_of(writer)) == writer.position == 1 + step + handled
 
 
@@ -112,6 +114,7 @@ def test_interrupted_appends_leave_a_usable_writer(tmp_path: Path, in_cells: boo
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, handler)
+    gc.disable()  # an interrupt in somebody's gc callback reaches nobody
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0003)
     step = 0
     try:
@@ -130,6 +133,7 @@ def test_interrupted_appends_leave_a_usable_writer(tmp_path: Path, in_cells: boo
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        gc.enable()
     writer.append(point(step))
     acknowledged.append(step)
     found = steps(folder_of(writer))

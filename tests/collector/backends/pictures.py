@@ -43,6 +43,7 @@ def _run(backend: Backend, run: Any) -> dict[str, Any]:
         "artifacts": [msgspec.to_builtins(artifact) for artifact in backend.artifacts(run.run)],
         # Pictures that older versions left behind know of none.
         **({"datasets": datasets} if (datasets := _datasets(backend, run)) else {}),
+        **({"alerts": alerts} if (alerts := _alerts(backend, run)) else {}),
         "delivery": [msgspec.to_builtins(entry) for entry in backend.delivery(run.run)],
     }
 
@@ -50,6 +51,10 @@ def _run(backend: Backend, run: Any) -> dict[str, Any]:
 def _datasets(backend: Backend, run: Any) -> list[Any]:
     # As text, so that 1 and 1.0 and true are different.
     return [json.dumps(msgspec.structs.asdict(use.dataset)) for use in backend.datasets(runs=[run.run])]
+
+
+def _alerts(backend: Backend, run: Any) -> list[Any]:
+    return [msgspec.msgpack.encode(one.alert).hex() for one in backend.alerts(runs=[run.run])]
 
 
 def _bits(value: float | None) -> str | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -183,41 +181,43 @@ def test_a_file_gives_back_what_it_no_longer_needs(path: Path, backend: Backend)
 
 
 COMPACTOR = """
-import sys
+import os, signal, sys
 from pathlib import Path
+from sqlalchemy import event
 from looptap_collector.backends.sqlite import SqliteBackend
 
-backend = SqliteBackend(Path(sys.argv[1]))
-print("compacting", flush=True)
-print(backend.compact().made)
+def count(*_):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+backend, left = SqliteBackend(Path(sys.argv[1])), int(sys.argv[2])
+event.listen(backend._engine, "before_cursor_execute", count)
+backend.compact()
 """
 
 
 def test_killed_compactions_leave_whole_chunks(path: Path, backend: Backend) -> None:
-    """A process that compacts dies at 8 different moments: every point is there each time, and another one completes."""
+    """A process that compacts dies before 8 different statements: every point is there each time, and another one completes."""
     sizes = [3_000] * 400
     tell(backend, *sizes)
     exact = backend.history("r1", "x", {})
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-    chance = random.Random(3)
-    seen = set()
-    for _ in range(8):
-        compactor = subprocess.Popen(
-            [sys.executable, "-c", COMPACTOR, str(path)], stdout=subprocess.PIPE, text=True, env=environment
-        )
-        assert compactor.stdout is not None
-        assert compactor.stdout.readline() == "compacting\n"
-        time.sleep(chance.uniform(0, 0.06))
-        compactor.send_signal(signal.SIGKILL)
-        compactor.communicate()
+    chunks = []
+    for statement in (5, 8, 10, 13, 17, 22, 29, 30):
+        words = [sys.executable, "-c", COMPACTOR, str(path), str(statement)]
+        assert subprocess.run(words, env=environment).returncode == -signal.SIGKILL
         history = backend.history("r1", "x", {})
         assert history.steps.tobytes() == exact.steps.tobytes()
         assert history.values.tobytes() == exact.values.tobytes()
         found = parts(path)
         assert sum(count for _, count, _ in found) == sum(sizes)
         assert all(outlined == (count >= LONG_POINTS) for _, count, outlined in found)
-        seen.add(len(found))
-    assert len(seen) > 1, "some of them died in the middle"
+        chunks.append(len(found))
+    assert {(400 - count) % 20 for count in chunks} == {0}, "twenty-one become one, or stay"
+    assert 400 in chunks, "some died before"
+    assert min(chunks) < 400, "and some behind a transaction"
     backend.compact()
     assert backend.compact() == Compaction()
     assert [count for _, count, _ in parts(path)] == [63_000] * 19 + [3_000]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ import numpy as np
 import pytest
 
 from collector.recorded import complete_run
-from looptap.events import Artifact, Dataset, Note, Param, RunEnded, Tag
+from looptap.events import Alert, Artifact, Dataset, Note, Param, RunEnded, Tag
 from looptap_collector.backend import Backend, TokenRow
 from looptap_collector.backends.checking import check
 from looptap_collector.backends.checksums import run_checksum
@@ -57,6 +55,7 @@ def fill(store: SqlBackend) -> Journal:
         *(Artifact(name, 1, 3, digest=digest * 64) for name, digest in (("b", "a"), ("a", "b"), ("b", "a"))),
         Artifact("gone", 1, 3, missing="deleted", role="input", step=3),
         Dataset("d", 1, fingerprint="f", algorithm="a", covers="c", schema={"x": [1, True, 2**70]}),
+        *(Alert("a", "warning", "fired", "m", 1, "odd", value, step=3) for value in (float("nan"), -0.0, -0.0)),
         Dataset("d", 1, "test", missing="not made yet"),
     ]
     odd = [float("nan"), float("-inf"), -0.0, 5e-324]
@@ -205,19 +204,27 @@ def test_a_checksum_does_not_see_how_points_are_kept(source: SqlBackend) -> None
 
 
 COPIER = """
-import sys
+import os, signal, sys
+from sqlalchemy import event
 from collector.backends.test_copying import copy
 from looptap_collector.stores import open_sql_store
 
-source, target = (open_sql_store(address, create=True) for address in sys.argv[1:])
-print("copying", flush=True)
+def count(*_):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+source, target = (open_sql_store(address, create=True) for address in sys.argv[1:3])
+left = int(sys.argv[3])
+event.listen(target._engine, "before_cursor_execute", count)
 copy(source, target)
 """
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_killed_copies_are_completed(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """A process that copies dies at 6 different moments: each run is there as a whole or not at all, and the next copy
+    """A process that copies dies before 6 different statements: each run is there as a whole or not at all, and the next copy
     goes on from there."""
     address = str(tmp_path / "source")
     target_address = str(tmp_path / "target") if engine == "sqlite" else request.getfixturevalue(f"{engine}_address")
@@ -228,22 +235,16 @@ def test_killed_copies_are_completed(engine: str, tmp_path: Path, request: pytes
             series = [points(key, range(9_000), noise.normal(size=9_000)) for key in "abcd"]
             write(source, journal.batch(started(journal.run), Tag("a", "b", 1), series=series))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-    chance = random.Random(5)
     counts = []
-    for _ in range(6):
-        copier = subprocess.Popen(
-            [sys.executable, "-c", COPIER, address, target_address], stdout=subprocess.PIPE, text=True, env=environment
-        )
-        assert copier.stdout is not None
-        assert copier.stdout.readline() == "copying\n"
-        time.sleep(chance.uniform(0, 0.3))
-        copier.send_signal(signal.SIGKILL)
-        copier.communicate()
+    for statement in (4, 30, 31, 40, 57, 90):
+        words = [sys.executable, "-c", COPIER, address, target_address, str(statement)]
+        assert subprocess.run(words, env=environment).returncode == -signal.SIGKILL
         with opened(target_address) as target:
             assert list(check(target)) == []
             counts.append(len(target.runs()))
             assert len(target.series([row.run for row in target.runs()])) == 4 * counts[-1]
     assert counts == sorted(counts)
+    assert 0 < counts[-1] < 60
     with opened(address) as source, opened(target_address) as target:
         done = copy(source, target)
         assert all(one.is_equal for one in done)

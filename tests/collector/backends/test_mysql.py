@@ -3,7 +3,7 @@ that are bounded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -14,11 +14,11 @@ from sqlalchemy import event, make_url, text
 from collector.backends.interruptions import InterruptionContract
 from collector.backends.patience import PatienceContract
 from looptap.events import Dataset, Note, RunEnded
-from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
+from looptap_collector.backend import Backend, Outcome, Unavailable
 from looptap_collector.backends import mysql, schema, tables
 from looptap_collector.backends.mysql import MysqlBackend
 from looptap_collector.backends.schema import UnusableStore
-from looptap_collector.testing.backend import BackendContract, CompactionContract, Reopen, TokenContract
+from looptap_collector.testing.backend import BackendContract, CompactionContract, TokenContract
 from looptap_collector.testing.batches import Journal, points, started, told, write
 
 
@@ -40,28 +40,8 @@ def sql(address: str, *statements: str) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture
-def reopen(mariadb_address: str) -> Iterator[Reopen]:
-    opened: list[MysqlBackend] = []
-
-    def open_another() -> Backend:
-        opened.append(open_one(mariadb_address))
-        return opened[-1]
-
-    yield open_another
-    for backend in opened:
-        backend.close()
-
-
-@pytest.fixture
-def backend(reopen: Reopen) -> Backend:
-    return reopen()
-
-
-@pytest.fixture
-def tokens(mariadb_address: str) -> Iterator[TokenStore]:
-    opened = open_one(mariadb_address)
-    yield opened
-    opened.close()
+def open_another(mariadb_address: str) -> Callable[[], MysqlBackend]:
+    return lambda: open_one(mariadb_address)
 
 
 class TestContract(BackendContract):

@@ -3,7 +3,7 @@ standby that only reads, foreign tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -13,11 +13,11 @@ from sqlalchemy import make_url
 from collector.backends.interruptions import InterruptionContract
 from collector.backends.patience import PatienceContract
 from looptap.events import Dataset, RunEnded
-from looptap_collector.backend import Backend, Outcome, TokenStore, Unavailable
+from looptap_collector.backend import Backend, Outcome, Unavailable
 from looptap_collector.backends import postgresql
 from looptap_collector.backends.postgresql import PostgresqlBackend
 from looptap_collector.backends.schema import UnusableStore
-from looptap_collector.testing.backend import BackendContract, CompactionContract, Reopen, TokenContract
+from looptap_collector.testing.backend import BackendContract, CompactionContract, TokenContract
 from looptap_collector.testing.batches import Journal, points, started, told, write
 
 
@@ -32,28 +32,8 @@ def sql(address: str, *statements: str) -> None:
 
 
 @pytest.fixture
-def reopen(postgresql_address: str) -> Iterator[Reopen]:
-    opened: list[PostgresqlBackend] = []
-
-    def open_another() -> Backend:
-        opened.append(open_one(postgresql_address))
-        return opened[-1]
-
-    yield open_another
-    for backend in opened:
-        backend.close()
-
-
-@pytest.fixture
-def backend(reopen: Reopen) -> Backend:
-    return reopen()
-
-
-@pytest.fixture
-def tokens(postgresql_address: str) -> Iterator[TokenStore]:
-    opened = open_one(postgresql_address)
-    yield opened
-    opened.close()
+def open_another(postgresql_address: str) -> Callable[[], PostgresqlBackend]:
+    return lambda: open_one(postgresql_address)
 
 
 class TestContract(BackendContract):

@@ -14,7 +14,7 @@ import pytest
 
 from collector.recorded import HOSTILE, START_NS, Recording, complete_run
 from collector.server.collectors import Collector
-from looptap.events import Artifact, Dataset, Note, Param, RunEnded, Tag
+from looptap.events import Alert, Artifact, Dataset, Note, Param, RunEnded, Tag
 from looptap.exchange import Answer, Exchange
 from looptap_collector.backend import Backend, RunQuery, SeriesRow
 from looptap_collector.filters import FilterError
@@ -92,6 +92,9 @@ def local(collector: Collector) -> Backend:
             Dataset(
                 HOSTILE, 2**63 - 1, "test", schema=VALUES, details={"odd": VALUES, HOSTILE: None}, length=2**63 - 1
             ),
+            Alert("not_finite", "critical", "fired", HOSTILE, 9, "loss", ODD_NAN, math.inf, -3, number),
+            Alert("stall", "warning", "fired", "", 2**63 - 1, value=-0.0),
+            *[Alert("stall", "warning", "recovered", "ü\n", 2**63 - 1)] * (number % 2),
             Dataset("digits", -number, fingerprint=f"f{number % 3}", algorithm="sha256", covers="content", root="ü\n"),
         )
         odd.points("odd", [*ODD_FLOATS, ODD_NAN])
@@ -147,6 +150,19 @@ def test_parts_of_several_runs(local: Backend, remote: RemoteBackend) -> None:
         same(remote.series(runs), local.series(runs))
         same(remote.current_params(runs), local.current_params(runs))
         same(remote.current_tags(runs), local.current_tags(runs))
+        same(remote.alert_counts(runs), local.alert_counts(runs))
+
+
+def test_alerts(local: Backend, remote: RemoteBackend) -> None:
+    """By run and kind, whether or not the run was asked for before; NaN to the bit."""
+    many = [f"no-{number}" for number in range(120)]
+    asked: dict[str, Any]
+    for asked in ({}, {"runs": ["id-1"]}, {"runs": [*many, "id-3", "id-1"]}, {"runs": []}, {"runs": ["nothing"]}):
+        for more in ({}, {"kind": "stall"}, {"limit": 3}, {"kind": "not_finite", "limit": 1}):
+            how: Any = {**asked, **more}
+            same(remote.alerts(**how), local.alerts(**how))
+    found = remote.find_run(NAMES[2])
+    same(remote.alerts(runs=[found.run]), local.alerts(runs=[found.run]))
 
 
 def test_search(local: Backend, remote: RemoteBackend) -> None:

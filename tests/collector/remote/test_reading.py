@@ -37,6 +37,8 @@ def digest(collector: Collector, tmp_path: Path) -> str:
     file.unlink()
     recording = complete_run(collector.store)
     recording.artifact("weights.pt", kind="model", digest=digest, size_bytes=len(CONTENT))
+    recording.points("step_time", [0.001] * 500)
+    recording.points("time.data", [0.0004] * 500)
     return digest
 
 
@@ -73,6 +75,8 @@ def printed(*words: str) -> str:
         ["runs", "--json", "--filter", "params.lr = 0.001"],
         ["show"],
         ["show", "calm-otter-12", "--json"],
+        ["profile", "--price", "3.5"],
+        ["profile", "calm-otter-12", "--json", "--grid", "0.4"],
         ["export", "latest", "--format", "csv", "-o", "-"],
         ["artifact", "list"],
     ],
@@ -111,6 +115,8 @@ def test_in_python(collector: Collector, digest: str, tmp_path: Path) -> None:
         assert there.metrics == here.metrics
         assert there.environment == here.environment
         assert there.delivery == here.delivery
+        assert there.profile(price_per_hour=2.0) == here.profile(price_per_hour=2.0)
+        assert [finding.rule for finding in there.profile().findings] == ["waiting_for_data"]
         for thin in (None, 50):
             pd.testing.assert_frame_equal(there.history("loss", thin=thin), here.history("loss", thin=thin))
     assert list(looptap.search_runs(filter="params.lr > 1")["id"]) == ["older"]
@@ -138,6 +144,7 @@ def test_the_page(collector: Collector, digest: str, page: httpx.Client) -> None
     """``looptap ui`` shows a collector's runs, charts and files."""
     listed = page.get("/api/runs").json()
     assert listed["store"] == collector.address
+    assert page.get("/api/runs/latest/profile").json()["findings"][0]["rule"] == "waiting_for_data"
     assert [run["name"] for run in listed["runs"]] == ["calm-otter-12", "older"]
     run = listed["runs"][0]["id"]
     assert page.get(f"/api/runs/{run}").json()["params"]["seed"]["value"] == 2**63 + 1

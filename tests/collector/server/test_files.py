@@ -134,15 +134,24 @@ def test_a_download_is_never_a_page(collector: Collector) -> None:
 
 
 @pytest.mark.parametrize(
-    "digest", ["..%2f..%2fetc%2fpasswd", "A" * 64, "0" * 63, "0" * 65, "0" * 64 + "%00", "~root", "%2e%2e"]
+    ("digest", "status"),
+    [
+        ("..%2f..%2fetc%2fpasswd", 404),
+        ("A" * 64, 422),
+        ("0" * 63, 422),
+        ("0" * 65, 422),
+        ("0" * 64 + "%00", 400),
+        ("~root", 422),
+        ("%2e%2e", 422),
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
-def test_what_is_no_digest_is_no_address(collector: Collector, method: str, digest: str) -> None:
+def test_what_is_no_digest_is_no_address(collector: Collector, method: str, digest: str, status: int) -> None:
     """Hostile 1 to 9: paths, wrong cases and lengths never reach the disk."""
     answer = collector.client("admin").request(
         method, f"/v1/artifacts/{digest}", content=b"x" if method == "PUT" else None
     )
-    assert answer.status_code in (400, 404, 422)
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize(
@@ -198,7 +207,7 @@ def test_a_planted_link_is_not_followed(collector: Collector, tmp_path: Path) ->
     folder.mkdir(parents=True)
     (folder / digest).symlink_to(secret)
     answer = collector.client("read").get(f"/v1/artifacts/{digest}")
-    assert answer.status_code in (404, 500, 503)
+    assert answer.status_code == 503
     assert b"secret" not in answer.content
 
 

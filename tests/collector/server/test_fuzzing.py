@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from looptap.events import Artifact, Batch, Dataset, Environment, Note, Param, RunEnded, SeriesPoints, Tag
+from looptap.events import Alert, Artifact, Batch, Dataset, Environment, Note, Param, RunEnded, SeriesPoints, Tag
 from looptap_collector import exact
 from looptap_collector.backend import Arrival, Outcome, Rejected
 from looptap_collector.backends.checking import check
@@ -58,6 +58,18 @@ records = st.one_of(
         covers=st.none() | texts,
         schema=plain,
         details=st.dictionaries(texts, plain, max_size=2),
+    ),
+    st.builds(
+        Alert,
+        texts,
+        st.just("warning") | texts,
+        st.just("fired") | texts,
+        texts,
+        words,
+        key=st.none() | texts,
+        value=st.none() | st.floats(),
+        step=st.none() | words,
+        rank=words,
     ),
     st.builds(Note, texts, texts, words),
     st.builds(RunEnded, st.sampled_from(["finished", "failed", "running", "odd"]), words, st.none() | texts),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,28 @@ def test_one_run_is_shown_whole(page: Page, address: str, store: Path) -> None:
     expect(page.locator("#notes")).to_contain_text("torch.compile hides the forward pass")
 
 
+def test_resources_stand_below_the_training(page: Page, address: str, store: Path) -> None:
+    """What the machine did is a part of the page of its own, in its units; a run without it has no such part."""
+    recording = Recording(new_store(store), "used")
+    recording.points("loss", [0.5, 0.4])
+    page.goto(f"{address}/runs/used")
+    expect(page.locator("#metric-count")).to_have_text("1")
+    expect(page.locator("#resources-section")).to_be_hidden()
+    recording.points("system.process.memory", [2.0**30, 1.5 * 2**30])
+    recording.points("system.gpu.0.clock_sm", [1.98e9] * 2)
+    recording.points("system.process.cpu", [250.25, 249.75])
+    expect(page.locator("#resource-count")).to_have_text("3", timeout=15_000)
+    expect(page.locator("#metric-count")).to_have_text("1")
+    assert page.locator("#charts .chart h3").all_text_contents() == ["loss"]
+    shown = page.locator("#resources .chart")
+    assert shown.locator("h3").all_text_contents() == [
+        "system.gpu.0.clock_sm",
+        "system.process.cpu",
+        "system.process.memory",
+    ]
+    assert shown.locator(".last").all_text_contents() == ["1,980 MHz", "250 %", "1.5 GiB"]
+
+
 def test_data_of_a_run(page: Page, address: str, store: Path) -> None:
     """Each data set with its length, where it is, and its fingerprint or why it has none; hostile names are only text. Without
     any there is no such part of the page."""
@@ -123,6 +146,68 @@ def test_data_of_a_run(page: Page, address: str, store: Path) -> None:
         [f"{HOSTILE}\n{HOSTILE}", "validation", "–", f"none: {HOSTILE}"],
     ]
     assert page.locator("#datasets tbody tr").first.locator("td").last.get_attribute("title") == "ab" * 32
+
+
+def test_alerts_of_a_run(page: Page, address: str, store: Path) -> None:
+    """Those that stand come first, before the charts; what is over says when. The list of runs has their number. Hostile words
+    are only text."""
+    recording = Recording(new_store(store), "warned")
+    page.goto(f"{address}/runs/warned")
+    expect(page.locator("#status")).to_have_text("running")
+    expect(page.locator("#alerts")).to_be_hidden()
+    recording.alert("not_finite", severity="critical", message=HOSTILE, key="loss", value=math.nan, step=3, rank=2)
+    recording.alert("gpu_idle", after_seconds=5)
+    recording.alert("gpu_idle", "recovered", after_seconds=60, message="over")
+    lines = page.locator("#alerts li")
+    expect(lines).to_have_count(2, timeout=15_000)
+    standing, over = lines.all_inner_texts()
+    assert standing.startswith(f"not finite {HOSTILE} · ")
+    assert standing.endswith("rank 2")
+    assert " · over " in over
+    assert [line.get_attribute("class") for line in lines.all()] == ["critical", "over"]
+    assert page.evaluate("alerts.compareDocumentPosition(charts) === Node.DOCUMENT_POSITION_FOLLOWING")
+    page.goto(address)
+    expect(page.locator("tbody tr td").nth(1)).to_have_text("running2 alerts")
+
+
+def test_where_the_time_went(page: Page, address: str, store: Path) -> None:
+    """A bar of the step by its parts, the findings with their numbers, and what was not looked at; hostile text is only text."""
+    recording = Recording(new_store(store), "slow")
+    recording.points("step_time", [0.1] * 200)
+    recording.points("time.data", [0.06] * 200)
+    recording.points("time.forward", [0.04] * 200)
+    recording.params({"data.num_workers": 0, "allotted.price_per_hour": 288}, source="torch")
+    recording.note("memory", f"out of memory: {HOSTILE}")
+    recording.end()
+    page.goto(f"{address}/runs/slow")
+    expect(page.locator("#profile-of")).to_have_text("200 steps timed, the median one 100 ms; below, the mean one")
+    assert page.locator(".phase").all_inner_texts() == ["60 %", "40 %"]
+    widths = [box["width"] for part in page.locator(".phase").all() if (box := part.bounding_box())]
+    assert widths[0] == pytest.approx(1.5 * widths[1], rel=0.01)
+    expect(page.locator("#phase-names")).to_contain_text("data60 ms · 60 %")
+    titles = page.locator(".finding h3").all_text_contents()
+    assert titles == ["waiting for data", "out of memory"]
+    first = page.locator(".finding").first
+    expect(first).to_contain_text("num_workers=2")
+    expect(first).to_contain_text("waiting for data, of the step time 60 % · mean wait for a batch 60 ms")
+    expect(first).to_contain_text("threshold: 20 % of the step time")
+    expect(first.locator(".facts")).to_be_visible()
+    expect(page.locator(".finding").last).to_contain_text(HOSTILE)
+    expect(page.locator(".finding").last.locator(".advice")).to_be_hidden()
+    page.locator(".finding").last.locator("summary").click()
+    expect(page.locator(".finding").last.locator(".advice")).to_be_visible()
+    expect(page.locator("#profile-lines")).to_have_text("cost  1 = 0.00347 h at 288 an hour")
+    page.locator("#not-looked-at summary").click()
+    expect(page.locator("#not-looked-at li", has_text="GPU idle needs a GPU")).to_be_visible()
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_nothing_to_say_of_the_time(page: Page, address: str, store: Path) -> None:
+    """A run without any times has no such part of the page."""
+    complete_run(new_store(store))
+    page.goto(f"{address}/runs/latest")
+    wait_for_points(page, 500)
+    expect(page.locator("#profile")).to_be_hidden()
 
 
 def test_running_run_grows_on_screen(page: Page, address: str, store: Path) -> None:
@@ -166,6 +251,52 @@ def test_nan_is_a_marked_gap(page: Page, address: str, store: Path) -> None:
     expect(page.locator(".odd")).to_have_text("1 NaN and infinite values: a gap in the line, marked ×")
 
 
+def test_values_between_gaps_are_dots(page: Page, address: str, store: Path) -> None:
+    """A line needs two values beside each other: one alone is a dot, and only it."""
+    recording = Recording(new_store(store), "odd")
+    recording.points("loss", [1.0, 2.0, math.nan, 3.0, math.nan, 4.0, 5.0])
+    recording.end()
+    page.goto(f"{address}/runs/odd")
+    wait_for_points(page, 7)
+    dots = page.locator(".plot g.trace.scatter").first.locator("path.point")
+    assert dots.evaluate_all("dots => dots.map(dot => dot.getBBox().width > 4)") == [False, False, True, False, False]
+
+
+def test_what_is_recorded_when_it_changes_lasts(page: Page, address: str, store: Path) -> None:
+    """A learning rate is drawn as steps, up to the last step of the run, also while that goes on."""
+    recording = Recording(new_store(store), "scheduled")
+    recording.points("lr", [0.1])
+    recording.points("lr", [0.01], first_step=50)
+    recording.points("loss", [1.0] * 100)
+    page.goto(f"{address}/runs/scheduled")
+    of_lr = """() => {
+        const [line] = document.querySelectorAll(".plot")[1]?.data ?? [];
+        return line && [line.x, line.y, line.line.shape];
+    }"""
+    page.wait_for_function(f"() => ({of_lr})()?.[0].length === 3")
+    assert page.evaluate(of_lr) == [[0, 50, 99], [0.1, 0.01, 0.01], "hv"]
+    recording.points("loss", [1.0] * 20, first_step=100)
+    recording.end()
+    page.wait_for_function(f"() => ({of_lr})()[0].at(-1) === 119")
+    assert page.evaluate("document.querySelectorAll('.plot')[0].data[0].line.shape") == "linear"
+
+
+def test_what_a_machine_gave_has_units(page: Page, address: str, store: Path) -> None:
+    """Bytes are said as people read them, unless they are a param of the program's own."""
+    recording = Recording(new_store(store), "given")
+    recording.params({"allotted.cpus": 2, "allotted.disk": 61128286208}, source="allotment")
+    recording.params({"allotted.memory": 1024}, source="user")
+    recording.end()
+    page.goto(f"{address}/runs/given")
+    expect(page.locator("#params tbody tr")).to_have_count(3)
+    rows = page.locator("#params tbody tr").all_inner_texts()
+    assert [line.split("\t")[:2] for line in rows] == [
+        ["allotted.memory", "1024"],
+        ["allotted.cpus", "2"],
+        ["allotted.disk", "56.9 GiB"],
+    ]
+
+
 def test_stored_text_is_only_text(page: Page, address: str, store: Path) -> None:
     """Markup in names, keys, values, errors and notes is shown as it is spelled and never becomes an element."""
     recording = Recording(
@@ -195,6 +326,14 @@ def test_stored_text_is_only_text(page: Page, address: str, store: Path) -> None
     assert page.locator("main img, main script, main a[href^='javascript'], main b").count() == 0
     legend = page.locator(".legendtext").all_text_contents()
     assert f"{HOSTILE}={HOSTILE}" in legend
+
+
+def test_framework_under_another_name(page: Page, address: str, store: Path) -> None:
+    """TensorFlow also comes as tensorflow-cpu: it stands with Python and the platform, not among the other packages only."""
+    complete_run(new_store(store)).environment(packages={"tensorflow-cpu": "2.17.1", "numpy": "2.3.1"})
+    page.goto(address)
+    page.get_by_role("link", name="calm-otter-12").click()
+    expect(page.locator("#environment tr", has_text="tensorflow-cpu")).to_contain_text("2.17.1")
 
 
 def test_the_filter_language_in_the_page(page: Page, address: str, store: Path) -> None:
@@ -243,4 +382,5 @@ def test_unknown_run_is_told(page: Page, browser: Browser, address: str, store: 
     lone = browser.new_page()  # the browser itself reports the 404 of the API on the console
     lone.goto(f"{address}/runs/calm-otter-13")
     expect(lone.locator("#problem")).to_contain_text("did you mean 'calm-otter-12'?")
+    expect(lone.locator("#problem")).to_have_text(re.compile("^there is no run 'calm-otter-13'"))
     lone.close()

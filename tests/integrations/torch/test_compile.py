@@ -292,6 +292,8 @@ def test_rates_and_metrics_of_compiled_steps(is_scheduled: bool) -> None:
     assert run.history("loss")["value"].tolist() == truth
     assert run.history("own")["step"].tolist() == [0, 1, 2, 3]
     assert run.history("epoch")["step"].tolist() == [0, 2]
+    if HAS_STRATEGIES:  # else the step itself is not compiled
+        assert not [key for key in run.metrics if key.startswith("time.")], "nobody knows when a compiled step was over"
     found = dict(zip(run.history("lr")["step"].tolist(), run.history("lr")["value"].tolist(), strict=True))
     expected = {1: rates[1], 2: rates[2], 3: rates[3]} if is_scheduled else {0: rates[0]}
     if is_scheduled and not HAS_STRATEGIES:

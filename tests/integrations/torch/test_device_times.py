@@ -99,6 +99,19 @@ def test_graph_under_capture_is_not_timed() -> None:
     assert list(of_steps(recording)) == [40]
 
 
+def test_a_step_on_another_stream_is_not_timed() -> None:
+    """Events on the stream of the step before say nothing of this one's work; from then on the new stream is timed."""
+    with on_device() as (recording, device, _):
+        model = nn.Linear(4, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for step in range(50):
+            device.current = 0 if step < 20 else 1
+            model(torch.randn(4)).mean().backward()
+            optimizer.step()
+            device.run()
+    assert list(of_steps(recording)) == [40]
+
+
 def test_nothing_on_the_cpu() -> None:
     """No event, no series."""
     from integrations.recording import recorded

@@ -174,6 +174,26 @@ def test_own_metrics_belong_to_the_step_that_is_under_way(record: Recording) -> 
     assert [step for step, _ in record.series("epoch_end")] == [3, 7]
 
 
+def test_the_training_loader_without_a_step_is_no_epoch(record: Recording) -> None:
+    """A look at a batch before the training, the model's evaluation on what it was trained on, and one step after each pass."""
+    model, x, y = regression(16)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = DataLoader(TensorDataset(x, y), batch_size=8)
+    next(iter(loader))
+    for is_whole in (False, False, True, True):
+        for inputs, targets in loader:
+            loss = nn.functional.mse_loss(model(inputs), targets)
+            loss.backward()
+            if not is_whole:
+                optimizer.step()
+        if is_whole:
+            optimizer.step()
+        with torch.no_grad():
+            for inputs, targets in loader:
+                nn.functional.mse_loss(model(inputs), targets)
+    assert record.series("epoch") == [(0, 0.0), (2, 1.0), (4, 2.0), (5, 3.0)]
+
+
 def test_validation_loader_does_not_count_as_epoch(record: Recording) -> None:
     """The epoch is that of the loader which fed the step; passes over another one do not matter."""
     model, x, y = regression(16)

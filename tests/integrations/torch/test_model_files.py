@@ -135,32 +135,37 @@ def test_errors_are_the_users(record: Recording) -> None:
     assert record.files == []
 
 
-class Cached(Dataset[torch.Tensor]):
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
+class Tensors(Dataset[torch.Tensor]):
     def __len__(self) -> int:
         return 4
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        path = os.path.join(self.folder, f"{index}.pt")
-        loaded: torch.Tensor = torch.load(path)
-        torch.save(loaded, path + ".copy")
-        return loaded
+        return torch.full((2,), float(index))
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_pickles_that_travel_between_workers(
-    record: Recording, tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+    record: Recording, start: Any, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
-    """Batches from the workers of a DataLoader, and what the workers read and write, are no files of the run."""
+    """Batches from the workers of a DataLoader are no files. (What the workers read and write is none of the run's either:
+    tests/agent/test_file_programs.py.)"""
     monkeypatch.syspath_prepend(str(pytestconfig.rootpath))  # a spawned worker imports this module
-    with record.suppress():
-        for index in range(4):
-            torch.save(torch.full((2,), float(index)), f"{index}.pt")
-    loader = DataLoader(Cached(str(tmp_path)), batch_size=2, num_workers=2, multiprocessing_context=start)
+    loader = DataLoader(Tensors(), batch_size=2, num_workers=2, multiprocessing_context=start)
     assert [batch.tolist() for batch in loader] == [[[0, 0], [1, 1]], [[2, 2], [3, 3]]]
     assert record.files == []
+
+
+def test_a_file_that_is_still_open(record: Recording) -> None:
+    """It is a file of the step at which it was written to, and on record once the program has closed it."""
+    model = nn.Linear(3, 1)
+    train(model)
+    with open("open.pt", "wb") as file:
+        torch.save(model.state_dict(), file)
+        train(model)
+        file.write(b"more")
+        assert record.files == []
+    train(model)
+    assert told(record) == [("open.pt", "output", 0)]
 
 
 def test_functions_come_back(record: Recording) -> None:

@@ -19,6 +19,7 @@ def test_each_loader_counts_its_own_passes() -> None:
             passes.begin(loader, iterator, float(turn))
             passes.fed(iterator)
             assert passes.feeding is not None
+            passes.feeding.train()
             epochs.append(passes.feeding.epoch)
     assert epochs == [0, 1, 0, 2, 1]
 
@@ -30,7 +31,30 @@ def test_iterator_that_is_used_again_is_a_new_pass() -> None:
         passes.begin(loader, iterator, 10.0 + epoch)
         passes.fed(iterator)
         assert passes.feeding is not None
+        passes.feeding.train()
         assert (passes.feeding.epoch, passes.feeding.started) == (epoch, 10.0 + epoch)
+
+
+def test_a_pass_without_a_step_is_no_epoch() -> None:
+    """A look at a batch before, an evaluation in between; a step may come when the iteration is over and gone."""
+    passes, train = Passes(), Loader(Thing())
+    epochs = []
+    for is_trained in (False, True, False, False, True, True):
+        iterator = Thing()
+        passes.begin(train, iterator, 0.0)
+        passes.fed(iterator)
+        one = passes.feeding
+        assert one is not None
+        assert one.epoch == -1
+        del iterator
+        if is_trained:
+            one.train()
+            one.train()
+            epochs.append(one.epoch)
+    assert epochs == [0, 1, 2]
+    data = train.dataset
+    del train
+    assert epoch_of(passes, Loader(data)) == 3
 
 
 def test_loader_lives_as_long_as_its_iteration() -> None:
@@ -62,6 +86,7 @@ def epoch_of(passes: Passes, loader: Loader) -> int:
     passes.begin(loader, iterator, 0.0)
     passes.fed(iterator)
     assert passes.feeding is not None
+    passes.feeding.train()
     return passes.feeding.epoch
 
 
@@ -95,6 +120,6 @@ def test_data_that_is_gone_is_forgotten() -> None:
         data = Thing()
         epoch_of(passes, Loader(data))
     del data
-    assert len(passes._left) <= 1
+    assert len(passes._left) == 0
     data = Thing()
     assert [epoch_of(passes, Loader(data)) for _ in range(3)] == [0, 1, 2]

@@ -260,6 +260,18 @@ def test_capture_of_another_thread(made: Made) -> None:
     assert made.out == [{"loss": 1.0}]
 
 
+def test_no_memory_is_taken_while_another_thread_captures(made: Made) -> None:
+    """The first value of all would need the ring, and an allocation breaks a capture: it is left out, and later ones are there."""
+    made.scalars.captures += 1
+    assert made.scalars._queue(torch.tensor(1.0)) is None
+    assert made.device.allocations == []
+    made.scalars.captures -= 1
+    made.loss(2.0)
+    made.device.run()
+    made.scalars.drain()
+    assert made.out == [{"loss": 2.0}]
+
+
 def test_device_without_pinned_copies(made: Made) -> None:
     """Nothing is read, and it is said why, in one sentence for the recorder to say once."""
     made.device.supported = False

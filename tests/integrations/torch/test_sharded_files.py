@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +68,9 @@ def test_saved_again(record: Recording) -> None:
     """Into the same folder: new versions of its files, and shards of another save that lie there are not this one's."""
     dcp.save(state(), checkpoint_id="out")
     Path("out/__7_0.distcp").write_bytes(b"of a rank that is no more")
-    os.utime("out/__0_0.distcp", ns=(1, 1))
+    Path("out/__0_1.distcp").write_bytes(b"of a save that had more")
+    for name in ("__0_0", "__0_1"):
+        os.utime(f"out/{name}.distcp", ns=(1, 1))
     dcp.save({"weight": torch.ones(3)}, checkpoint_id="out")
     assert names(record) == BOTH * 2
 
@@ -73,17 +78,27 @@ def test_saved_again(record: Recording) -> None:
 @pytest.mark.skipif(
     Version(torch.__version__) < Version("2.4"), reason="async_save() needs a group of processes before 2.4"
 )
-def test_asynchronous(record: Recording) -> None:
-    """On record when it is complete, with the step at which it was asked for."""
+@pytest.mark.parametrize("is_suppressed", [False, True])
+def test_asynchronous(record: Recording, monkeypatch: pytest.MonkeyPatch, is_suppressed: bool) -> None:
+    """On record when it is complete, as what it was when it was asked for: with the step of then, or suppressed."""
+    has_gone_on, submit = threading.Event(), ThreadPoolExecutor.submit
+
+    def late(pool: ThreadPoolExecutor, function: Any, *words: Any, **more: Any) -> Any:
+        return submit(pool, lambda: has_gone_on.wait(30) and function(*words, **more))
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", late)
     record.begin()
     record.step = 5
-    future = dcp.async_save(state(), checkpoint_id="out")
+    with record.suppress() if is_suppressed else nullcontext():
+        future = dcp.async_save(state(), checkpoint_id="out")
     record.step = 9
+    has_gone_on.set()
     future.result()
-    del future
-    assert sorted(names(record)) == BOTH
-    assert {file["step"] for file in record.files} <= {5, 9}
-    assert 5 in {file["step"] for file in record.files}
+    assert sorted((file["name"], file["step"]) for file in record.files) == (
+        [] if is_suppressed else [(name, 5) for name in BOTH]
+    )
+    dcp.save(state(), checkpoint_id="again")
+    assert {file["step"] for file in record.files if file["name"].startswith("again/")} == {9}
 
 
 def test_loaded(record: Recording) -> None:
@@ -114,7 +129,7 @@ def save_and_load(rank: int, ranks: int, folder: str) -> None:
         dcp.save(tensors, checkpoint_id=f"{folder}/out")
         written = names(record)
         record.new_run()
-        record._noticed = type(record._noticed)()
+        record._files.begin_with([])
         dcp.load(tensors, checkpoint_id=f"{folder}/out")
         read = names(record, "input")
     Path(folder, f"{rank}.txt").write_text("\n".join([",".join(written), ",".join(read)]))

@@ -144,6 +144,27 @@ def test_a_validation_between_two_steps_is_other(record: Recording) -> None:
     assert dict(record.series("time.data"))[1] < 4 * DATA
 
 
+def test_optimizers_that_share_a_backward_pass(record: Recording) -> None:
+    """What went before the first of them is its time; the second has none, until something comes between."""
+    model, critic = nn.Linear(1, 1), nn.Linear(1, 1)
+    first = torch.optim.SGD(model.parameters(), lr=0.1)
+    second = SlowSGD(critic.parameters(), lr=0.1)
+    for index, x in enumerate(DataLoader(Slow(), batch_size=1)):
+        loss = loss_of(model, critic(x))
+        loss.backward()
+        first.step()
+        if index == 3:
+            loss_of(critic, x).backward()
+        second.step()
+    for phase in ("data", "forward", "backward"):
+        assert [step for step, _ in record.series(f"time.{phase}", optimizer="first")] == [0, 1, 2, 3]
+        shared = [step for step, _ in record.series(f"time.{phase}", optimizer="second")]
+        assert shared == ([] if phase == "data" else [3])
+    for phase in ("optimizer", "other"):
+        assert len(record.series(f"time.{phase}", optimizer="second")) == 4
+    assert all(value > 0.0 for key, _, value, _ in record.points if key == "time.data")
+
+
 def test_closures_are_told_from_the_optimizer_around_them(record: Recording) -> None:
     """What an LBFGS evaluates inside of its step is forward and backward."""
     weight = nn.Parameter(torch.ones(1))

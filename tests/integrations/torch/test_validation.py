@@ -3,68 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from integrations.recording import Recording, recorded
+from integrations.torch.classifying import Program, data
 from integrations.torch.fake_device import FakeDevice, ScalarsOnDevice
+from looptap.rounds import Rounds
 from looptap_integrations.torch import TorchIntegration
 from looptap_integrations.torch.loss_names import CallSites
 from looptap_integrations.torch.passes import Passes
 from looptap_integrations.torch.readings import Owed, Reading, Scalar
 from looptap_integrations.torch.scalars import Scalars
-from looptap_integrations.torch.steps import Rounds
 from looptap_integrations.torch.validation import Validation
 
-
-@pytest.fixture(autouse=True)
-def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that has compiled nothing yet, whatever the tests before this one did."""
-    monkeypatch.setattr("torch._dynamo.convert_frame.FRAME_COUNTER", 0)
-
-
-@pytest.fixture
-def record(nothing_compiled: None) -> Iterator[Recording]:
-    torch.manual_seed(0)
-    with recorded(TorchIntegration) as recording:
-        yield recording
-
-
-class Program:
-    """A model with data of 20 and 11 samples, in batches of 4: the last batch of the second is smaller."""
-
-    def __init__(self) -> None:
-        self.model = nn.Linear(3, 2)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
-        self.criterion = nn.CrossEntropyLoss()
-        self.train_data = data(20)
-        self.other_data = data(11)
-
-    def step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        self.optimizer.zero_grad()
-        loss: torch.Tensor = self.criterion(self.model(x), y)
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-    def truth(self, batches: Any) -> float:
-        """The mean over all samples, computed where nothing is watched."""
-        total, samples = 0.0, 0
-        for x, y in batches:
-            outputs = self.model(x)
-            total += functional.log_softmax(outputs, 1)[range(len(y)), y].neg().mean().item() * len(y)
-            samples += len(y)
-        return total / samples
-
-
-def data(count: int) -> TensorDataset:
-    return TensorDataset(torch.randn(count, 3), torch.randint(2, (count,)))
+pytestmark = pytest.mark.usefixtures("nothing_compiled")
 
 
 def near(value: float) -> Any:
@@ -209,6 +168,42 @@ def test_without_a_loader(record: Recording) -> None:
     assert record.series("validation/loss") == expected
 
 
+def test_each_loss_has_its_own_split_without_a_loader(record: Recording) -> None:
+    """Two in one block, and one in a block of its own; what says nothing itself is not the training's."""
+    program = Program()
+    x, y = program.other_data.tensors
+    truth: dict[str, list[tuple[int, float]]] = {"train/full": [], "validation/loss": [], "test/loss": []}
+    truth["validation/other"] = []
+    for step in range(3):
+        program.step(*program.train_data.tensors)
+        with torch.no_grad():
+            train_full = program.criterion(program.model(program.train_data.tensors[0]), program.train_data.tensors[1])
+            other = 0.0
+            for part in (slice(0, 5), slice(5, 10)):
+                other += program.criterion(program.model(x[part]), y[part]).item()
+            val_loss = program.criterion(program.model(x[:7]), y[:7])
+        with torch.no_grad():
+            test_loss = program.criterion(program.model(x[7:]), y[7:])
+        for key, value in zip(truth, (train_full.item(), val_loss.item(), test_loss.item(), other / 2), strict=True):
+            truth[key].append((step, value))
+    program.step(*program.train_data.tensors)
+    assert {key: record.series(key) for key in record.names() if "/" in key} == truth
+
+
+def test_a_look_at_the_training_beside_a_validation(record: Recording) -> None:
+    """In the midst of the training's loader: the validation says what it is, whichever of the two comes first."""
+    program = Program()
+    x, y = program.other_data.tensors
+    for inputs, targets in DataLoader(program.train_data, batch_size=10):
+        program.step(inputs, targets)
+        with torch.no_grad():
+            train_loss = program.criterion(program.model(inputs), targets)
+            val_loss = program.criterion(program.model(x), y)
+    program.step(*program.train_data.tensors)
+    assert record.values("train/loss")[-1:] == [train_loss.item()]
+    assert record.values("validation/loss")[-1:] == [val_loss.item()]
+
+
 def test_before_training(record: Recording) -> None:
     """Before the first step a pass has the number 0."""
     program = Program()
@@ -341,10 +336,7 @@ def test_checkpointed_loss_is_training(record: Recording) -> None:
         loss = checkpoint(lambda x: functional.cross_entropy(program.model(x), y), x, use_reentrant=True)
         loss.backward()
         program.optimizer.step()
-    assert record.names() <= {"loss", "lr", "step_time"}
-
-
-# --- what the functions stay --------------------------------------------------------------------------------------------
+    assert record.names() == {"loss", "lr", "step_time"}
 
 
 def test_a_framework_on_top_covers_it(record: Recording) -> None:
@@ -371,108 +363,6 @@ def test_reductions(record: Recording, reduction: str) -> None:
     assert torch.equal(loss, old)
     expected = [] if reduction == "none" else [loss.item() / (11 if reduction == "sum" else 1)]
     assert record.values("validation/loss") == record.values("validation/old") == expected
-
-
-def test_compiled_losses_stay_one_graph() -> None:
-    """No graph, break or recompilation more than without us: a model with its loss, a loss alone, with and without gradients."""
-    with recorded(TorchIntegration) as record:
-        counts = [compiled_run()]
-        assert record.names() <= {"loss", "lr", "step_time"}
-    counts.append(compiled_run())
-    assert counts[0] == counts[1]
-    assert counts[0]["graph_break"] == {}
-    assert counts[0]["stats"]["unique_graphs"] > 0
-
-
-def compiled_run() -> dict[str, dict[str, int]]:
-    from torch._dynamo.utils import counters
-
-    torch._dynamo.reset()
-    counters.clear()
-    program = Program()
-
-    def whole(x: torch.Tensor, y: torch.Tensor) -> Any:
-        return functional.cross_entropy(program.model(x), y)
-
-    functions: list[Any] = [
-        torch.compile(whole, fullgraph=True, backend="aot_eager"),
-        torch.compile(program.criterion, fullgraph=True, backend="aot_eager"),
-    ]
-    x, y = data(4).tensors
-    for _ in range(3):
-        firsts: list[Callable[[], torch.Tensor]] = [lambda: x, lambda: program.model(x)]
-        for function, first in zip(functions, firsts, strict=True):
-            program.optimizer.zero_grad()
-            loss: torch.Tensor = function(first(), y)
-            loss.backward()
-            program.optimizer.step()
-            with torch.no_grad():
-                function(first(), y)
-    return {name: dict(counters[name]) for name in ("stats", "graph_break", "unimplemented")}
-
-
-def test_a_program_that_has_compiled_is_not_recompiled() -> None:
-    """The functions stay as they are then, and a note says so."""
-    import torch._dynamo
-    from torch._dynamo.utils import counters
-
-    torch._dynamo.reset()
-    criterion = torch.compile(nn.CrossEntropyLoss(), fullgraph=True, backend="eager")
-    outputs, target = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
-    criterion(outputs, target)
-    before = dict(counters["stats"])
-    with recorded(TorchIntegration) as record:
-        criterion(outputs, target)
-        assert record.notes == []
-        for _ in DataLoader(data(4)):
-            criterion(outputs, target)
-        assert dict(counters["stats"]) == before
-        assert record.notes == ["no validation losses: call autolog() before anything is compiled by torch.compile"]
-
-
-def test_scripted_loss(record: Recording) -> None:
-    """torch.jit.script compiles the function behind ours."""
-    x, y = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
-    scripted = torch.jit.script(nn.CrossEntropyLoss(label_smoothing=0.1))
-    assert torch.equal(scripted(x, y), nn.CrossEntropyLoss(label_smoothing=0.1)(x, y))
-
-
-def test_traced_programs_have_nothing_of_us(record: Recording) -> None:
-    """make_fx and torch.jit.trace write down what happens; reading a number would be in it."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    x, y = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
-    with torch.no_grad():
-        made = make_fx(lambda x, y: functional.cross_entropy(x, y))(x, y)
-        traced = torch.jit.trace(lambda x, y: functional.cross_entropy(x, y), (x, y))
-    assert ".item(" not in made.code
-    assert "_local_scalar" not in made.code
-    assert "aten::item" not in str(traced.graph)
-    assert record.points == []
-
-
-def test_tensor_subclasses_see_the_call_once(record: Recording) -> None:
-    """The function hands them round, and is called again inside; the loss counts once, and values do not change."""
-
-    class Marked(torch.Tensor):
-        pass
-
-    program = Program()
-    program.step(*data(4).tensors)
-    x, y = program.other_data.tensors
-    with torch.no_grad():
-        outputs = program.model(x).as_subclass(Marked)
-        loss = functional.cross_entropy(outputs, y)
-    assert type(loss) is Marked
-    program.step(*data(4).tensors)
-    assert record.values("validation/loss") == [loss.item()]
-
-
-def test_everything_is_put_back() -> None:
-    original = functional.cross_entropy
-    with recorded(TorchIntegration):
-        pass
-    assert functional.cross_entropy is original
 
 
 def test_values_that_a_device_owes(record: Recording) -> None:
@@ -516,4 +406,4 @@ def test_a_lost_value_costs_the_mean(record: Recording) -> None:
             validation.loss(sys._getframe(), "mse_loss", torch.ones(()), 2, False, False)
     validation.end()
     assert record.points == []
-    assert any("lost on its way from the device" in note for note in record.notes)
+    assert record.notes == ["validation/loss is left out: a value of it was lost on its way from the device"]

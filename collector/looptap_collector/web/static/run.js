@@ -1,7 +1,9 @@
 import { Chart } from "./chart.js";
-import { ask, count, element, fileName, number, row, setting, size, took, when } from "./words.js";
+import { showProfile } from "./profile.js";
+import { ask, complaint, count, element, fileName, number, param as paramText, row, setting, size, took, when } from "./words.js";
 
 const EVERY_MS = 2000;
+const PROFILE_EVERY_MS = 30_000; // it reads many points
 const POINTS = 2000;
 const AT_ONCE = 16; // series in one question
 const which = location.pathname.split("/").pop(); // stays percent-encoded, as the API takes it
@@ -58,14 +60,14 @@ function silence(run) {
   return quiet > 60_000 && `not heard from since ${when(run.heartbeat)}`;
 }
 
-// What the user chose comes before what the framework was found to be set to; by key within each.
-const isOfFramework = (param) => !["user", "argparse", "default", "constant"].includes(param.source);
+// What the user chose comes before what the framework was found to be set to, and that before what the machine gave; by key within each.
+const placeOf = (param) => (param.source === "allotment" ? 2 : ["user", "argparse", "default", "constant"].includes(param.source) ? 0 : 1);
 
 function showParams(params) {
-  const entries = Object.entries(params).sort(([, a], [, b]) => isOfFramework(a) - isOfFramework(b));
+  const entries = Object.entries(params).sort(([, a], [, b]) => placeOf(a) - placeOf(b));
   byId("param-count").textContent = entries.length || "";
   fill("#params tbody", entries.map(([key, param]) => {
-    const value = element("td", setting(param.value), "mono");
+    const value = element("td", paramText(key, param), "mono");
     if (param.revisions) value.title = `before: ${param.revisions.slice(0, -1).map((one) => setting(one.value)).join(", ")}`;
     return row(element("td", key), value, element("td", param.source, "source"));
   }), "No params yet.", 3);
@@ -102,13 +104,16 @@ function showDatasets(datasets) {
   }));
 }
 
+// The packages that bring them; TensorFlow comes under several names.
+const FRAMEWORKS = ["torch", "tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tensorflow-macos", "tensorflow-rocm", "tf-nightly", "keras", "jax"];
+
 function showEnvironment(environment, tags) {
   const { git } = environment;
   const facts = [
     ["Python", environment.python], ["Platform", environment.platform],
     ["Git", git.commit && `${git.commit.slice(0, 10)}${git.branch ? ` on ${git.branch}` : ""}${git.dirty ? ", uncommitted changes" : ""}`],
     ["Remote", git.remote],
-    ...["torch", "tensorflow", "keras", "jax"].map((name) => [name, environment.packages[name]]),
+    ...FRAMEWORKS.map((name) => [name, environment.packages[name]]),
     ...Object.entries(tags).map(([key, value]) => [`tag ${key}`, value]),
     ...Object.entries(environment.variables).map(([key, value]) => [key, value]),
   ].filter(([, value]) => value);
@@ -120,35 +125,64 @@ function showEnvironment(environment, tags) {
     ...packages.map(([name, version]) => row(element("td", name), element("td", version, "mono"))));
 }
 
+// Raised and over in turn, by kind, series and rank; what stands comes first, the worst before the others.
+function showAlerts(alerts) {
+  const episodes = [], standing = new Map();
+  for (const alert of alerts) {
+    const which = JSON.stringify([alert.kind, alert.key, alert.rank]);
+    if (alert.state === "fired") {
+      const episode = { alert, over: null };
+      standing.set(which, episode);
+      episodes.unshift(episode);
+    } else if (standing.has(which)) {
+      standing.get(which).over = alert;
+      standing.delete(which);
+    }
+  }
+  const place = ({ alert, over }) => (over ? 2 : alert.severity === "critical" ? 0 : 1);
+  byId("alerts").hidden = episodes.length === 0;
+  byId("alerts").replaceChildren(...episodes.sort((a, b) => place(a) - place(b)).map(({ alert, over }) => {
+    const line = element("li", null, over ? "over" : alert.severity);
+    line.append(element("b", alert.kind.replaceAll("_", " ")), ` ${alert.message}`, element("span",
+      ` · ${when(alert.time)}${alert.rank ? ` · rank ${alert.rank}` : ""}${over ? ` · over ${when(over.time)}` : ""}`, "quiet"));
+    return line;
+  }));
+}
+
 function showNotes(notes) {
   byId("notes-section").hidden = notes.length === 0;
   byId("notes").replaceChildren(...notes.map((note) => element("li", `${note.topic}: ${note.message}`)));
 }
 
-// Losses first, our own system series last; otherwise as the store sorts them.
-function rank(metric) {
-  return metric.is_loss ? 0 : metric.key.startsWith("system.") ? 2 : 1;
-}
+// Losses first; otherwise as the store sorts them.
+const rank = (metric) => (metric.is_loss ? 0 : 1);
+// What was used of the machine stands apart, below what the training is about.
+const isResource = (metric) => metric.key.startsWith("system.");
 
 function showMetrics() {
   const entries = Object.entries(metrics);
-  byId("metric-count").textContent = entries.length || "";
-  byId("no-metrics").hidden = entries.length > 0;
+  const used = entries.filter(([, metric]) => isResource(metric)).length;
+  byId("metric-count").textContent = entries.length - used || "";
+  byId("no-metrics").hidden = entries.length > used;
+  byId("resources-section").hidden = used === 0;
+  byId("resource-count").textContent = used;
+  const last = Math.max(...entries.filter(([, metric]) => !isResource(metric)).map(([, metric]) => metric.last_step));
   for (const [label, metric] of entries.sort(([, a], [, b]) => rank(a) - rank(b))) {
     let chart = charts.get(metric.key);
     if (!chart) {
-      chart = new Chart(metric.key);
+      chart = new Chart(metric.key, metric.unit);
       chart.card.chart = chart;
       chart.rank = rank(metric);
       charts.set(metric.key, chart);
-      const after = [...byId("charts").children].find((card) => card.chart.rank > chart.rank);
-      byId("charts").insertBefore(chart.card, after ?? null);
+      const place = byId(isResource(metric) ? "resources" : "charts");
+      place.insertBefore(chart.card, [...place.children].find((card) => card.chart.rank > chart.rank) ?? null);
       watcher.observe(chart.card);
     }
     const known = chart.series.get(label);
     chart.series.set(label, { context: metric.context, metric, points: known?.points });
     chart.summarise();
   }
+  for (const chart of charts.values()) if (chart.reaches(last) && visible.has(chart)) chart.draw();
 }
 
 // Asks for the series on screen that have grown since they were drawn.
@@ -180,8 +214,16 @@ async function fetchPoints() {
   }
 }
 
+// Anew now and then while the run goes on, and once more when it has ended.
+let profiled = { at: -Infinity, status: "" };
+async function fetchProfile(status) {
+  if (profiled.status === status && (status !== "running" || performance.now() - profiled.at < PROFILE_EVERY_MS)) return;
+  profiled = { at: performance.now(), status };
+  showProfile(await ask(`/api/runs/${which}/profile`));
+}
+
 function complain(error) {
-  text("problem", `The store does not answer: ${error.message}`);
+  text("problem", complaint(error));
 }
 
 async function refresh() {
@@ -193,6 +235,7 @@ async function refresh() {
     running = record.run.status === "running";
     metrics = record.metrics;
     showHead(record);
+    showAlerts(record.alerts);
     showMetrics();
     showParams(record.params);
     showArtifacts(record.artifacts);
@@ -200,6 +243,7 @@ async function refresh() {
     showEnvironment(record.environment, record.tags);
     showNotes(record.notes);
     await fetchPoints();
+    await fetchProfile(record.run.status);
   } catch (error) {
     complain(error);
   }

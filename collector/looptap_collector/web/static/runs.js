@@ -1,4 +1,4 @@
-import { ask, badge, element, fileName, number, row, took, when } from "./words.js";
+import { ask, badge, complaint, count, element, fileName, number, row, took, when } from "./words.js";
 
 const EVERY_MS = { running: 2000, quiet: 5000 };
 const byId = (id) => document.getElementById(id);
@@ -21,6 +21,7 @@ function cells(run) {
   name.title = run.name;
   const status = element("td");
   status.append(badge(run.status));
+  if (run.alerts.fired) status.append(element("span", count(run.alerts.fired, "alert", "alerts"), "warned"));
   if (run.error) status.title = run.error;
   const started = element("td", when(run.started));
   started.title = run.started ?? "";
@@ -66,7 +67,7 @@ async function refresh() {
       draw();
     }
   } catch (error) {
-    byId("problem").textContent = `The store does not answer: ${error.message}`;
+    byId("problem").textContent = complaint(error);
     byId("problem").hidden = false;
   }
   const wait = runs.some((run) => run.status === "running") ? EVERY_MS.running : EVERY_MS.quiet;

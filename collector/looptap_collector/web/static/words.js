@@ -23,8 +23,13 @@ export async function ask(path) {
   const answer = await fetch(path, { cache: "no-store" });
   const parsed = JSON.parse(await answer.text(), (key, value, context) =>
     Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "") ? context.source : value);
-  if (!answer.ok) throw new Error(typeof parsed.detail === "string" ? parsed.detail : `${answer.status} ${answer.statusText}`);
+  if (!answer.ok) throw Object.assign(new Error(typeof parsed.detail === "string" ? parsed.detail : `${answer.status} ${answer.statusText}`), { status: answer.status });
   return parsed;
+}
+
+// What the store answered is said as it is: only a store in trouble, or none at all, does not answer.
+export function complaint(error) {
+  return error.status < 500 ? error.message : `The store does not answer: ${error.message}`;
 }
 
 export function number(value) {
@@ -32,6 +37,17 @@ export function number(value) {
   if (typeof value === "string") return value;
   if (Number.isInteger(value) && Math.abs(value) < 1e9) return value.toLocaleString("en-US");
   return String(Number(value.toPrecision(6)));
+}
+
+const SHORT = { percent: "%", seconds: "s", watts: "W", joules: "J", celsius: "°C" };
+
+// A number with its unit, where it has one: 1.5 GiB, 250 %.
+export function quantity(value, unit) {
+  if (!unit || typeof value !== "number") return number(value);
+  if (unit === "bytes") return size(value);
+  if (unit === "bytes/s") return `${size(value)}/s`;
+  if (unit === "hertz") return `${number(value / 1e6)} MHz`;
+  return unit === "count" ? number(value) : `${number(Number(value.toPrecision(3)))} ${SHORT[unit] ?? unit}`;
 }
 
 export function count(value, one, many) {
@@ -49,7 +65,7 @@ export function took(seconds) {
 export function size(bytes) {
   let amount = bytes;
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-    if (amount < 1024) return unit === "B" ? `${amount} B` : `${amount.toFixed(1)} ${unit}`;
+    if (amount < 1024) return unit === "B" ? `${Math.round(amount)} B` : `${amount.toFixed(1)} ${unit}`;
     amount /= 1024;
   }
   return `${amount.toFixed(1)} TiB`;
@@ -63,6 +79,13 @@ export function when(iso) {
   if (today) return `today ${clock}`;
   const pad = (part) => String(part).padStart(2, "0");
   return `${moment.getFullYear()}-${pad(moment.getMonth() + 1)}-${pad(moment.getDate())} ${clock}`;
+}
+
+// Of what a machine gave, what the agent records in bytes.
+const IN_BYTES = /^allotted\.(memory|disk|gpu\.\d+\.memory)$/;
+
+export function param(key, { value, source }) {
+  return source === "allotment" && IN_BYTES.test(key) && typeof value === "number" ? size(value) : setting(value);
 }
 
 // A param is shown as Python would write it, more or less: text as it is, the rest as JSON.

@@ -1,34 +1,22 @@
-"""Recorded runs as Python objects and pandas tables.
-
-::
-
-    runs = looptap.search_runs(experiment="baseline")        # one row per run
-    run = looptap.get_run("latest")
-    run.params["lr"], run.metrics["loss"].last
-    run.history("loss").plot(x="step", y="value")
-
-Reading needs the collector and pandas, which training does not; both are imported when the first question is asked.
-"""
+"""One recorded run as an object."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from looptap.journal.folder import Unusable, find_journals, read_meta
-from looptap.journal.reader import unread
-from looptap.session import SESSION
-from looptap.settings import Settings, journal_root, store_to_read
+from looptap.reading.asking import address_of, flush_first, imported_pandas, objects, opened, settings_now
+from looptap.reading.waiting import in_journal
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from looptap_collector.backend import Backend, RunRow, SeriesRow
+    from looptap_collector.profiles.shapes import Profile
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -77,7 +65,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Run:
-    """One run as it was when it was asked for. Only :meth:`history`, :meth:`download` and what
+    """One run as it was when it was asked for. Only :meth:`history`, :meth:`profile`, :meth:`download` and what
     tells of data go back to the store.
 
     ``metrics`` are by key, ``loss``; a key with several series has one entry for each, ``lr{group=0}``,
@@ -122,8 +110,8 @@ class Run:
         another. ``slowest_rank`` and ``slowest_rank_lag`` (seconds behind the median of the others) are made from the times of
         the ranks.
         """
-        pandas = _pandas()
-        with _opened(self.store) as backend:
+        pandas = imported_pandas()
+        with opened(self.store) as backend:
             from looptap_collector import slowest
 
             if key in slowest.KEYS and key not in self.metrics and not context:
@@ -139,20 +127,19 @@ class Run:
     def download(self, name_or_digest: str, to: str | os.PathLike[str] = ".", *, overwrite: bool = False) -> Path:
         """Get the content of one of the run's :attr:`artifacts` and return the absolute path of the file.
 
-        ``name_or_digest`` is an artifact's name (the newest of that name), its SHA-256 or 8 or more digits of its beginning;
-        ``to`` a file, or a folder that gets a file of the artifact's name. The file appears when all of it is there and
-        verified. Raises LookupError when the run has no such artifact or not its content, FileExistsError when there is a
-        file and ``overwrite`` is false, OSError when the file cannot be written or the artifact store cannot be reached.
+        ``name_or_digest`` is an artifact's name (the newest of that name), its SHA-256 or 6 or more digits of its beginning;
+        ``to`` a file, or a folder that gets a file of the artifact's name; one that ends with ``/`` is made. The file appears
+        when all of it is there and verified. Raises LookupError when the run has no such artifact or not its content,
+        FileExistsError when there is a file and ``overwrite`` is false, OSError when the file cannot be written or the artifact
+        store cannot be reached.
         """
-        from looptap_collector.artifacts.downloads import choose, file_name, save
+        from looptap_collector.artifacts.downloads import choose, place_for, save
         from looptap_collector.opening import contents_to_read
 
         found = choose(self.artifacts, name_or_digest)
-        target = Path(to).absolute()
-        if target.is_dir():
-            target = target / file_name(found.name)
+        target = place_for(to, found.name).absolute()
         assert found.digest is not None
-        save(contents_to_read(self.store, _settings()), found.digest, target, overwrite=overwrite)
+        save(contents_to_read(self.store, settings_now()), found.digest, target, overwrite=overwrite)
         return target
 
     @property
@@ -162,8 +149,18 @@ class Run:
         (why there is no fingerprint), ``schema``, ``details``, ``version``. Goes back to the store."""
         from looptap_collector.datasets import COLUMNS, dataset_fields, of_run
 
-        with _opened(self.store) as backend:
-            return _objects([dataset_fields(item) for item in of_run(backend, self.id)], COLUMNS)
+        with opened(self.store) as backend:
+            return objects([dataset_fields(item) for item in of_run(backend, self.id)], COLUMNS)
+
+    @property
+    def alerts(self) -> pd.DataFrame:
+        """What the run warned of while it trained, oldest first: ``kind``, ``severity`` (warning, critical), ``state`` (fired, or
+        recovered when it was over), ``message``, ``time_ns``, ``key``, ``value``, ``threshold``, ``step``, ``rank``. Goes back to
+        the store."""
+        from looptap_collector.alerts import COLUMNS, alert_fields, of_run
+
+        with opened(self.store) as backend:
+            return objects([alert_fields(item) for item in of_run(backend, self.id)], COLUMNS)
 
     def compare_data(self, other: Run | str) -> pd.DataFrame:
         """In what the data of this run and of another differs, one row per data set: ``role``, ``name``, ``outcome`` (``same``,
@@ -172,10 +169,20 @@ class Run:
         from looptap_collector.datasets import compared, compared_fields, of_run
         from looptap_collector.query import find_run
 
-        with _opened(self.store) as backend:
+        with opened(self.store) as backend:
             second = other.id if isinstance(other, Run) else find_run(backend, other).run
             found = compared(of_run(backend, self.id), of_run(backend, second))
-        return _objects(map(compared_fields, found), ("role", "name", "outcome", "fields", "first", "second"))
+        return objects(map(compared_fields, found), ("role", "name", "outcome", "fields", "first", "second"))
+
+    def profile(self, *, price_per_hour: float | None = None, grid_kg_per_kwh: float | None = None) -> Profile:
+        """Where its time went, and what held it back: ``findings``, worst first, ``phases`` of the step, ``energy``, ``cost``, and
+        what was ``not_looked_at``. Price and CO₂e are what is given, else what the run was told by the settings of these names."""
+        from looptap_collector.profiles.profile import profile_of
+        from looptap_collector.query import find_run
+
+        with opened(self.store) as backend:
+            row = find_run(backend, self.id)
+            return profile_of(backend, row, price_per_hour=price_per_hour, grid_kg_per_kwh=grid_kg_per_kwh)
 
     def runs_with_same_data(self, role: str | None = None) -> pd.DataFrame:
         """Other runs that were fed with the same data (by its fingerprint, under whatever name and in whatever role there), the
@@ -183,8 +190,8 @@ class Run:
         role."""
         from looptap_collector.datasets import COLUMNS, same_data
 
-        with _opened(self.store) as backend:
-            return _objects(same_data(backend, self.id, role), ("run", "run_name", *COLUMNS))
+        with opened(self.store) as backend:
+            return objects(same_data(backend, self.id, role), ("run", "run_name", *COLUMNS))
 
     def _series(self, key: str, context: Mapping[str, str] | None) -> MetricSummary:
         if context is None and key in self.metrics:
@@ -215,116 +222,12 @@ def get_run(run: str = "latest", store: str | os.PathLike[str] | None = None) ->
     there is no such run, ValueError for an address that cannot be used, FileNotFoundError when there is no store, OSError in
     one line when a collector cannot be asked or does not let us in, ModuleNotFoundError when the collector is not installed.
     """
-    _flush()
-    address = _address(store)
-    with _opened(address) as backend:
+    flush_first()
+    address = address_of(store)
+    with opened(address) as backend:
         from looptap_collector.query import find_run
 
         return _read(backend, find_run(backend, run), address)
-
-
-def search_runs(
-    store: str | os.PathLike[str] | None = None,
-    experiment: str | None = None,
-    status: str | None = None,
-    limit: int | None = None,
-    *,
-    filter: str | None = None,
-    order: str | Sequence[str] = (),
-) -> pd.DataFrame:
-    """A table with one row per run, newest first.
-
-    ``filter`` chooses runs, ``metrics.loss.last < 0.3 and params.lr = 0.001``; ``order`` is a field, or several, with ``-`` in
-    front for the greatest first: ``-metrics.acc.max`` (``docs/filters.md``). Runs without the value come last.
-
-    Columns: ``id``, ``name``, ``experiment``, ``status``, ``started`` and ``ended`` (datetime64[ns, UTC];
-    NaT while running), ``duration_seconds``, ``script``, ``git_commit``, then ``params.<key>``,
-    ``metrics.<key>`` (last value) and ``tags.<key>``; a cell is missing where a run has no such entry.
-    Raises as :func:`get_run` does, ModuleNotFoundError without pandas, and ValueError for a filter or an order that cannot be
-    understood: the ``position`` of the error is where.
-    """
-    pandas = _pandas()
-    _flush()
-    with _opened(_address(store)) as backend:
-        from looptap_collector.filters import narrowed
-        from looptap_collector.query import duration_seconds, found_runs, series_labels
-
-        chosen = narrowed(filter, experiment=experiment, status=status)
-        rows = list(found_runs(backend, chosen, [order] if isinstance(order, str) else order, limit))
-        series: dict[str, list[SeriesRow]] = {row.run: [] for row in rows}
-        for item in backend.series(list(series)):
-            series[item.run].append(item)
-        all_params, all_tags = backend.current_params(list(series)), backend.current_tags(list(series))
-        table = []
-        params: dict[str, None] = {}
-        metrics: dict[str, None] = {}
-        tags: dict[str, None] = {}
-        for row in rows:
-            own_params = {f"params.{key}": value for key, value in all_params[row.run].items()}
-            labels = series_labels(series[row.run])
-            own_metrics = {f"metrics.{label}": item.last for label, item in zip(labels, series[row.run], strict=True)}
-            own_tags = {f"tags.{key}": value for key, value in all_tags[row.run].items()}
-            params |= dict.fromkeys(own_params)
-            metrics |= dict.fromkeys(own_metrics)
-            tags |= dict.fromkeys(own_tags)
-            table.append(
-                {
-                    "id": row.run,
-                    "name": row.name,
-                    "experiment": row.experiment,
-                    "status": row.status,
-                    "started": row.started_ns,
-                    "ended": row.ended_ns,
-                    "duration_seconds": duration_seconds(row),
-                    "script": row.identity.script,
-                    "git_commit": row.environment.git_commit if row.environment else None,
-                    **own_params,
-                    **own_metrics,
-                    **own_tags,
-                }
-            )
-    columns = [*_RUN_COLUMNS, *sorted(params), *sorted(metrics), *sorted(tags)]
-    frame: pd.DataFrame = pandas.DataFrame(table, columns=columns)
-    for column in ("started", "ended"):
-        # Through Int64, not float: nanoseconds since 1970 do not fit into a float's 53 bits.
-        whole = pandas.array([line[column] for line in table], dtype="Int64")
-        frame[column] = pandas.to_datetime(pandas.Series(whole), unit="ns", utc=True).astype("datetime64[ns, UTC]")
-    return frame
-
-
-_RUN_COLUMNS = (
-    "id",
-    "name",
-    "experiment",
-    "status",
-    "started",
-    "ended",
-    "duration_seconds",
-    "script",
-    "git_commit",
-)
-
-
-def runs_with_journals() -> set[str]:
-    """Ids of the runs that have a journal on this machine: they are under way here, or wait to be delivered."""
-    root = journal_root()
-    found = set()
-    with suppress(Unusable, OSError):
-        for folder in find_journals(root) if root is not None else []:
-            with suppress(Unusable):
-                found.add(read_meta(folder).run)
-    return found
-
-
-def in_journal(journal: str, position: int) -> int:
-    """How many records of this journal, from ``position`` on, wait on this machine's disk; 0 when it is not here."""
-    root = journal_root()
-    try:
-        # The id came from a store, so it is compared with the folders that there are, never made into a path.
-        found = [] if root is None else [folder for folder in find_journals(root) if folder.name == journal]
-        return sum(unread(folder, position) for folder in found)
-    except (Unusable, OSError):
-        return 0
 
 
 def _read(backend: Backend, row: RunRow, address: str) -> Run:
@@ -395,53 +298,3 @@ def _summaries(series: Sequence[SeriesRow]) -> dict[str, MetricSummary]:
 
 def _moment(time_ns: int) -> datetime:
     return _EPOCH + timedelta(microseconds=time_ns // 1000)
-
-
-def _flush() -> None:
-    """What this process has recorded so far is in the store before it is asked."""
-    if SESSION.run is not None:
-        SESSION.flush()
-
-
-def _address(store: str | os.PathLike[str] | None) -> str:
-    if store is None and SESSION.run is not None:
-        return SESSION.run.store
-    address = store_to_read(store)
-    if address == "off":
-        raise ValueError("cannot read from the store 'off': give a folder, or the address of a collector")
-    return address
-
-
-def _settings() -> Settings | None:
-    """Those of the run under way, which may have been given a token; None: those of the environment."""
-    return SESSION.settings if SESSION.run is not None else None
-
-
-@contextmanager
-def _opened(address: str) -> Iterator[Backend]:
-    try:
-        from looptap_collector.opening import open_to_read
-
-        backend = open_to_read(address, _settings())
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"reading runs needs {error.name}: pip install 'looptap[collector]'", name=error.name
-        ) from error
-    try:
-        yield backend
-    finally:
-        backend.close()
-
-
-def _objects(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Each value as it is: a missing length does not turn the others into floats."""
-    table: pd.DataFrame = _pandas().DataFrame(list(rows), columns=list(columns), dtype=object)
-    return table
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("tables need pandas: pip install 'looptap[pandas]'", name=error.name) from error
-    return pandas

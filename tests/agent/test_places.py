@@ -8,7 +8,7 @@ from types import FrameType
 
 import pytest
 
-from looptap_integrations.torch.places import Place, are_two_phases, place_of
+from looptap.places import Place, are_two_phases, place_of
 
 
 def shape(program: Callable[[Callable[[str], None]], None]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looptap_integrations.torch.steps import Rounds
+from looptap.rounds import Rounds
 
 
 def backward(rounds: Rounds[float], name: str, value: float = 1.0, site: str | None = None) -> None:

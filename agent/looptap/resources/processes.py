@@ -1,0 +1,201 @@
+"""A process and all that it has started: who they are, and what each of them has used.
+
+On Linux from ``/proc``, with one or two reads a process for what is asked every second; elsewhere by psutil. A process may be gone
+between being listed and being read: then it is left out. One that has taken the number of another is told by when it started.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import psutil
+
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+_IS_LINUX = sys.platform == "linux"
+#: A tree that is deeper or wider than this is cut there: something is wrong with it.
+_MOST_PROCESSES = 10_000
+_MOST_BYTES = 2**17
+_ALL_THREADS_SECONDS = 10.0
+_UNIQUE = (b"Private_Clean", b"Private_Dirty", b"Private_Hugetlb")
+
+
+class Usage(NamedTuple):
+    """Of one process since it started. What cannot be read, because it is another user's, say, is None."""
+
+    pid: int
+    #: With the pid, the process and no other.
+    started: float
+    #: Seconds of processor time: its own, and that of its children that have ended and were waited for.
+    cpu: float
+    cpu_ended: float
+    threads: int
+    memory: int
+    swap: int | None = None
+    #: Bytes from and to disks; on Linux with those of its children that have ended.
+    read: int | None = None
+    written: int | None = None
+    files: int | None = None
+    #: Context switches; on Linux those of its main thread.
+    switches: int | None = None
+    involuntary: int | None = None
+
+
+class Tree:
+    """A process and all below it.
+
+    Each thread has the children that it has started itself. Asked each time are the main thread of the program, and those that had
+    children when all were asked, which is every ten seconds: every file that is opened here hands the interpreter's lock to and
+    fro, and a hundred of them at once are felt by the training.
+    """
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+        self._asked_all_at = -math.inf
+        #: The threads to ask, by process.
+        self._parents: dict[int, list[int]] = {}
+
+    def pids(self, now: float) -> list[int]:
+        if not _IS_LINUX or not os.path.exists(f"/proc/{self.root}/task/{self.root}/children"):
+            return _by_psutil(self.root)
+        asks_all = now >= self._asked_all_at + _ALL_THREADS_SECONDS
+        if asks_all:
+            self._asked_all_at, self._parents = now, {}
+        found, at = [self.root], 0
+        while at < len(found) < _MOST_PROCESSES:
+            found += self._children(found[at], asks_all)
+            at += 1
+        return found
+
+    def _children(self, pid: int, asks_all: bool) -> list[int]:
+        found: list[int] = []
+        try:
+            threads = self._threads(pid) if asks_all else self._parents.get(pid, ())
+            for thread in threads:
+                children = content(f"/proc/{pid}/task/{thread}/children").split()
+                if asks_all and (children or thread == self.root):
+                    self._parents.setdefault(pid, []).append(thread)
+                found += map(int, children)
+        except OSError:  # it or its thread has ended
+            pass
+        return found
+
+    @staticmethod
+    def _threads(pid: int) -> list[int]:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+
+
+def _by_psutil(root: int) -> list[int]:
+    """All processes of the machine are asked for their parents."""
+    try:
+        return [root, *(child.pid for child in psutil.Process(root).children(recursive=True))]
+    except psutil.Error:
+        return [root]
+
+
+def _open_files(pid: int) -> int:
+    folder = f"/proc/{pid}/fd"
+    # Linux 6.2 and later say how many there are; each name that is listed costs as much.
+    return os.stat(folder).st_size or len(os.listdir(folder))
+
+
+def usages(pids: Iterable[int]) -> list[Usage]:
+    """Of those that still are there."""
+    read = _from_proc if _IS_LINUX else _from_psutil
+    return [found for pid in pids if (found := read(pid)) is not None]
+
+
+def unique_memory(pid: int) -> int | None:
+    """Bytes that would be free if this process ended: what it shares with no other. The kernel walks through all of its memory for
+    it, so this is not for every second."""
+    try:
+        if _IS_LINUX:
+            sums = content(f"/proc/{pid}/smaps_rollup")
+            return sum(number(sums, name) or 0 for name in _UNIQUE) * 1024
+        return int(psutil.Process(pid).memory_full_info().uss)
+    except (OSError, psutil.Error, AttributeError):
+        return None
+
+
+def _from_proc(pid: int) -> Usage | None:
+    try:
+        # The name stands in parentheses and may hold anything, blanks included (proc_pid_stat(5)).
+        stat = content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    except OSError:
+        return None
+    if len(stat) < 22 or stat[0] in (b"Z", b"X"):  # it has ended, and its parent has not looked yet
+        return None
+    swap = switches = involuntary = read = written = files = None
+    try:
+        status = content(f"/proc/{pid}/status")
+        swap = number(status, b"VmSwap")
+        switches = number(status, b"voluntary_ctxt_switches")
+        involuntary = number(status, b"nonvoluntary_ctxt_switches")
+        files = _open_files(pid)
+        io = content(f"/proc/{pid}/io")
+        read, written = number(io, b"read_bytes"), number(io, b"write_bytes")
+    except OSError:  # not ours to read, or it has ended since
+        pass
+    return Usage(
+        pid,
+        float(stat[19]),
+        (int(stat[11]) + int(stat[12])) / _TICKS,
+        (int(stat[13]) + int(stat[14])) / _TICKS,
+        int(stat[17]),
+        int(stat[21]) * _PAGE,
+        None if swap is None else swap * 1024,
+        read,
+        written,
+        files,
+        switches,
+        involuntary,
+    )
+
+
+def _from_psutil(pid: int) -> Usage | None:
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            cpu = process.cpu_times()
+            usage = Usage(
+                pid,
+                process.create_time(),
+                cpu.user + cpu.system,
+                getattr(cpu, "children_user", 0.0) + getattr(cpu, "children_system", 0.0),
+                process.num_threads(),
+                process.memory_info().rss,
+            )
+            try:
+                switches = process.num_ctx_switches()
+                usage = usage._replace(
+                    files=process.num_fds() if hasattr(process, "num_fds") else None,
+                    switches=switches.voluntary,
+                    involuntary=switches.involuntary,
+                )
+                if hasattr(process, "io_counters"):
+                    io = process.io_counters()
+                    usage = usage._replace(read=io.read_bytes, written=io.write_bytes)
+            except psutil.AccessDenied:
+                pass
+            return usage
+    except psutil.Error:
+        return None
+
+
+def content(path: str) -> bytes:
+    """Of a file of ``/proc``; half the time of Python's files, which counts with hundreds of processes."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, _MOST_BYTES)
+    finally:
+        os.close(file)
+
+
+def number(content: bytes, name: bytes) -> int | None:
+    """Of the line ``Name: number``, perhaps with a unit behind it; not the first line."""
+    at = content.find(b"\n" + name + b":")
+    return None if at < 0 else int(content[at + len(name) + 2 : at + len(name) + 42].split(maxsplit=1)[0])

@@ -1,0 +1,124 @@
+"""Losses that are no number, and losses that go up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import pytest
+
+from looptap.alerts.latch import Change
+from looptap.alerts.losses import (
+    BLOCK_VALUES,
+    FINITE_AGAIN_VALUES,
+    Diverging,
+    Norms,
+    NotFinite,
+    is_loss,
+    is_of_training,
+)
+
+NAN, INF = math.nan, math.inf
+
+
+def changes(rule: NotFinite | Diverging, values: Iterable[float]) -> list[Change]:
+    return [change for step, value in enumerate(values) if (change := rule.see(value, step)) is not None]
+
+
+@pytest.mark.parametrize("odd", [NAN, INF, -INF])
+def test_the_first_value_that_is_no_number(odd: float) -> None:
+    """Is told with its step, once."""
+    (change,) = changes(NotFinite("loss"), [1.0, 2.0, odd, odd, 1.0, odd])
+    assert (change.state, change.severity, change.step, change.key) == ("fired", "critical", 2, "loss")
+    assert change.message == f"loss is {'NaN' if math.isnan(odd) else 'infinite'} since step 2"
+    assert repr(change.value) == repr(odd)
+
+
+def test_finite_again() -> None:
+    """After so many finite values in a row, and then it may fire again."""
+    nearly = [NAN, *[1.0] * (FINITE_AGAIN_VALUES - 1), NAN]
+    states = [change.state for change in changes(NotFinite("loss"), [*nearly, *[1.0] * FINITE_AGAIN_VALUES, NAN])]
+    assert states == ["fired", "recovered", "fired"]
+
+
+def falling(blocks: int, first: float = 2.0, last: float = 0.2) -> list[float]:
+    """With a bit of scatter."""
+    count = blocks * BLOCK_VALUES
+    return [first + (last - first) * step / count + 0.01 * math.cos(step) for step in range(count)]
+
+
+def level(value: float, blocks: int) -> list[float]:
+    return [value + 0.01 * math.cos(step) for step in range(blocks * BLOCK_VALUES)]
+
+
+def test_a_loss_that_goes_up() -> None:
+    """To more than half of what it had gained, for two blocks; it recovers when it is down again."""
+    found = changes(Diverging("loss"), [*falling(6), *level(1.6, 3), *level(0.2, 2), *level(1.6, 2)])
+    assert [change.state for change in found] == ["fired", "recovered", "fired"]
+    assert found[0].severity == "warning"
+    assert found[0].step == 8 * BLOCK_VALUES - 1
+    assert found[0].value == pytest.approx(1.6, abs=0.02)
+    assert found[0].threshold == pytest.approx(1.1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        falling(10),
+        [*falling(6), *level(1.0, 4)],  # less than half of what it had gained
+        [*falling(6), *level(1.6, 1), *level(0.3, 3)],  # one block only
+        [*falling(6), *([0.2] * 20 + [1e6] * 20 + [0.2] * 10) * 4],  # spikes
+        level(0.5, 10),
+        [2.0] * 500,
+        [value * 1e-9 for value in falling(8)],
+        [step / 1_000 for step in range(BLOCK_VALUES)],  # too short to say
+    ],
+)
+def test_a_loss_that_is_fine(values: list[float]) -> None:
+    assert changes(Diverging("loss"), values) == []
+
+
+def test_below_zero() -> None:
+    """Objectives may be negative."""
+    values = [value - 100 for value in [*falling(6, 50, -50), *level(20, 4)]]
+    assert [change.state for change in changes(Diverging("elbo"), values)] == ["fired"]
+
+
+def test_nan_is_none_of_its_business() -> None:
+    values = [*falling(6), *level(1.6, 3)]
+    odd = [item for value in values for item in (value, NAN)]
+    assert len(changes(Diverging("loss"), odd)) == 1
+
+
+def test_norms_in_words() -> None:
+    """Which of the gradients that the program clips were no numbers, and since when."""
+    norms = Norms()
+    assert norms.in_words() == ""
+    norms.see("0", 1.0, 3)
+    assert norms.in_words() == "; the gradient norms that the program clips were finite"
+    norms.see("0", INF, 4)
+    norms.see("0", NAN, 5)
+    assert norms.in_words() == "; the gradient norm is not finite since step 4"
+    norms.see("1", 2.0, 5)
+    norms.see("2", NAN, 5)
+    assert norms.in_words() == "; gradient norm not finite of clipping call 0 since step 4, 2 since step 5, finite of 1"
+    norms.see("0", 1.0, 6)
+    assert "call 2 since" in norms.in_words()
+
+
+@pytest.mark.parametrize("key", ["loss", "errD_real", "train/nll_loss", "validation/loss", "mse", "cost"])
+def test_losses(key: str) -> None:
+    assert is_loss(key)
+    assert is_of_training(key, {}) is (key != "validation/loss")
+
+
+@pytest.mark.parametrize(
+    "key", ["accuracy", "lr", "loss_scale", "amp_loss_scale", "step_time", "loss.weight", "grad_norm"]
+)
+def test_no_losses(key: str) -> None:
+    assert not is_loss(key)
+
+
+def test_phases() -> None:
+    assert is_of_training("loss", {"phase": "train", "rank": "1"})
+    assert not is_of_training("loss", {"phase": "validation"})

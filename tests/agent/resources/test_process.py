@@ -1,0 +1,220 @@
+"""What a process tree used, against what the kernel and the processes themselves say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from looptap.resources import processes
+from looptap.resources.process import ProcessReader
+from looptap.resources.reader import Subject
+
+#: Says when it has used so many seconds of its core, holds so many MiB, and waits for a line to end.
+WORKER = """
+import sys, time
+kept = bytearray({mib} * 2**20)
+for at in range(0, len(kept), 4096): kept[at] = 1
+while time.process_time() < {seconds}: pass
+print(time.process_time(), flush=True)
+sys.stdin.readline()
+"""
+
+
+def worker(mib: int = 1, seconds: float = 0.0) -> subprocess.Popen[str]:
+    code = WORKER.format(mib=mib, seconds=seconds)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def others() -> list[psutil.Process]:
+    """What this process has started, servers of other tests among them."""
+    return psutil.Process().children(recursive=True)
+
+
+def processor_time(processes: list[psutil.Process]) -> float:
+    return sum(sum(one.cpu_times()[:2]) for one in processes)
+
+
+@pytest.fixture
+def reader() -> Iterator[ProcessReader]:
+    """Of this process and its children."""
+    opened = ProcessReader()
+    opened.open(Subject(os.getpid(), os.getpid(), os.getcwd(), {}))
+    yield opened
+    opened.close()
+
+
+def read_after(reader: ProcessReader, seconds: float, began: float) -> dict[str, float]:
+    time.sleep(max(0.0, began + seconds - time.monotonic()))
+    return reader.read(time.monotonic())
+
+
+def test_memory_of_the_tree(reader: ProcessReader) -> None:
+    """The sum of what each process says of itself, within 2 %; what the child has alone is in the unique memory."""
+    before = reader.read(time.monotonic())
+    assert "system.process.cpu" not in before
+    with worker(mib=200) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        found = ProcessReader()
+        found.open(Subject(os.getpid(), os.getpid(), os.getcwd(), {}))
+        values = found.read(time.monotonic())
+        expected = sum(one.memory_info().rss for one in (psutil.Process(), *others()))
+        child.communicate("\n")
+    assert values["system.process.memory"] == pytest.approx(expected, rel=0.02)
+    assert values["system.process.processes"] == before["system.process.processes"] + 1
+    more = values["system.process.memory_unique"] - before["system.process.memory_unique"]
+    assert 200 * 2**20 <= more < 240 * 2**20
+
+
+def test_processor_time_of_a_child_that_has_ended(reader: ProcessReader) -> None:
+    """All that it used counts, within 2 % of what it says itself, and the rate is over the time between the samples."""
+    servers = others()
+    began = time.monotonic()
+    first = reader.read(began)
+    own = time.process_time() + processor_time(servers)
+    with worker(seconds=1.0) as child:
+        used = float(child.communicate("\n")[0])
+    now = time.monotonic()
+    values = reader.read(now)
+    own = time.process_time() + processor_time(servers) - own
+    assert "system.process.cpu" not in first
+    # The counters of the kernel are hundredths of a second.
+    told = values["system.process.cpu"] / 100 * (now - began)
+    assert told == pytest.approx(used + own, rel=0.02, abs=0.03)
+    assert values["system.process.cpu_share"] == pytest.approx(
+        values["system.process.cpu"] / len(os.sched_getaffinity(0))
+    )
+
+
+def test_a_child_that_is_not_waited_for_makes_no_negative_rate(reader: ProcessReader) -> None:
+    """A worker is killed and somebody else takes it in: what it used is gone from the sums, and no rate is below zero."""
+    nested = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {WORKER.format(mib=1, seconds=0.6)!r}], stdin=subprocess.PIPE)\n"
+        "sys.stdin.readline()\n"
+        "child.kill()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", nested], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        reader.read(time.monotonic())
+        began = time.monotonic()
+        parent.communicate("\n")
+        values = read_after(reader, 0.2, began)
+    assert all(value >= 0 for value in values.values())
+    assert "system.process.cpu" in values
+
+
+def test_disk_and_switches(reader: ProcessReader, tmp_path: object) -> None:
+    """What was written is told within 2 %; a wait is a switch of context."""
+    began = time.monotonic()
+    reader.read(began)
+    with open(f"{tmp_path}/written", "wb", buffering=0) as file:
+        file.write(os.urandom(32 * 2**20))
+        os.fsync(file.fileno())
+    for _ in range(50):
+        time.sleep(0.001)
+    now = time.monotonic()
+    values = reader.read(now)
+    assert values["system.process.write_rate"] * (now - began) == pytest.approx(32 * 2**20, rel=0.02)
+    assert values["system.process.context_switches_rate"] * (now - began) >= 50
+
+
+def test_too_soon_is_no_rate(reader: ProcessReader) -> None:
+    """Between two samples that follow each other at once, the kernel's hundredths of a second would be thousands of percent. The
+    next rate is then over the time from the first of them."""
+    began = time.monotonic()
+    reader.read(began)
+    assert "system.process.cpu" not in reader.read(began + 0.01)
+    assert "system.process.cpu" in reader.read(began + 1.0)
+
+
+def test_five_hundred_children() -> None:
+    """All of them are found, and some end between being listed and being read."""
+    children = [subprocess.Popen(["sleep", "600"]) for _ in range(500)]
+    try:
+        listed = processes.Tree(os.getpid()).pids(0.0)
+        assert {child.pid for child in children} <= set(listed)
+        for child in children[:100]:
+            child.kill()
+            child.wait()
+        left = {usage.pid for usage in processes.usages(listed)}
+        assert left >= {child.pid for child in children[100:]}
+        assert not left & {child.pid for child in children[:100]}
+    finally:
+        for child in children[100:]:
+            child.kill()
+        for child in children:
+            child.wait()
+
+
+def test_grandchildren_are_of_the_tree() -> None:
+    """Workers start processes, too."""
+    code = "import subprocess, sys; subprocess.Popen(['sleep', '600']); print('up', flush=True); sys.stdin.readline()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        (grandchild,) = processes.Tree(child.pid).pids(0.0)[1:]
+        assert psutil.Process(grandchild).name() == "sleep"
+        psutil.Process(grandchild).kill()
+        child.communicate("\n")
+
+
+def test_children_of_other_threads() -> None:
+    """The main thread is asked each time, the others every ten seconds; those that had children then are asked each time, too."""
+    tree = processes.Tree(os.getpid())
+    started: list[subprocess.Popen[bytes]] = []
+    go, over = threading.Semaphore(0), threading.Event()
+
+    def start_twice() -> None:
+        for _ in range(2):
+            go.acquire()
+            started.append(subprocess.Popen(["sleep", "600"]))
+        over.wait()
+
+    def start_one() -> int:
+        count = len(started)
+        go.release()
+        while len(started) == count:
+            time.sleep(0.001)
+        return started[-1].pid
+
+    thread = threading.Thread(target=start_twice)
+    thread.start()
+    before = tree.pids(100.0)
+    first = start_one()
+    assert tree.pids(105.0) == before
+    assert first in tree.pids(110.0)
+    second = start_one()
+    assert {first, second} <= set(tree.pids(111.0))
+    for child in started:
+        child.kill()
+        child.wait()
+    over.set()
+    thread.join()
+
+
+def test_psutil_says_the_same() -> None:
+    """Where there is no /proc, the same figures come from psutil."""
+    with worker(mib=50, seconds=0.3) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        (ours,) = processes.usages([child.pid])
+        theirs = processes._from_psutil(child.pid)
+        child.communicate("\n")
+    assert theirs is not None
+    assert (theirs.cpu, theirs.threads, theirs.memory) == pytest.approx((ours.cpu, ours.threads, ours.memory), rel=0.02)
+    assert (theirs.read, theirs.written, theirs.files) == (ours.read, ours.written, ours.files)
+    assert processes._from_psutil(child.pid) is None
+    assert processes.usages([child.pid]) == []
