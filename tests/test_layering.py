@@ -67,9 +67,10 @@ def is_standard(name: str) -> bool:
 
 
 def test_events_stand_on_msgspec_alone() -> None:
-    """looptap.events imports the standard library and msgspec only."""
-    outside = [name for name in imports(SOURCES["looptap"] / "events.py") if not is_standard(name)]
-    assert {name.split(".")[0] for name in outside} == {"msgspec"}
+    """What agent and collector share imports the standard library, msgspec and itself only."""
+    shared = [SOURCES["looptap"] / "events.py", *sorted((SOURCES["looptap"] / "sketches").glob("*.py"))]
+    outside = {name for path in shared for name in imports(path) if not is_standard(name)}
+    assert {name.split(".")[0] for name in outside if not name.startswith("looptap.sketches")} == {"msgspec"}
 
 
 @pytest.mark.parametrize("path", files("looptap"), ids=lambda path: path.name)
@@ -103,9 +104,9 @@ def test_integrations_stand_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("looptap_collector"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_collector_knows_only_the_events_of_the_agent(path: Path) -> None:
-    """The collector imports looptap.events and itself; no other part of the agent at import time, no integration ever."""
+    """The collector imports looptap.events, looptap.sketches and itself; no other part of the agent at import time, no integration ever."""
     for name in imports(path):
         assert not name.startswith("looptap_integrations"), f"{path.name} imports {name}"
     for name in imports(path, top_level=True):
         if name.split(".")[0] == "looptap":
-            assert name.startswith("looptap.events"), f"{path.name} imports {name}"
+            assert name.startswith(("looptap.events", "looptap.sketches")), f"{path.name} imports {name}"

@@ -185,6 +185,48 @@ class Alert(msgspec.Struct, tag="alert", frozen=True, omit_defaults=True):
     rank: int = 0
 
 
+class Window(msgspec.Struct, tag="window", frozen=True, omit_defaults=True):
+    """What one process (a replica) answered with a model, at one endpoint, in the ``seconds`` from ``time_ns``. Of two with the
+    same model, version, endpoint, split and time from one journal the one with more ``requests`` is the later and counts.
+
+    A run of training has them, too: what an evaluation saw of the model is what serving is compared with (``split`` is then
+    train, validation or test).
+    """
+
+    #: What the program calls it; empty for requests that asked no model.
+    model: str
+    time_ns: int
+    seconds: float
+    #: SHA-256 of the file that its weights came from, or what the program calls it; None when nobody knows.
+    version: str | None = None
+    #: Where it was asked: ``POST /predict``, the template and not the path of a request; empty for calls by the program itself.
+    endpoint: str = ""
+    split: str | None = None
+    requests: int = 0
+    #: Requests that went wrong, by class: ``ValueError``, ``HTTP 503``, ``cancelled``, ``disconnected``, …
+    errors: dict[str, int] = {}
+    #: Requests under way at the same time: the mean over the window, and the most.
+    in_flight: float = 0.0
+    in_flight_max: int = 0
+    #: Seconds, as encoded :class:`looptap.sketches.histogram.Histogram` s, by part: ``total``, ``queue``, ``before``, ``model``,
+    #: ``after``, ``first`` (to the first byte), ``between`` (two items of a stream). Those that can be told.
+    latency: dict[str, bytes] = {}
+    #: Rows asked of the model at once, encoded in the same way.
+    batch: bytes | None = None
+    #: How often the inputs had which shape: ``float32[*, 3, 224, 224]``. The rows are left out.
+    shapes: dict[str, int] = {}
+    #: Encoded :class:`looptap.sketches.distribution.Distribution` s by stream: ``class``, ``confidence``, ``value``, ``length``,
+    #: and ``name.class`` where there are several outputs.
+    predictions: dict[str, bytes] = {}
+    #: Of labels that became known, and of features that the program asked for.
+    labels: dict[str, bytes] = {}
+    features: dict[str, bytes] = {}
+    #: Rows that were not looked at, by reason.
+    skipped: dict[str, int] = {}
+    #: Of the process in this window, by the names of :mod:`looptap.resources`.
+    resources: dict[str, float] = {}
+
+
 class Note(msgspec.Struct, tag="note", frozen=True):
     """What could not be captured, and why, in one sentence. ``looptap doctor`` and ``looptap show`` print it."""
 
@@ -219,10 +261,22 @@ class Dropped(msgspec.Struct, tag="dropped", frozen=True):
 
 #: What a journal frame may hold.
 JournalRecord: TypeAlias = (
-    RunStarted | Environment | Points | Param | Tag | File | Artifact | Dataset | Alert | Note | RunEnded | Dropped
+    RunStarted
+    | Environment
+    | Points
+    | Param
+    | Tag
+    | File
+    | Artifact
+    | Dataset
+    | Alert
+    | Window
+    | Note
+    | RunEnded
+    | Dropped
 )
 #: What a batch may hold beside its series.
-BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Dataset | Alert | Note | RunEnded
+BatchRecord: TypeAlias = RunStarted | Environment | Param | Tag | Artifact | Dataset | Alert | Window | Note | RunEnded
 
 
 class SeriesPoints(msgspec.Struct, frozen=True, array_like=True, gc=False):

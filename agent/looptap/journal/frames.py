@@ -33,6 +33,7 @@ from looptap.events import (
     RunEnded,
     RunStarted,
     Tag,
+    Window,
 )
 
 VERSION = 3
@@ -51,7 +52,7 @@ encode = msgspec.msgpack.Encoder().encode
 # msgspec decodes unions of structs that are all maps; points, the many, are arrays.
 _decode_array = msgspec.msgpack.Decoder(Points).decode
 _decode_map = msgspec.msgpack.Decoder(
-    RunStarted | Environment | Param | Tag | File | Artifact | Dataset | Alert | Note | RunEnded | Dropped
+    RunStarted | Environment | Param | Tag | File | Artifact | Dataset | Alert | Window | Note | RunEnded | Dropped
 ).decode
 _decode_cells = msgspec.msgpack.Decoder(Cells).decode
 

@@ -1,0 +1,97 @@
+"""What a model answers, or is asked, as counts: numbers in a histogram, classes by name, and what is neither."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from math import isfinite, isnan
+
+import msgspec
+
+from looptap.sketches import histogram
+from looptap.sketches.histogram import Histogram
+
+#: So many classes are told by name, the most frequent ones; what is beyond is in ``other``.
+MOST_CLASSES = 256
+
+
+class Distribution:
+    """Of one stream of values: numbers or classes, or both where a program answers so. Merging is exact as long as there are no
+    more than :data:`MOST_CLASSES` classes. Not safe to change from several threads at once."""
+
+    __slots__ = ("above", "below", "classes", "nan", "null", "numbers", "other")
+
+    def __init__(self, center: float = 0.0, spread: float = 1.0) -> None:
+        """Raises ValueError as :class:`Histogram`."""
+        self.numbers = Histogram(center, spread)
+        self.classes: Counter[str] = Counter()
+        #: Values of classes that are not told by name.
+        self.other = 0
+        #: NaN, +Inf, -Inf, and nothing at all (None).
+        self.nan = self.above = self.below = self.null = 0
+
+    def __len__(self) -> int:
+        """How many values there were, of whatever kind."""
+        named = self.classes.total() + self.other
+        return len(self.numbers) + named + self.nan + self.above + self.below + self.null
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Distribution) and self._plain() == other._plain()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def add_numbers(self, values: Iterable[float]) -> None:
+        values = list(values)
+        finite = [value for value in values if isfinite(value)]
+        if len(finite) < len(values):
+            strange = [value for value in values if not isfinite(value)]
+            self.nan += sum(map(isnan, strange))
+            self.above += sum(value > 0 for value in strange)
+            self.below += sum(value < 0 for value in strange)
+        self.numbers.add(finite)
+
+    def add_classes(self, names: Iterable[str]) -> None:
+        self.classes.update(names)
+
+    def add_null(self, count: int = 1) -> None:
+        self.null += count
+
+    def merge(self, other: Distribution) -> None:
+        """Raises ValueError when its numbers are counted around another center."""
+        self.numbers.merge(other.numbers)
+        self.classes.update(other.classes)
+        for name in ("other", "nan", "above", "below", "null"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def encode(self) -> bytes:
+        return msgspec.msgpack.encode(self._plain())
+
+    def _plain(self) -> _Plain:
+        ordered = sorted(self.classes.items(), key=lambda item: (-item[1], item[0]))
+        other = self.other + sum(count for _, count in ordered[MOST_CLASSES:])
+        named = dict(sorted(ordered[:MOST_CLASSES]))
+        return _Plain(self.numbers.encode(), named, other, self.nan, self.above, self.below, self.null)
+
+
+class _Plain(msgspec.Struct, array_like=True, frozen=True):
+    numbers: bytes
+    classes: dict[str, int]
+    other: int
+    nan: int
+    above: int
+    below: int
+    null: int
+
+
+def decode(encoded: bytes) -> Distribution:
+    """Raises ValueError (a :class:`msgspec.MsgspecError` is one) for what :meth:`Distribution.encode` has not made."""
+    plain = msgspec.msgpack.decode(encoded, type=_Plain)
+    numbers = histogram.decode(plain.numbers)
+    found = Distribution(numbers.center, numbers.spread)
+    found.numbers = numbers
+    found.classes.update(plain.classes)
+    for name in ("other", "nan", "above", "below", "null"):
+        setattr(found, name, getattr(plain, name))
+    if min((found.other, found.nan, found.above, found.below, found.null, *plain.classes.values())) < 0:
+        raise ValueError("a distribution has a count below zero")
+    return found

@@ -1,0 +1,227 @@
+"""How numbers are spread, in buckets that grow by 2.2 %: every quantile within 1.09 % of the exact one, whatever the numbers are.
+
+The buckets are those of the base-2 exponential histogram of OpenTelemetry at scale 5, which are those of Prometheus' native
+histograms at schema 5: bucket ``i`` holds values above ``2^(i/32)`` up to and with ``2^((i+1)/32)``; negative ones have buckets of
+their own by magnitude, zero has one. Since every histogram has the same buckets, merging adds counts: histograms of a thousand
+replicas are, in whatever order they are merged, to the last bit the one that a single process had made.
+
+Numbers that lie close together far from zero share a bucket (1000 and 1000.3). A histogram with a ``center`` and a ``spread``
+counts ``(value - center) / spread`` instead; then the buckets are finest around the center. Only histograms with the same two
+merge.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from math import frexp, inf, ldexp
+
+import msgspec
+
+from looptap.sketches.exact_sum import exact_sum
+
+SCALE = 5
+_PER_OCTAVE = 1 << SCALE
+#: Upper bounds of the buckets of one octave, as a mantissa of frexp: 0.5 up to 1.
+_BOUNDS: list[float] = [2.0 ** (step / _PER_OCTAVE - 1.0) for step in range(_PER_OCTAVE + 1)]
+
+
+def bucket_of(magnitude: float) -> int:
+    """Of a finite value above zero. Found in a table and not by a logarithm, whose last bit is another one on another machine."""
+    mantissa, exponent = frexp(magnitude)
+    return (exponent - 1) * _PER_OCTAVE + bisect_left(_BOUNDS, mantissa) - 1
+
+
+def upper_bound(bucket: int) -> float:
+    """The greatest value in it; inf for the last one that a float reaches. Below 2^-1022 floats are further apart than buckets."""
+    octave, step = divmod(bucket + 1, _PER_OCTAVE)
+    try:
+        return ldexp(_BOUNDS[step], octave + 1)
+    except OverflowError:
+        return inf
+
+
+def typical(bucket: int) -> float:
+    """The value whose relative distance to both ends is the same: never more than 1.09 % off."""
+    low, high = upper_bound(bucket - 1), upper_bound(bucket)
+    if high == inf:
+        return low
+    return low * (2 * (high / low) / (1 + high / low)) if low else high
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """``count`` values above ``low`` (at or above, for negative ones and zero) up to ``high``, in the unit of the values."""
+
+    low: float
+    high: float
+    count: int
+
+
+class Histogram:
+    """Of finite values. Not safe to change from several threads at once."""
+
+    __slots__ = ("_count", "_sum", "center", "max", "min", "negative", "positive", "spread", "zero")
+
+    def __init__(self, center: float = 0.0, spread: float = 1.0) -> None:
+        """Raises ValueError unless ``spread`` is a finite number above zero."""
+        if not 0 < spread < inf or center - center != 0:
+            raise ValueError(
+                f"a histogram needs a finite center and a spread above zero, not {center!r} and {spread!r}"
+            )
+        self.center = center
+        self.spread = spread
+        #: Counts by bucket, of transformed values above zero and, by magnitude, below.
+        self.positive: Counter[int] = Counter()
+        self.negative: Counter[int] = Counter()
+        self.zero = 0
+        #: Of the values themselves; inf and -inf while there are none.
+        self.min = inf
+        self.max = -inf
+        self._count = 0
+        self._sum: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Histogram) and self.as_plain() == other.as_plain()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def sum(self) -> float:
+        """Of the values themselves; rounded once."""
+        return self._sum[0] if self._sum else 0.0
+
+    @property
+    def mean(self) -> float | None:
+        return self.sum / self._count if self._count else None
+
+    def add(self, values: Sequence[float]) -> None:
+        """Finite ones only."""
+        if not values:
+            return
+        self.min = min(self.min, min(values))
+        self.max = max(self.max, max(values))
+        self._count += len(values)
+        self._sum = exact_sum((*self._sum, *values))
+        counted: Iterable[float] = values
+        if self.center != 0.0 or self.spread != 1.0:
+            center, spread = self.center, self.spread
+            counted = [(value - center) / spread for value in values]
+        above = [bucket_of(value) for value in counted if value > 0]
+        below = [bucket_of(-value) for value in counted if value < 0]
+        self.positive.update(above)
+        self.negative.update(below)
+        self.zero += len(values) - len(above) - len(below)
+
+    def merge(self, other: Histogram) -> None:
+        """Raises ValueError when the other counts around another center."""
+        if (self.center, self.spread) != (other.center, other.spread):
+            raise ValueError("two histograms with different centers or spreads cannot be merged")
+        self.positive.update(other.positive)
+        self.negative.update(other.negative)
+        self.zero += other.zero
+        self.min = min(self.min, other.min)
+        self.max = max(self.max, other.max)
+        self._count += other._count
+        self._sum = exact_sum((*self._sum, *other._sum))
+
+    def buckets(self) -> Iterator[Bucket]:
+        """From the least value to the greatest; those with a count."""
+        for index in sorted(self.negative, reverse=True):
+            yield self._bucket(-upper_bound(index), -upper_bound(index - 1), self.negative[index])
+        if self.zero:
+            yield self._bucket(0.0, 0.0, self.zero)
+        for index in sorted(self.positive):
+            yield self._bucket(upper_bound(index - 1), upper_bound(index), self.positive[index])
+
+    def quantile(self, share: float) -> float | None:
+        """The value below which this share of the values lies (0 to 1); None where there are none. Least and greatest are exact."""
+        if not self._count:
+            return None
+        rank = share * (self._count - 1)
+        if rank <= 0:
+            return self.min
+        if rank >= self._count - 1:
+            return self.max
+        below = 0
+        for value, count in self._typical_values():
+            below += count
+            if rank < below:
+                return min(self.max, max(self.min, value))
+        return self.max
+
+    def as_plain(self) -> tuple[object, ...]:
+        """The same for equal histograms, to the last bit; :func:`from_plain` makes one of it again."""
+        return (
+            self._count,
+            self.min,
+            self.max,
+            self._sum,
+            self.zero,
+            _gaps(self.positive),
+            _gaps(self.negative),
+            self.center,
+            self.spread,
+        )
+
+    def encode(self) -> bytes:
+        """A few bytes for each bucket that has a count."""
+        return msgspec.msgpack.encode(self.as_plain())
+
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    def _typical_values(self) -> Iterator[tuple[float, int]]:
+        for index in sorted(self.negative, reverse=True):
+            yield self.center - typical(index) * self.spread, self.negative[index]
+        if self.zero:
+            yield self.center, self.zero
+        for index in sorted(self.positive):
+            yield self.center + typical(index) * self.spread, self.positive[index]
+
+    def _bucket(self, low: float, high: float, count: int) -> Bucket:
+        return Bucket(self.center + low * self.spread, self.center + high * self.spread, count)
+
+
+class _Plain(msgspec.Struct, array_like=True, frozen=True):
+    count: int
+    min: float
+    max: float
+    sum: tuple[float, ...]
+    zero: int
+    positive: tuple[tuple[int, ...], tuple[int, ...]]
+    negative: tuple[tuple[int, ...], tuple[int, ...]]
+    center: float
+    spread: float
+
+
+def decode(encoded: bytes) -> Histogram:
+    """Raises ValueError (a :class:`msgspec.MsgspecError` is one) for what :meth:`Histogram.encode` has not made."""
+    plain = msgspec.msgpack.decode(encoded, type=_Plain)
+    found = Histogram(plain.center, plain.spread)
+    found.positive, found.negative = _counts(*plain.positive), _counts(*plain.negative)
+    found.zero, found.min, found.max = plain.zero, plain.min, plain.max
+    found._count, found._sum = plain.count, plain.sum
+    if plain.zero < 0 or found.positive.total() + found.negative.total() + plain.zero != plain.count:
+        raise ValueError("the buckets of a histogram do not add up to its count")
+    return found
+
+
+def _gaps(counts: Counter[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The first bucket and the distance from each to the next, which are short in MessagePack; and the counts."""
+    indices = sorted(counts)
+    gaps = [index - before for index, before in zip(indices, [0, *indices], strict=False)]
+    return tuple(gaps), tuple(counts[index] for index in indices)
+
+
+def _counts(gaps: Sequence[int], counts: Sequence[int]) -> Counter[int]:
+    if len(gaps) != len(counts) or any(count <= 0 for count in counts) or any(gap <= 0 for gap in gaps[1:]):
+        raise ValueError("the buckets of a histogram are not in order")
+    found: Counter[int] = Counter()
+    index = 0
+    for gap, count in zip(gaps, counts, strict=True):
+        index += gap
+        found[index] = count
+    return found
