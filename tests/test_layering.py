@@ -104,7 +104,8 @@ def test_integrations_stand_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("looptap_collector"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_collector_knows_only_the_events_of_the_agent(path: Path) -> None:
-    """The collector imports looptap.events, looptap.sketches and itself; no other part of the agent at import time, no integration ever."""
+    """The collector imports looptap.events, looptap.sketches and itself; no other part of the agent at import time, no
+    integration ever."""
     for name in imports(path):
         assert not name.startswith("looptap_integrations"), f"{path.name} imports {name}"
     for name in imports(path, top_level=True):
