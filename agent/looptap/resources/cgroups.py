@@ -8,10 +8,11 @@ tightest counts, and what is used is what that group uses.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from looptap.resources.processes import content
+from looptap.resources import kernel_files
+from looptap.resources.kernel_files import Read
 
 #: Version 1 says "no limit" by a number near the end of the address space.
 _NO_LIMIT = 2**60
@@ -23,29 +24,29 @@ class Group:
 
     folder: Path
     version: int
+    read: Read = field(default=kernel_files.content, compare=False, repr=False)
 
     def number(self, name: str) -> int | None:
         """What the file holds; None without it, and where it says ``max``."""
-        text = self._text(name).strip()
-        return int(text) if text.lstrip("-").isdigit() else None
+        text = self._content(name).strip()
+        return int(text) if text.lstrip(b"-").isdigit() else None
 
-    def table(self, name: str) -> dict[str, int]:
-        """Of lines of ``name number``."""
-        pairs = (line.split() for line in self._text(name).splitlines())
-        return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+    def counted(self, name: str, what: bytes) -> int | None:
+        """Of lines of ``what number``."""
+        return kernel_files.number(self._content(name), what + b" ")
 
     def pressure(self, name: str) -> float | None:
         """Percent of the last ten seconds in which some process of it waited (pressure stall information)."""
-        for word in self._text(name).split():
-            if word.startswith("avg10="):
-                return float(word.removeprefix("avg10="))
+        for word in self._content(name).split():
+            if word.startswith(b"avg10="):
+                return float(word.removeprefix(b"avg10="))
         return None
 
-    def _text(self, name: str) -> str:
+    def _content(self, name: str) -> bytes:
         try:
-            return content(f"{self.folder}/{name}").decode("ascii", "replace")
+            return self.read(f"{self.folder}/{name}")
         except OSError:
-            return ""
+            return b""
 
     @property
     def is_machine(self) -> bool:
@@ -59,7 +60,7 @@ class Group:
     @property
     def controllers(self) -> list[str]:
         """Of version 2: those that reach it."""
-        return ["unified", *self._text("cgroup.controllers").split()]
+        return ["unified", *self._content("cgroup.controllers").decode("ascii", "replace").split()]
 
     # --- memory -----------------------------------------------------------------------------------------------------
 
@@ -77,13 +78,13 @@ class Group:
         used = self.number(name)
         if used is None:
             return None
-        cache = self.table("memory.stat").get("inactive_file" if self.version == 2 else "total_inactive_file", 0)
-        return max(0, used - cache)
+        cache = self.counted("memory.stat", b"inactive_file" if self.version == 2 else b"total_inactive_file")
+        return max(0, used - (cache or 0))
 
     @property
     def oom_kills(self) -> int | None:
         """Processes of it that were killed for lack of memory."""
-        return self.table("memory.events" if self.version == 2 else "memory.oom_control").get("oom_kill")
+        return self.counted("memory.events" if self.version == 2 else "memory.oom_control", b"oom_kill")
 
     # --- processors -------------------------------------------------------------------------------------------------
 
@@ -91,7 +92,7 @@ class Group:
     def cpu_quota(self) -> float | None:
         """How many cores' time it may use."""
         if self.version == 2:
-            quota, _, period = self._text("cpu.max").strip().partition(" ")
+            quota, _, period = self._content("cpu.max").strip().partition(b" ")
             return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
         microseconds, every = self.number("cpu.cfs_quota_us"), self.number("cpu.cfs_period_us")
         return microseconds / every if microseconds is not None and microseconds > 0 and every else None
@@ -99,13 +100,13 @@ class Group:
     @property
     def throttling(self) -> tuple[int, int] | None:
         """Periods of the quota, and in how many of them it was stopped."""
-        table = self.table("cpu.stat")
-        return (table["nr_periods"], table["nr_throttled"]) if "nr_throttled" in table else None
+        periods, stopped = self.counted("cpu.stat", b"nr_periods"), self.counted("cpu.stat", b"nr_throttled")
+        return None if periods is None or stopped is None else (periods, stopped)
 
     @property
     def cpu_seconds(self) -> float | None:
         if self.version == 2:
-            used = self.table("cpu.stat").get("usage_usec")
+            used = self.counted("cpu.stat", b"usage_usec")
             return None if used is None else used / 1e6
         nanoseconds = self.number("cpuacct.usage")
         return None if nanoseconds is None else nanoseconds / 1e9
@@ -114,7 +115,9 @@ class Group:
 class Groups:
     """The groups of a process, by controller: the own one first, then those that it lies in."""
 
-    def __init__(self, membership: str | None = None, root: Path = Path("/")) -> None:
+    def __init__(
+        self, membership: str | None = None, root: Path = Path("/"), read: Read = kernel_files.content
+    ) -> None:
         """``membership``: what ``/proc/PID/cgroup`` says, without it that of this process. ``root`` stands for ``/``."""
         self._of: dict[str, list[Group]] = {}
         try:
@@ -127,7 +130,7 @@ class Groups:
             names, _, path = rest.partition(":")
             controllers = frozenset(names.split(",")) if names else frozenset()
             tree = next((tree for tree in trees if tree.has(controllers)), None)
-            for group in tree.chain(path, root) if tree is not None else ():
+            for group in tree.chain(path, root, read) if tree is not None else ():
                 for controller in controllers or group.controllers:
                     self._of.setdefault(controller, []).append(group)
 
@@ -174,7 +177,7 @@ class _Tree:
         """Whether a line of ``/proc/PID/cgroup`` with these means this tree; that of version 2 has none."""
         return bool(self.controllers & controllers) if controllers else self.version == 2
 
-    def chain(self, path: str, root: Path) -> list[Group]:
+    def chain(self, path: str, root: Path, read: Read) -> list[Group]:
         """The group of this path and those above it, as far as they are shown. The top of a whole tree is no group: it is the
         machine."""
         own, top = PurePosixPath(path), PurePosixPath(self.shown)
@@ -183,7 +186,7 @@ class _Tree:
         # A container that was given its own tree may still be told the path that it has outside.
         folder = folder if folder.is_dir() else mounted
         above = [one for one in (folder, *folder.parents) if one.is_relative_to(mounted)]
-        return [group for one in above if not (group := Group(one, self.version)).is_machine]
+        return [group for one in above if not (group := Group(one, self.version, read)).is_machine]
 
 
 def _trees(mountinfo: str) -> Iterator[_Tree]:

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from looptap.resources import cpus
 from looptap.resources.cgroups import Group, Groups
+from looptap.resources.kernel_files import KernelFiles
 from looptap.resources.rates import Rates, known
 from looptap.resources.reader import Absent, Metric, Reader, Subject
+from looptap.resources.seldom import Seldom
+
+#: The kernel makes a mean of ten seconds of them, every two.
+_PRESSURE_SECONDS = 5.0
 
 
 class ContainerReader(Reader):
@@ -21,18 +26,21 @@ class ContainerReader(Reader):
         Metric("system.container.memory", "bytes", "memory without the page cache that can be given back at once"),
         Metric("system.container.memory_percent", "percent", "the same, of its limit"),
         Metric(
-            "system.container.memory_pressure", "percent", "of the last ten seconds, when a process waited for memory"
+            "system.container.memory_pressure",
+            "percent",
+            "of the last ten seconds, when a process waited for memory; every 5 s",
         ),
-        Metric("system.container.cpu_pressure", "percent", "when one waited for a core"),
-        Metric("system.container.io_pressure", "percent", "when one waited for a disk"),
+        Metric("system.container.cpu_pressure", "percent", "when one waited for a core; every 5 s"),
+        Metric("system.container.io_pressure", "percent", "when one waited for a disk; every 5 s"),
         Metric("system.container.oom_kills", "count", "processes that were killed for lack of memory, so far"),
     )
 
     def __init__(self, groups: Groups | None = None) -> None:
+        self._kept = KernelFiles(most=8)
         self._groups = groups
 
     def open(self, subject: Subject) -> None:
-        groups = self._groups = self._groups or Groups()
+        groups = self._groups = self._groups or Groups(read=self._kept.content)
         own = [chain[0] for name in ("memory", "cpu", "unified") if (chain := groups.of(name))]
         if not own:
             raise Absent("the program is in no control group")
@@ -43,6 +51,10 @@ class ContainerReader(Reader):
         self._cores = self._quota[1] if self._quota else float(cpus.affinity())
         self._rates = Rates()
         self._periods: tuple[int, int] | None = None
+        self._pressure = Seldom(_PRESSURE_SECONDS)
+
+    def close(self) -> None:
+        self._kept.close()
 
     def read(self, now: float) -> dict[str, float]:
         groups = self._groups
@@ -55,8 +67,9 @@ class ContainerReader(Reader):
         if self._cpu is not None:
             cores = self._rates.of("cpu", groups.used_by(self._cpu), now)
             values["system.container.cpu"] = None if cores is None else 100 * cores / self._cores
-            values["system.container.cpu_throttled"] = self._throttled(self._cpu)
-        if self._unified is not None:
+            if self._quota is not None:
+                values["system.container.cpu_throttled"] = self._throttled(self._cpu)
+        if self._unified is not None and self._pressure.is_due(now):
             for what in ("memory", "cpu", "io"):
                 values[f"system.container.{what}_pressure"] = self._unified.pressure(f"{what}.pressure")
         return known(values)

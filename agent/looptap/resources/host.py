@@ -9,8 +9,12 @@ from typing import Any
 import psutil
 
 from looptap.resources import machine
+from looptap.resources.kernel_files import KernelFiles
 from looptap.resources.rates import SHORTEST_SECONDS, Rates, known
 from looptap.resources.reader import Metric, Reader, Subject
+from looptap.resources.seldom import Seldom
+
+_DISK_SECONDS = 5.0
 
 
 class HostReader(Reader):
@@ -25,9 +29,9 @@ class HostReader(Reader):
         Metric("system.swap.used", "bytes", "swap space in use"),
         Metric("system.swap.in_rate", "bytes/s", "read back from swap"),
         Metric("system.swap.out_rate", "bytes/s", "swapped out"),
-        Metric("system.disk.used", "bytes", "of the file system of the working directory"),
-        Metric("system.disk.free", "bytes", "what is free of it for this user"),
-        Metric("system.disk.percent", "percent", "how full it is for this user"),
+        Metric("system.disk.used", "bytes", "of the file system of the working directory; every 5 s"),
+        Metric("system.disk.free", "bytes", "what is free of it for this user; every 5 s"),
+        Metric("system.disk.percent", "percent", "how full it is for this user; every 5 s"),
         Metric("system.disk.read_rate", "bytes/s", "read from all disks of the machine"),
         Metric("system.disk.write_rate", "bytes/s", "written to them"),
         Metric("system.network.sent_rate", "bytes/s", "sent by the machine, the loopback left out"),
@@ -36,9 +40,15 @@ class HostReader(Reader):
 
     def open(self, subject: Subject) -> None:
         self._folder = subject.folder
+        self._kept = KernelFiles(most=5)
         self._rates = Rates()
+        self._disk_use = Seldom(_DISK_SECONDS)
         self._disks = machine.disks()
+        self._swapped: machine.Traffic | None = None
         self._cores: tuple[float, list[tuple[float, float]]] | None = None
+
+    def close(self) -> None:
+        self._kept.close()
 
     def allotted(self) -> dict[str, Any]:
         return {"allotted.disk": psutil.disk_usage(self._folder).free}
@@ -52,7 +62,7 @@ class HostReader(Reader):
             values["system.cpu.load_1m"] = os.getloadavg()[0]
         if self._cores is not None and now - self._cores[0] < SHORTEST_SECONDS:
             return values
-        before, self._cores = self._cores, (now, [_busy_and_all(core) for core in psutil.cpu_times(percpu=True)])
+        before, self._cores = self._cores, (now, machine.cores(self._kept.content))
         cores = self._cores[1]
         # Cores can be taken away from a machine, and given to it.
         if before is None or len(before[1]) != len(cores):
@@ -68,7 +78,10 @@ class HostReader(Reader):
         return values
 
     def _memory(self, now: float) -> dict[str, float]:
-        memory = machine.memory()
+        memory = machine.memory(self._kept.content)
+        # Without swap space the counters stand still, and the file of all events of the kernel is a long one.
+        if memory.swap_total or self._swapped is None:
+            self._swapped = machine.swap_traffic(self._kept.content)
         return known(
             {
                 "system.memory.used": memory.total - memory.available,
@@ -76,27 +89,28 @@ class HostReader(Reader):
                 "system.memory.available": memory.available,
                 "system.memory.percent": 100 * (1 - memory.available / memory.total),
                 "system.swap.used": memory.swap_used,
-                "system.swap.in_rate": self._rates.of("swap in", memory.swapped_in, now),
-                "system.swap.out_rate": self._rates.of("swap out", memory.swapped_out, now),
+                "system.swap.in_rate": self._rates.of("swap in", self._swapped.incoming, now),
+                "system.swap.out_rate": self._rates.of("swap out", self._swapped.outgoing, now),
             }
         )
 
     def _disk(self, now: float) -> dict[str, float]:
         values: dict[str, float | None] = {}
-        with contextlib.suppress(OSError):  # the working directory was removed
-            usage = psutil.disk_usage(self._folder)
-            values = {
-                "system.disk.used": usage.used,
-                "system.disk.free": usage.free,
-                "system.disk.percent": usage.percent,
-            }
-        if (traffic := machine.disk_traffic(self._disks)) is not None:
+        if self._disk_use.is_due(now):
+            with contextlib.suppress(OSError):  # the working directory was removed
+                usage = psutil.disk_usage(self._folder)
+                values = {
+                    "system.disk.used": usage.used,
+                    "system.disk.free": usage.free,
+                    "system.disk.percent": usage.percent,
+                }
+        if (traffic := machine.disk_traffic(self._disks, self._kept.content)) is not None:
             values["system.disk.read_rate"] = self._rates.of("disk read", traffic.incoming, now)
             values["system.disk.write_rate"] = self._rates.of("disk write", traffic.outgoing, now)
         return known(values)
 
     def _network(self, now: float) -> dict[str, float]:
-        if (traffic := machine.network_traffic()) is None:
+        if (traffic := machine.network_traffic(self._kept.content)) is None:
             return {}
         return known(
             {
@@ -104,9 +118,3 @@ class HostReader(Reader):
                 "system.network.received_rate": self._rates.of("received", traffic.incoming, now),
             }
         )
-
-
-def _busy_and_all(core: Any) -> tuple[float, float]:
-    """Seconds that a core has worked, and all of its seconds. Linux counts the time of guests in ``user`` already."""
-    total = sum(core) - getattr(core, "guest", 0.0) - getattr(core, "guest_nice", 0.0)
-    return total - core.idle - getattr(core, "iowait", 0.0), total

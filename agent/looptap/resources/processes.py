@@ -1,7 +1,7 @@
 """A process and all that it has started: who they are, and what each of them has used.
 
-On Linux from ``/proc``, with one or two reads a process for what is asked every second; elsewhere by psutil. A process may be gone
-between being listed and being read: then it is left out. One that has taken the number of another is told by when it started.
+On Linux from ``/proc``, elsewhere by psutil. A process may be gone between being listed and being read: then it is left out. One
+that has taken the number of another is told by when it started.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import NamedTuple
 
 import psutil
 
+from looptap.resources.kernel_files import Read, content, number
+
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _IS_LINUX = sys.platform == "linux"
 #: A tree that is deeper or wider than this is cut there: something is wrong with it.
 _MOST_PROCESSES = 10_000
-_MOST_BYTES = 2**17
 _ALL_THREADS_SECONDS = 10.0
-_UNIQUE = (b"Private_Clean", b"Private_Dirty", b"Private_Hugetlb")
+_UNIQUE = (b"Private_Clean:", b"Private_Dirty:", b"Private_Hugetlb:")
 
 
 class Usage(NamedTuple):
@@ -35,11 +36,17 @@ class Usage(NamedTuple):
     cpu_ended: float
     threads: int
     memory: int
-    swap: int | None = None
     #: Bytes from and to disks; on Linux with those of its children that have ended.
     read: int | None = None
     written: int | None = None
-    files: int | None = None
+
+
+class Details(NamedTuple):
+    """What else a process has, and has done since it started, which the kernel takes longer to tell."""
+
+    swap: int | None = None
+    #: Files, sockets and pipes.
+    open_files: int | None = None
     #: Context switches; on Linux those of its main thread.
     switches: int | None = None
     involuntary: int | None = None
@@ -49,18 +56,19 @@ class Tree:
     """A process and all below it.
 
     Each thread has the children that it has started itself. Asked each time are the main thread of the program, and those that had
-    children when all were asked, which is every ten seconds: every file that is opened here hands the interpreter's lock to and
-    fro, and a hundred of them at once are felt by the training.
+    children when all were asked, which is every ten seconds: a hundred files read at once are felt by the training.
     """
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, read: Read = content) -> None:
         self.root = root
+        self._read = read
+        self._knows_children = _IS_LINUX and os.path.exists(f"/proc/{root}/task/{root}/children")
         self._asked_all_at = -math.inf
         #: The threads to ask, by process.
         self._parents: dict[int, list[int]] = {}
 
     def pids(self, now: float) -> list[int]:
-        if not _IS_LINUX or not os.path.exists(f"/proc/{self.root}/task/{self.root}/children"):
+        if not self._knows_children:
             return _by_psutil(self.root)
         asks_all = now >= self._asked_all_at + _ALL_THREADS_SECONDS
         if asks_all:
@@ -76,7 +84,10 @@ class Tree:
         try:
             threads = self._threads(pid) if asks_all else self._parents.get(pid, ())
             for thread in threads:
-                children = content(f"/proc/{pid}/task/{thread}/children").split()
+                path = f"/proc/{pid}/task/{thread}/children"
+                # The others are asked this once, mostly, and need not stay open.
+                read = self._read if thread == self.root or not asks_all else content
+                children = read(path).split()
                 if asks_all and (children or thread == self.root):
                     self._parents.setdefault(pid, []).append(thread)
                 found += map(int, children)
@@ -97,16 +108,33 @@ def _by_psutil(root: int) -> list[int]:
         return [root]
 
 
+def usages(pids: Iterable[int], read: Read = content) -> list[Usage]:
+    """Of those that still are there."""
+    if not _IS_LINUX:
+        return [found for pid in pids if (found := _from_psutil(pid)) is not None]
+    return [found for pid in pids if (found := _from_proc(pid, read)) is not None]
+
+
+def details(pid: int) -> Details:
+    if not _IS_LINUX:
+        return _details_by_psutil(pid)
+    try:
+        status = content(f"/proc/{pid}/status")
+        swap = number(status, b"VmSwap:")
+        return Details(
+            None if swap is None else swap * 1024,
+            _open_files(pid),
+            number(status, b"voluntary_ctxt_switches:"),
+            number(status, b"nonvoluntary_ctxt_switches:"),
+        )
+    except OSError:  # not ours to read, or it has ended since
+        return Details()
+
+
 def _open_files(pid: int) -> int:
     folder = f"/proc/{pid}/fd"
     # Linux 6.2 and later say how many there are; each name that is listed costs as much.
     return os.stat(folder).st_size or len(os.listdir(folder))
-
-
-def usages(pids: Iterable[int]) -> list[Usage]:
-    """Of those that still are there."""
-    read = _from_proc if _IS_LINUX else _from_psutil
-    return [found for pid in pids if (found := read(pid)) is not None]
 
 
 def unique_memory(pid: int) -> int | None:
@@ -121,23 +149,18 @@ def unique_memory(pid: int) -> int | None:
         return None
 
 
-def _from_proc(pid: int) -> Usage | None:
+def _from_proc(pid: int, read: Read) -> Usage | None:
     try:
         # The name stands in parentheses and may hold anything, blanks included (proc_pid_stat(5)).
-        stat = content(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        stat = read(f"/proc/{pid}/stat").rpartition(b")")[2].split(None, 22)
     except OSError:
         return None
     if len(stat) < 22 or stat[0] in (b"Z", b"X"):  # it has ended, and its parent has not looked yet
         return None
-    swap = switches = involuntary = read = written = files = None
+    incoming = outgoing = None
     try:
-        status = content(f"/proc/{pid}/status")
-        swap = number(status, b"VmSwap")
-        switches = number(status, b"voluntary_ctxt_switches")
-        involuntary = number(status, b"nonvoluntary_ctxt_switches")
-        files = _open_files(pid)
-        io = content(f"/proc/{pid}/io")
-        read, written = number(io, b"read_bytes"), number(io, b"write_bytes")
+        io = read(f"/proc/{pid}/io")
+        incoming, outgoing = number(io, b"read_bytes:"), number(io, b"write_bytes:")
     except OSError:  # not ours to read, or it has ended since
         pass
     return Usage(
@@ -147,12 +170,8 @@ def _from_proc(pid: int) -> Usage | None:
         (int(stat[13]) + int(stat[14])) / _TICKS,
         int(stat[17]),
         int(stat[21]) * _PAGE,
-        None if swap is None else swap * 1024,
-        read,
-        written,
-        files,
-        switches,
-        involuntary,
+        incoming,
+        outgoing,
     )
 
 
@@ -170,12 +189,6 @@ def _from_psutil(pid: int) -> Usage | None:
                 process.memory_info().rss,
             )
             try:
-                switches = process.num_ctx_switches()
-                usage = usage._replace(
-                    files=process.num_fds() if hasattr(process, "num_fds") else None,
-                    switches=switches.voluntary,
-                    involuntary=switches.involuntary,
-                )
                 if hasattr(process, "io_counters"):
                     io = process.io_counters()
                     usage = usage._replace(read=io.read_bytes, written=io.write_bytes)
@@ -186,16 +199,11 @@ def _from_psutil(pid: int) -> Usage | None:
         return None
 
 
-def content(path: str) -> bytes:
-    """Of a file of ``/proc``; half the time of Python's files, which counts with hundreds of processes."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _details_by_psutil(pid: int) -> Details:
     try:
-        return os.read(file, _MOST_BYTES)
-    finally:
-        os.close(file)
-
-
-def number(content: bytes, name: bytes) -> int | None:
-    """Of the line ``Name: number``, perhaps with a unit behind it; not the first line."""
-    at = content.find(b"\n" + name + b":")
-    return None if at < 0 else int(content[at + len(name) + 2 : at + len(name) + 42].split(maxsplit=1)[0])
+        process = psutil.Process(pid)
+        switches = process.num_ctx_switches()
+        files = process.num_fds() if hasattr(process, "num_fds") else None
+        return Details(None, files, switches.voluntary, switches.involuntary)
+    except psutil.Error:
+        return Details()

@@ -67,6 +67,9 @@ def test_version_2_in_a_namespace(tmp_path: Path) -> None:
     values = reader.read(12.0)
     assert values["system.container.cpu"] == pytest.approx(50.0)
     assert values["system.container.cpu_throttled"] == 50.0
+    # The kernel's means of ten seconds are read every five.
+    assert "system.container.cpu_pressure" not in values
+    assert reader.read(15.0)["system.container.cpu_pressure"] == 20.0
 
 
 def test_version_1_without_a_namespace(tmp_path: Path) -> None:

@@ -39,6 +39,16 @@ def test_memory_and_disk(tmp_path: Path) -> None:
     assert not any("rate" in name or "utilization" in name for name in values)
 
 
+def test_the_disk_is_looked_at_every_five_seconds(tmp_path: Path) -> None:
+    """Memory each time."""
+    opened = reader(tmp_path)
+    opened.read(100.0)
+    soon, later = opened.read(104.9), opened.read(105.0)
+    assert "system.disk.free" not in soon
+    assert "system.disk.free" in later
+    assert "system.memory.used" in soon
+
+
 def test_processors(tmp_path: Path) -> None:
     """The mean over the cores within 2 % of what ``/proc/stat`` grew by, with a core kept busy."""
 
