@@ -1,12 +1,17 @@
-"""What single things cost: log_metric, import, autolog(), the end of a program.
+"""What single things cost: log_metric, import, autolog(), the end of a program, alerts.
 
     python benchmarks/agent_costs.py
+    python benchmarks/agent_costs.py --alerts    # alerts only: half a minute
 
 Each figure is the median over fresh processes; processes that only start Python are the off-twin of the import.
+
+**Alerts** are looked for on the sender's thread: the processor time that a thread takes for a step of seven values, as a training
+records them, with ``alerts=True`` less that with ``alerts=False``, in processes that take turns.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -75,6 +80,25 @@ before = time.perf_counter()
 looptap.end_run()
 print(time.perf_counter() - before)
 """
+# Paced, so that the sender takes batches as from a training; its processor time for a step, and that of the thread that trains.
+ALERTS = """
+import threading, time, looptap
+looptap.autolog(quiet=True, resources=False, alerts={alerts})
+values = dict.fromkeys(("loss", "lr", "step_time", "time.data", "time.forward", "time.backward", "time.optimizer"), 0.5)
+looptap.log_metrics(values, step=0)
+assert looptap.flush(10)
+(sender,) = [thread for thread in threading.enumerate() if thread.name == "looptap-sender"]
+clock = time.pthread_getcpuclockid(sender.ident)
+before, own = time.clock_gettime(clock), 0.0
+for step in range(1, 20_001):
+    began = time.thread_time()
+    looptap.log_metrics(values, step=step)
+    own += time.thread_time() - began
+    if step % 100 == 0:
+        time.sleep(0.01)
+assert looptap.flush(10)
+print((time.clock_gettime(clock) - before) / 20_000 * 1e6, own / 20_000 * 1e6)
+"""
 
 
 def measure(code: str, rounds: int = 7) -> list[list[float]]:
@@ -94,7 +118,15 @@ def measure(code: str, rounds: int = 7) -> list[list[float]]:
     return rows
 
 
+def beside(code: str, rounds: int = 7) -> list[list[float]]:
+    """What alerts add, by processes with and without that take turns."""
+    pairs = [(measure(code.format(alerts=True), 1)[0], measure(code.format(alerts=False), 1)[0]) for _ in range(rounds)]
+    return [[one - other for one, other in zip(with_it, without, strict=True)] for with_it, without in pairs]
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--alerts", action="store_true", help="only what alerts cost")
     figures: dict[str, float] = {}
 
     def figure(name: str, rows: list[list[float]], column: int, unit: str, limit: float) -> None:
@@ -107,6 +139,11 @@ def main() -> None:
 
     print("| what | median | must be | |")
     print("|---|---|---|---|")
+    alerts = beside(ALERTS)
+    figure("alerts, a step of seven values, on the sender's thread", alerts, 0, "µs", 5)
+    figure("alerts, the same, on the thread that trains", alerts, 1, "µs", 0.5)
+    if parser.parse_args().alerts:
+        return
     rows = measure(LOG_METRIC.format(settings=""), 5)
     figure("log_metric, median", rows, 0, "µs", 3)
     figure("log_metric, p99", rows, 1, "µs", 50)
