@@ -3,8 +3,8 @@
     python benchmarks/profiles.py
 
 The run has 20,000 steps with the times of their parts, and the samples of a machine with one GPU, as an agent would have delivered
-them. **In Python** is the answer of an open store, asked 15 times; **the command** is a fresh process, five times; what is in that the
-start of any command is told by ``looptap --version``.
+them. **In Python** is the answer of an open store, asked 15 times; **the command** is a fresh process, five times, of which
+``looptap --version`` tells what the start of any command takes.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from looptap.alerts import losses, machine, ranks, steps, telling
+from looptap.alerts import losses, machine, not_finite, ranks, steps, telling
 
 PAGE = (Path(__file__).parents[2] / "docs" / "resources.md").read_text(encoding="utf-8")
 
@@ -17,7 +17,7 @@ def numbers(kind: str) -> list[float]:
 
 
 def test_the_table() -> None:
-    assert numbers("not_finite") == [losses.FINITE_AGAIN_VALUES]
+    assert numbers("not_finite") == [not_finite.FINITE_AGAIN_VALUES]
     assert numbers("diverging") == [losses.SCATTERS, losses.BLOCK_VALUES]
     in_validation = steps.STALL_FLOOR_IN_VALIDATION_SECONDS / 60
     assert numbers("stall") == [steps.STALL_FLOOR_SECONDS, steps.STALL_TIMES, in_validation]

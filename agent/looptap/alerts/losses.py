@@ -1,4 +1,4 @@
-"""What is wrong with a loss: it is no number any more, or it goes up and up."""
+"""Which series are losses, and when one of them goes up and up."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 
-from looptap.alerts.latch import CRITICAL, FIRED, RECOVERED, WARNING, Change, Latch
+from looptap.alerts.latch import WARNING, Change, Latch
 
-#: So many finite values in a row, and a loss that was NaN has recovered.
-FINITE_AGAIN_VALUES = 100
 #: Values that are looked at together: their median is where the loss is, whatever single ones do.
 BLOCK_VALUES = 50
 #: A loss diverges when it has lost this share of what it had gained, in two blocks one after the other, …
@@ -35,62 +33,6 @@ def is_loss(key: str) -> bool:
 
 def is_of_training(key: str, context: Mapping[str, str]) -> bool:
     return not _NO_TRAINING.search(key) and context.get("phase", "train") == "train"
-
-
-class NotFinite:
-    """A loss is NaN or infinite: fires at the first such value."""
-
-    kind = "not_finite"
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._stands = False
-        self._finite = 0
-
-    def see(self, value: float, step: int) -> Change | None:
-        if math.isfinite(value):
-            if not self._stands:
-                return None
-            self._finite += 1
-            if self._finite < FINITE_AGAIN_VALUES:
-                return None
-            self._stands = False
-            said = f"{self._key} has been finite for {FINITE_AGAIN_VALUES} values"
-            return Change(self.kind, CRITICAL, RECOVERED, said, self._key, value, None, step)
-        self._finite = 0
-        if self._stands:
-            return None
-        self._stands = True
-        said = f"{self._key} is {'NaN' if math.isnan(value) else 'infinite'} since step {step}"
-        return Change(self.kind, CRITICAL, FIRED, said, self._key, value, None, step)
-
-
-class Norms:
-    """Since which step the gradient norms that the program computes for its own clipping are not finite, by call."""
-
-    def __init__(self) -> None:
-        self._since: dict[str, int | None] = {}
-
-    def see(self, call: str, value: float, step: int) -> None:
-        if math.isfinite(value):
-            self._since[call] = None
-        elif self._since.get(call) is None:
-            self._since[call] = step
-
-    def in_words(self) -> str:
-        """What to say of them beside a loss that is NaN; nothing where the program told none."""
-        if not self._since:
-            return ""
-        odd = {call: since for call, since in self._since.items() if since is not None}
-        if not odd:
-            return "; the gradient norms that the program clips were finite"
-        if len(self._since) == 1:
-            return f"; the gradient norm is not finite since step {min(odd.values())}"
-        told = ", ".join(f"{call} since step {since}" for call, since in sorted(odd.items()))
-        fine = [call for call in sorted(self._since) if call not in odd]
-        return f"; gradient norm not finite of clipping call {told}" + (
-            f", finite of {', '.join(fine)}" if fine else ""
-        )
 
 
 class Diverging:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from looptap.alerts import machine
-from looptap.alerts.latch import FIRED, Change
-from looptap.alerts.losses import Diverging, Norms, NotFinite, is_loss, is_of_training
+from looptap.alerts.latch import Change
+from looptap.alerts.losses import Diverging, is_loss, is_of_training
+from looptap.alerts.not_finite import Norms, Odd
 from looptap.alerts.ranks import Pace
 from looptap.alerts.steps import Stall
 from looptap.events import Points
@@ -51,21 +52,20 @@ class Watch:
         self._filling = {key: make(key) for key, make in _FILLING.items()}
         self._devices = machine.IdleDevices()
         self._norms = Norms()
+        self._odd = Odd()
         self._training_losses = 0
-        #: Losses that have just become NaN. Told when the step is complete: the norms of its gradients may come after them.
-        self._held: list[Change] = []
 
     def see(self, points: Points, arrived: float) -> list[Change]:
         """``arrived``: now, by the clock of :meth:`look`."""
         step, time = points.step, points.time_ns / 1e9
         context = points.context
-        changes = self.complete() if self._held and step > (self._held[0].step or 0) else []
+        changes = self.complete() if self._odd.is_complete_before(step) else []
         values = points.values
         names = (*values, *sorted(context.items())) if context else (*values,)
         row = self._rows.get(names) or self._new_row(names, points)
         for key, rule in row.rules:
             if (change := rule(values[key], step, time)) is not None:
-                (self._held if _waits(change) else changes).append(change)
+                changes.append(change)
         if row.is_ours and step > self.stall.last_step and (change := self.stall.step(step, time, arrived)) is not None:
             changes.append(change)
         return changes
@@ -81,10 +81,9 @@ class Watch:
                 del rules[key]
 
     def complete(self) -> list[Change]:
-        """No more is to come of the last step."""
-        held, self._held = self._held, []
-        words = self._norms.in_words()
-        return [change._replace(message=change.message + words) for change in held]
+        """No more is to come of the last step: a loss that has become NaN in it is told, with the norms of its gradients, which may
+        come after it."""
+        return self._odd.complete(self._norms.in_words())
 
     def _new_row(self, names: tuple[object, ...], points: Points) -> _Row:
         context = points.context
@@ -110,7 +109,7 @@ class Watch:
             return lambda value, step, time: self._norms.see(call, value, step)
         if not is_loss(key):
             return None
-        finite = NotFinite(key)
+        finite = self._odd.of(key)
         if not is_of_training(key, context):
             return lambda value, step, time: finite.see(value, step)
         self._training_losses += 1
@@ -134,7 +133,3 @@ class Watch:
         if found[2] == "utilization":
             return lambda value, step, time: self._devices.see(device, value, time)
         return lambda value, step, time: self._devices.uses(device) if value > 0 else None
-
-
-def _waits(change: Change) -> bool:
-    return change.kind == NotFinite.kind and change.state == FIRED

@@ -1,4 +1,4 @@
-"""Losses that are no number, and losses that go up."""
+"""Which series are losses, and losses that go up."""
 
 from __future__ import annotations
 
@@ -8,37 +8,11 @@ from collections.abc import Iterable
 import pytest
 
 from looptap.alerts.latch import Change
-from looptap.alerts.losses import (
-    BLOCK_VALUES,
-    FINITE_AGAIN_VALUES,
-    Diverging,
-    Norms,
-    NotFinite,
-    is_loss,
-    is_of_training,
-)
-
-NAN, INF = math.nan, math.inf
+from looptap.alerts.losses import BLOCK_VALUES, Diverging, is_loss, is_of_training
 
 
-def changes(rule: NotFinite | Diverging, values: Iterable[float]) -> list[Change]:
+def changes(rule: Diverging, values: Iterable[float]) -> list[Change]:
     return [change for step, value in enumerate(values) if (change := rule.see(value, step)) is not None]
-
-
-@pytest.mark.parametrize("odd", [NAN, INF, -INF])
-def test_the_first_value_that_is_no_number(odd: float) -> None:
-    """Is told with its step, once."""
-    (change,) = changes(NotFinite("loss"), [1.0, 2.0, odd, odd, 1.0, odd])
-    assert (change.state, change.severity, change.step, change.key) == ("fired", "critical", 2, "loss")
-    assert change.message == f"loss is {'NaN' if math.isnan(odd) else 'infinite'} since step 2"
-    assert repr(change.value) == repr(odd)
-
-
-def test_finite_again() -> None:
-    """After so many finite values in a row, and then it may fire again."""
-    nearly = [NAN, *[1.0] * (FINITE_AGAIN_VALUES - 1), NAN]
-    states = [change.state for change in changes(NotFinite("loss"), [*nearly, *[1.0] * FINITE_AGAIN_VALUES, NAN])]
-    assert states == ["fired", "recovered", "fired"]
 
 
 def falling(blocks: int, first: float = 2.0, last: float = 0.2) -> list[float]:
@@ -86,24 +60,8 @@ def test_below_zero() -> None:
 
 def test_nan_is_none_of_its_business() -> None:
     values = [*falling(6), *level(1.6, 3)]
-    odd = [item for value in values for item in (value, NAN)]
+    odd = [item for value in values for item in (value, math.nan)]
     assert len(changes(Diverging("loss"), odd)) == 1
-
-
-def test_norms_in_words() -> None:
-    """Which of the gradients that the program clips were no numbers, and since when."""
-    norms = Norms()
-    assert norms.in_words() == ""
-    norms.see("0", 1.0, 3)
-    assert norms.in_words() == "; the gradient norms that the program clips were finite"
-    norms.see("0", INF, 4)
-    norms.see("0", NAN, 5)
-    assert norms.in_words() == "; the gradient norm is not finite since step 4"
-    norms.see("1", 2.0, 5)
-    norms.see("2", NAN, 5)
-    assert norms.in_words() == "; gradient norm not finite of clipping call 0 since step 4, 2 since step 5, finite of 1"
-    norms.see("0", 1.0, 6)
-    assert "call 2 since" in norms.in_words()
 
 
 @pytest.mark.parametrize("key", ["loss", "errD_real", "train/nll_loss", "validation/loss", "mse", "cost"])

@@ -68,6 +68,26 @@ def test_a_torch_training_with_a_loss_that_is_nan(programs: Programs) -> None:
     assert (alert["key"], alert["value"], alert["rank"]) == ("loss", "NaN", 0)
 
 
+def test_a_keras_training_with_a_loss_that_is_nan(programs: Programs) -> None:
+    """The loss of the batch, the mean of the epoch and the one after validation are NaN for one reason: one alert."""
+    pytest.importorskip("keras")
+    training = """
+    import looptap
+    looptap.autolog()
+    import keras, numpy
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = numpy.ones((80, 4)), numpy.ones((80, 1))
+    y[43] = numpy.nan
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, validation_data=(x, y))
+    """
+    done = programs.python(training, KERAS_BACKEND="torch", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stderr
+    (alert,) = alerts(programs)
+    assert f"looptap: alert: {alert['message']}\n" in done.stderr
+    assert (alert["kind"], alert["state"], alert["step"]) == ("not_finite", "fired", 5)
+
+
 def test_the_very_last_value(programs: Programs) -> None:
     """Of a program that ends at once."""
     done = programs.python(program('float("inf") if step == 399 else 1.0'))
@@ -181,7 +201,7 @@ def test_a_rule_that_fails(programs: Programs) -> None:
     code = """
     import looptap, time
     looptap.autolog()
-    from looptap.alerts.losses import NotFinite
+    from looptap.alerts.not_finite import NotFinite
     NotFinite.see = lambda *told: 1 / 0
     for step in range(200):
         looptap.log_metric("loss", float("nan"), step=step)

@@ -7,6 +7,7 @@ from typing import Any
 
 from looptap.alerts.latch import Change
 from looptap.alerts.machine import IDLE_SECONDS
+from looptap.alerts.not_finite import FINITE_AGAIN_VALUES
 from looptap.alerts.watch import Watch
 from looptap.events import Points
 
@@ -52,12 +53,23 @@ def test_gradients_of_several_groups() -> None:
     )
 
 
-def test_every_loss_by_itself() -> None:
+def test_one_alert_for_all_that_follows() -> None:
     """In each context, validation too; what is no loss may be NaN."""
     watch = Watch()
     shown(watch, (0, {"loss": 1.0, "validation/loss": math.nan, "accuracy": math.nan}))
-    shown(watch, (0, {"loss": math.nan}), context={"phase": "test"})
-    assert [change.key for change in watch.complete()] == ["validation/loss", "loss"]
+    shown(watch, (0, {"loss": math.nan, "batch_loss": math.nan}), context={"phase": "test"})
+    (change,) = watch.complete()
+    assert change.message == "validation/loss is NaN since step 0, and 2 other losses with it"
+    shown(watch, (5, {"loss": 1.0}), (6, {"loss": math.nan}))
+    assert [change.message for change in watch.complete()] == ["loss is NaN since step 6"]
+
+
+def test_finite_again() -> None:
+    """Both losses of the step, which had one alert, have one end."""
+    watch = Watch()
+    values = [1.0, math.nan, *[1.0] * FINITE_AGAIN_VALUES]
+    found = shown(watch, *((step, {"batch_loss": value, "loss": value}) for step, value in enumerate(values)))
+    assert [(change.state, change.key) for change in found] == [("fired", "batch_loss"), ("recovered", "batch_loss")]
 
 
 def test_losses_that_fight_each_other() -> None:
