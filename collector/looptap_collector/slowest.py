@@ -3,8 +3,7 @@
 ``slowest_rank`` is the number of the rank, ``slowest_rank_lag`` how many seconds it was behind the median of the others. The time
 of a rank counts up to where it begins to wait for the others (the gradients are summed up during the backward pass): data,
 transfer, forward and other. Where these are not recorded it is the whole step, in which the wait of the quick ones for the slow
-one is
-contained, so that it tells less.
+one is contained, so that it tells less. Where several optimizers share a step, each tells its part; compared is the sum.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ RANK = "slowest_rank"
 LAG = "slowest_rank_lag"
 KEYS = (RANK, LAG)
 
-_BEFORE_THE_WAIT = ("time.data", "time.transfer", "time.forward", "time.other")
+_FORWARD = "time.forward"
+_BEFORE_THE_WAIT = ("time.data", "time.transfer", _FORWARD, "time.other")
 _WHOLE_STEP = "step_time"
 #: Numbers that are compared at once; steps are taken in as many pieces as that needs.
 _CELLS = 4_000_000
@@ -35,16 +35,15 @@ class Sources:
     """The series of a run that tell the time of its ranks."""
 
     def __init__(self, series: Iterable[SeriesRow]) -> None:
-        by_rank: dict[int, dict[str, SeriesRow]] = {}
+        by_rank: dict[int, list[SeriesRow]] = {}
         for row in series:
-            if row.key in (*_BEFORE_THE_WAIT, _WHOLE_STEP) and (rank := rank_of(row)) is not None:
-                by_rank.setdefault(rank, {})[row.key] = row
-        forward = [own for own in by_rank.values() if "time.forward" in own]
-        keys = _BEFORE_THE_WAIT if by_rank and len(forward) == len(by_rank) else (_WHOLE_STEP,)
+            if row.key in (*_BEFORE_THE_WAIT, _WHOLE_STEP) and (rank := rank_of(row, besides="optimizer")) is not None:
+                by_rank.setdefault(rank, []).append(row)
+        tell_forward = all(any(row.key == _FORWARD for row in own) for own in by_rank.values())
+        keys = _BEFORE_THE_WAIT if tell_forward else (_WHOLE_STEP,)
         self.of: dict[int, list[SeriesRow]] = {
-            rank: [own[key] for key in keys if key in own] for rank, own in sorted(by_rank.items())
+            rank: rows for rank, own in sorted(by_rank.items()) if (rows := [row for row in own if row.key in keys])
         }
-        self.of = {rank: rows for rank, rows in self.of.items() if rows}
 
     @property
     def tell(self) -> bool:
@@ -135,10 +134,11 @@ def _time_of(backend: Backend, rows: Sequence[SeriesRow], piece: Bounds) -> Hist
     if len(parts) == 1:
         return parts[0]
     total = added_up(parts)
+    forward = [part.steps for row, part in zip(rows, parts, strict=True) if row.key == _FORWARD]
+    if not forward:
+        return total
     # Without its forward pass a step is not told completely.
-    is_whole = np.isin(
-        total.steps, next(part.steps for row, part in zip(rows, parts, strict=True) if row.key == "time.forward")
-    )
+    is_whole = np.isin(total.steps, np.concatenate(forward))
     return History(total.steps[is_whole], total.times_ns[is_whole], total.values[is_whole])
 
 

@@ -78,6 +78,18 @@ def test_by_the_whole_step(backend: Backend) -> None:
     assert read(backend) == ([1, 2], [1.0, 0.0], [0.75, 1.75])
 
 
+def test_several_optimizers_that_share_a_step(backend: Backend) -> None:
+    """Their parts are added up; one that steps every other time has no part of the steps between."""
+    for rank, first, second in ((0, [1.0, 1.0, 1.0], [4.0]), (1, [2.0, 2.0, 2.0], [2.0])):
+        of_rank = {"rank": str(rank)} if rank else {}
+        columns = [
+            points("time.forward", [0, 1, 2], first, {**of_rank, "optimizer": "first"}),
+            points("time.forward", [1], second, {**of_rank, "optimizer": "second"}),
+        ]
+        write(backend, Journal(f"j{rank}").batch(started(rank=rank, world_size=2), series=columns))
+    assert read(backend) == ([0, 1, 2], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0])
+
+
 def test_many_steps_in_pieces(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, they are compared in pieces, with the same result; a chart has as many points as it asks for."""
     steps = np.arange(3_000)

@@ -44,11 +44,14 @@ class Pace:
     def __init__(self) -> None:
         self._before = self._whole = 0.0
         self._steps = 0
+        self._last_step: int | None = None
 
-    def see(self, key: str, value: float) -> None:
+    def see(self, key: str, value: float, step: int) -> None:
         if key == _WHOLE_STEP:
             self._whole += value
-            self._steps += 1
+            # Several optimizers may share a step, and each tells its part.
+            self._steps += step != self._last_step
+            self._last_step = step
         elif key in _BEFORE_THE_WAIT:
             self._before += value
 

@@ -103,7 +103,7 @@ class Watch:
         if key.startswith("system."):
             return self._rule_of_machine(key) if self._is_first_on_host else None
         if self._is_of_job and Pace.wants(key):
-            return lambda value, step, time: self.pace.see(key, value)
+            return lambda value, step, time: self.pace.see(key, value, step)
         if key == "grad_norm":
             call = context.get("call", "0")
             return lambda value, step, time: self._norms.see(call, value, step)

@@ -50,16 +50,29 @@ def test_the_pace_of_a_rank() -> None:
     """The mean over its steps since the last time, up to where it begins to wait."""
     pace = Pace()
     assert pace.take(0) is None
-    for _ in range(4):
+    for step in range(4):
         for key, value in {"time.data": 0.1, "time.forward": 0.2, "time.other": 0.1, "step_time": 1.0}.items():
             assert Pace.wants(key)
-            pace.see(key, value)
+            pace.see(key, value, step)
     assert not Pace.wants("time.backward")
     mean = pace.take(7)
     assert mean is not None
     assert mean.seconds == pytest.approx(0.4)
     assert mean.whole == pytest.approx(1.0)
     assert pace.take(8) is None
+
+
+def test_the_pace_of_several_optimizers() -> None:
+    """They share a step, and each tells its part of it; one of them steps every other time only."""
+    pace = Pace()
+    for step in range(4):
+        for seconds in (0.3, 0.1) if step % 2 else (0.3,):
+            pace.see("time.forward", seconds / 2, step)
+            pace.see("step_time", seconds, step)
+    mean = pace.take(0)
+    assert mean is not None
+    assert mean.seconds == pytest.approx(0.175)
+    assert mean.whole == pytest.approx(0.35)
 
 
 def test_paces_of_one_run_on_this_host(tmp_path: Path) -> None:
