@@ -129,27 +129,34 @@ def show(in_journal: InJournal | None, run: str, as_json: bool, store: str | Non
     "-o",
     "--output",
     metavar="PATH",
-    help="Where to write; - is the standard output. Default: NAME.FORMAT here.",
+    help="Where to write; - is the standard output. Default: NAME.FORMAT here, of alerts NAME.alerts.FORMAT.",
+)
+@click.option(
+    "--what",
+    type=click.Choice(["points", "alerts"]),
+    default="points",
+    show_default=True,
+    help="alerts: run, time, kind, severity, state, message, key, value, threshold, step, rank.",
 )
 @store_option
-def export(run: str, file_format: str, output: str | None, store: str | None) -> None:
-    """Write all points of a RUN as one long table: run, key, context, step, time, value."""
+def export(run: str, file_format: str, output: str | None, what: str, store: str | None) -> None:
+    """Write all points of a RUN as one long table: run, key, context, step, time, value; or its alerts."""
     from looptap_collector.export import default_file_name, export_run, export_to_stream
 
     with run_of(store, run) as (backend, found):
         try:
             if output == "-":
-                export_to_stream(backend, found, file_format, sys.stdout.buffer)
+                export_to_stream(backend, found, file_format, sys.stdout.buffer, what)
                 return
-            path = Path(output) if output else Path(default_file_name(found, file_format))
-            count = export_run(backend, found, file_format, path)
+            path = Path(output) if output else Path(default_file_name(found, file_format, what))
+            count = export_run(backend, found, file_format, path, what)
         except ModuleNotFoundError as error:
             raise Mistake(str(error)) from error
         except (BrokenPipeError, Unavailable):
             raise
         except OSError as error:
             raise Mistake(f"cannot write {error.filename or output}: {error.strerror or error}") from error
-    click.echo(f"{count:,} points → {path}")
+    click.echo(f"{count:,} {what if count != 1 else what[:-1]} → {path}")
 
 
 @click.command()

@@ -229,6 +229,16 @@ def test_export_says_what_it_wrote(
     assert other.exists()
 
 
+def test_export_of_alerts(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file beside that of the points."""
+    monkeypatch.chdir(tmp_path)
+    recording = complete_run(backend)
+    recording.alert("stall")
+    said = looptap("export", "--format", "csv", "--what", "alerts").output
+    assert said == "1 alert → calm-otter-12.alerts.csv\n"
+    assert "no step for 75 s" in (tmp_path / "calm-otter-12.alerts.csv").read_text()
+
+
 def test_export_to_a_pipe(backend: Backend) -> None:
     """``-o -`` writes the table, and nothing else, to the standard output."""
     complete_run(backend)

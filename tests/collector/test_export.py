@@ -10,11 +10,12 @@ import struct
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from collector.recorded import START_NS, Recording, complete_run
 from looptap_collector.backend import Backend
-from looptap_collector.export import COLUMNS, default_file_name, export_run, export_to_stream
+from looptap_collector.export import ALERT_COLUMNS, COLUMNS, default_file_name, export_run, export_to_stream
 from looptap_collector.query import find_run
 
 ODD = [0.1 + 0.2, math.nan, math.inf, -math.inf, -0.0, 5e-324]
@@ -105,6 +106,60 @@ def test_a_run_without_points(backend: Backend, tmp_path: Path, file_format: str
     Recording(backend, "empty")
     path = tmp_path / f"empty.{file_format}"
     assert export_run(backend, find_run(backend, "empty"), file_format, path) == 0
+    assert path.exists()
+
+
+@pytest.fixture
+def alarmed(backend: Backend) -> Recording:
+    recording = Recording(backend, "alarmed")
+    recording.alert("not_finite", key="loss", value=math.nan, step=7, rank=1, message='=cmd "x", y')
+    recording.alert("stall", "recovered", after_seconds=1.5, value=0.1 + 0.2, threshold=math.inf)
+    return recording
+
+
+def test_alerts_as_parquet(backend: Backend, alarmed: Recording, tmp_path: Path) -> None:
+    """In order of time, each with its type; what an alert has not is missing, and NaN is NaN."""
+    path = tmp_path / "alerts.parquet"
+    assert export_run(backend, find_run(backend, "alarmed"), "parquet", path, "alerts") == 2
+    table = pq.read_table(path)
+    assert tuple(table.column_names) == ALERT_COLUMNS
+    first, last = table.to_pylist()
+    assert (first["kind"], first["state"], first["key"], first["step"], first["rank"]) == (
+        *("not_finite", "fired", "loss"),
+        *(7, 1),
+    )
+    assert math.isnan(first["value"])
+    assert first["message"] == '=cmd "x", y'
+    assert (last["value"], last["threshold"], last["step"], last["key"]) == (0.1 + 0.2, math.inf, None, None)
+    assert (last["time"] - first["time"]).total_seconds() == 1.5
+    assert first["run"] == last["run"] == find_run(backend, "alarmed").run
+
+
+def test_alerts_as_json_lines(backend: Backend, alarmed: Recording) -> None:
+    stream = io.BytesIO()
+    assert export_to_stream(backend, find_run(backend, "alarmed"), "jsonl", stream, "alerts") == 2
+    first, last = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert tuple(first) == ALERT_COLUMNS
+    assert (first["time"], first["value"], first["threshold"]) == ("2026-01-02T03:04:05.000000000Z", "NaN", None)
+    assert (last["value"], last["threshold"], last["rank"]) == (0.1 + 0.2, "Infinity", 0)
+
+
+def test_alerts_as_csv(backend: Backend, alarmed: Recording) -> None:
+    """No formula, exact numbers, nothing where there is nothing."""
+    stream = io.BytesIO()
+    export_to_stream(backend, find_run(backend, "alarmed"), "csv", stream, "alerts")
+    head, first, last = csv.reader(io.StringIO(stream.getvalue().decode()))
+    assert tuple(head) == ALERT_COLUMNS
+    told = dict(zip(head, first, strict=True))
+    assert (told["message"][:6], told["value"], told["threshold"], told["step"]) == ("'=cmd ", "nan", "", "7")
+    assert float(dict(zip(head, last, strict=True))["value"]) == 0.1 + 0.2
+
+
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "parquet"])
+def test_a_run_without_alerts(backend: Backend, tmp_path: Path, file_format: str) -> None:
+    Recording(backend, "calm")
+    path = tmp_path / f"calm.{file_format}"
+    assert export_run(backend, find_run(backend, "calm"), file_format, path, "alerts") == 0
     assert path.exists()
 
 
