@@ -218,6 +218,9 @@ class Window(msgspec.Struct, tag="window", frozen=True, omit_defaults=True):
     #: Encoded :class:`looptap.sketches.distribution.Distribution` s by stream: ``class``, ``confidence``, ``value``, ``length``,
     #: and ``name.class`` where there are several outputs.
     predictions: dict[str, bytes] = {}
+    #: What came of predictions whose labels became known in this window: ``correct`` (the classes ``yes`` and ``no``) and ``error``
+    #: (the label less the prediction), or ``name.correct`` where there are several outputs.
+    outcomes: dict[str, bytes] = {}
     #: Of labels that became known, and of features that the program asked for.
     labels: dict[str, bytes] = {}
     features: dict[str, bytes] = {}

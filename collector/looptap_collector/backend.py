@@ -29,8 +29,11 @@ from looptap_collector.rows import (
     RunPage,
     RunQuery,
     RunRow,
+    RunWindow,
     SeriesRow,
+    Served,
     TokenRow,
+    WindowQuery,
 )
 
 __all__ = [
@@ -52,19 +55,24 @@ __all__ = [
     "RunPage",
     "RunQuery",
     "RunRow",
+    "RunWindow",
     "SeriesRow",
+    "Served",
     "Store",
     "TokenRow",
     "TokenStore",
     "TooExpensive",
     "TooManySeries",
     "Unavailable",
+    "WindowQuery",
     "all_edges",
+    "all_windows",
 ]
 
 
 #: So many are looked at in one question; an agent stops long before.
 MOST_ALERTS = 10_000
+MOST_WINDOWS = 10_000
 
 
 class Outcome(enum.Enum):
@@ -185,6 +193,12 @@ class Backend(Protocol):
         condition that is given must hold."""
 
     @abstractmethod
+    def windows(self, query: WindowQuery) -> Sequence[RunWindow]:
+        """What models answered, the latest first; of the same time by their ids. Of two windows with the same id the one with more
+        requests is here, of equal ones the later to arrive.
+        """
+
+    @abstractmethod
     def set_status(self, run: str, status: str, *, ended_ns: int | None, error: str | None = None) -> None:
         """For a run that can no longer speak for itself (killed, lost). Ignored if the run ended by its own word."""
 
@@ -243,6 +257,13 @@ class Backend(Protocol):
 
         return {run: counted(one.alert for one in self.alerts(runs=[run], limit=MOST_ALERTS)) for run in runs}
 
+    def served(self, *, since_ns: int | None = None, until_ns: int | None = None) -> Sequence[Served]:
+        """Versions of models that were asked in windows that began at ``since_ns`` or later and before ``until_ns``, evaluations
+        left out. Sorted by model and version, the unknown version first."""
+        from looptap_collector.windows import served
+
+        return served(all_windows(self, WindowQuery(since_ns=since_ns, until_ns=until_ns)))
+
     def referenced(self) -> Iterator[str]:
         """Digests of the artifacts that some run refers to, each once, in order."""
         digests = {edge.artifact.digest for edge in all_edges(self)}
@@ -268,6 +289,13 @@ def all_edges(backend: Backend, runs: Sequence[str] | None = None) -> Iterator[E
     while some := backend.edges(runs=runs, before=before):
         yield from some
         before = some[-1].id
+
+
+def all_windows(backend: Backend, query: WindowQuery) -> Iterator[RunWindow]:
+    """However many there are; the limit of the query is how many are looked at together."""
+    while some := backend.windows(query):
+        yield from some
+        query = msgspec.structs.replace(query, before=some[-1].place)
 
 
 class TokenStore(Protocol):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from looptap.events import Alert, Artifact, Context, Dataset, Environment, Note, RunStarted
+from looptap.events import Alert, Artifact, Context, Dataset, Environment, Note, RunStarted, Window
 
 
 class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,6 +103,59 @@ class AlertCount(msgspec.Struct, frozen=True):
 
     fired: int = 0
     standing: int = 0
+
+
+class RunWindow(msgspec.Struct, frozen=True):
+    """What one process of a run answered with a model in a window of time. ``journal`` tells the process (a replica)."""
+
+    run: str
+    journal: str
+    window: Window
+
+    @property
+    def id(self) -> str:
+        """SHA-256 in hex of what tells it from all others."""
+        return window_id(self.journal, self.window)
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where it is among others; see :meth:`looptap_collector.backend.Backend.windows`."""
+        return self.window.time_ns, self.id
+
+
+class WindowQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which windows: every condition that is given must hold.
+
+    Those of serving, or with ``reference`` those of evaluations (which have a split). They began at ``since_ns`` or later, and
+    before ``until_ns``. ``before``: only what is behind the window with this ``place``.
+    """
+
+    runs: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    versions: tuple[str, ...] | None = None
+    reference: bool = False
+    since_ns: int | None = None
+    until_ns: int | None = None
+    before: tuple[int, str] | None = None
+    limit: int = 1_000
+
+
+def window_id(journal: str, window: Window) -> str:
+    """See :class:`looptap.events.Window`: of two with the same id the one with more requests counts."""
+    names = (journal, window.model, window.version, window.endpoint, window.split, window.time_ns)
+    return hashlib.sha256(msgspec.msgpack.encode(names)).hexdigest()
+
+
+class Served(msgspec.Struct, frozen=True):
+    """A version of a model that was asked: how often, in how many ``windows``, from when to when they began."""
+
+    model: str
+    version: str | None
+    requests: int
+    errors: int
+    windows: int
+    first_ns: int
+    last_ns: int
 
 
 class ParamRow(msgspec.Struct, frozen=True):

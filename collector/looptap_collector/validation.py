@@ -28,17 +28,17 @@ from looptap.events import (
     RunStarted,
     SeriesPoints,
     Tag,
+    Window,
 )
 from looptap_collector.backends.summaries import columns_of, context_text
+from looptap_collector.bounds import ID_BYTES, JOURNAL_BYTES, NAME_BYTES, text, whole
+from looptap_collector.window_checks import check_window
 
 #: Beside points. The agent cuts a batch that is refused, so nothing is lost by a limit here.
 RECORDS = 10_000
 SERIES = 10_000
 #: The agent knows a handful.
 DROP_REASONS = 64
-NAME_BYTES = 512
-ID_BYTES = 64
-JOURNAL_BYTES = 255
 CONTEXT_ITEMS = 16
 CONTEXT_CHARACTERS = 2_048
 VALUE_BYTES = 65_536
@@ -49,16 +49,15 @@ INTEGER_BITS = 4_096
 #: Processes of one job.
 RANKS = 1 << 31
 DOCUMENT_BYTES = 1 << 20
-_WORD = 1 << 63
 _HEX = frozenset("0123456789abcdef")
 
 
 def check(batch: Batch) -> None:
     """Raises :class:`Rejected` with the first thing that is wrong, in one line; ``field`` tells where it is."""
-    _text("run", batch.run, ID_BYTES, field="run")
-    _text("journal", batch.journal, JOURNAL_BYTES, field="journal")
+    text("run", batch.run, ID_BYTES, field="run")
+    text("journal", batch.journal, JOURNAL_BYTES, field="journal")
     for name in ("first", "next", "heartbeat_ns"):
-        _whole(name, getattr(batch, name), at_least=0)
+        whole(name, getattr(batch, name), at_least=0)
     for what, count, most in (("records", len(batch.records), RECORDS), ("series", len(batch.series), SERIES)):
         if count > most:
             raise Rejected(f"a batch has {count} {what}; {most} are allowed")
@@ -71,8 +70,8 @@ def check(batch: Batch) -> None:
     if len(batch.dropped) > DROP_REASONS:
         raise Rejected(f"drops have {len(batch.dropped)} reasons; {DROP_REASONS} are allowed", field="dropped")
     for reason, total in batch.dropped.items():
-        _text("reason of a drop", reason, NAME_BYTES, field="dropped")
-        _whole(f"dropped ({reason})", total, at_least=0, field="dropped")
+        text("reason of a drop", reason, NAME_BYTES, field="dropped")
+        whole(f"dropped ({reason})", total, at_least=0, field="dropped")
     _check_each("series", batch.series, _series)
     _check_each("records", batch.records, _record)
 
@@ -89,7 +88,7 @@ def _check_each(field: str, items: Sequence[Any], check_one: Callable[[Any], Non
 
 
 def _series(points: SeriesPoints) -> None:
-    _text("metric name", points.key, NAME_BYTES, field="key")
+    text("metric name", points.key, NAME_BYTES, field="key")
     _context(points.context)
     columns_of(points)
 
@@ -101,25 +100,25 @@ def _record(record: Any) -> None:
 
 
 def _run_started(record: RunStarted) -> None:
-    _text("run", record.run, ID_BYTES, field="run")
-    _text("run name", record.name, NAME_BYTES, field="name")
-    _text("experiment name", record.experiment, NAME_BYTES, field="experiment")
-    _text("kind of run", record.kind, ID_BYTES, field="kind")
-    _whole("time_ns", record.time_ns)
+    text("run", record.run, ID_BYTES, field="run")
+    text("run name", record.name, NAME_BYTES, field="name")
+    text("experiment name", record.experiment, NAME_BYTES, field="experiment")
+    text("kind of run", record.kind, ID_BYTES, field="kind")
+    whole("time_ns", record.time_ns)
     _rank(record.rank)
-    _whole("world_size", record.world_size, at_least=1)
+    whole("world_size", record.world_size, at_least=1)
     _document(record)
 
 
 def _environment(record: Environment) -> None:
-    _whole("time_ns", record.time_ns)
+    whole("time_ns", record.time_ns)
     _document(record)
 
 
 def _param(record: Param) -> None:
-    _text("param name", record.key, NAME_BYTES, field="key")
-    _text(f"source of param {record.key!r}", record.source, ID_BYTES, field="source")
-    _whole("time_ns", record.time_ns)
+    text("param name", record.key, NAME_BYTES, field="key")
+    text(f"source of param {record.key!r}", record.source, ID_BYTES, field="source")
+    whole("time_ns", record.time_ns)
     try:
         _value(record.key, record.value, VALUE_DEPTH, VALUE_BYTES)
     except Rejected as refusal:
@@ -128,24 +127,24 @@ def _param(record: Param) -> None:
 
 
 def _tag(record: Tag) -> None:
-    _text("tag name", record.key, NAME_BYTES, field="key")
-    _text(f"tag {record.key!r}", record.value, VALUE_BYTES, at_least=0, field="value")
-    _whole("time_ns", record.time_ns)
+    text("tag name", record.key, NAME_BYTES, field="key")
+    text(f"tag {record.key!r}", record.value, VALUE_BYTES, at_least=0, field="value")
+    whole("time_ns", record.time_ns)
 
 
 def _artifact(record: Artifact) -> None:
-    _text("artifact name", record.name, VALUE_BYTES, field="name")
-    _text("role of an artifact", record.role, ID_BYTES, field="role")
+    text("artifact name", record.name, VALUE_BYTES, field="name")
+    text("role of an artifact", record.role, ID_BYTES, field="role")
     if record.kind is not None:
-        _text("kind of an artifact", record.kind, ID_BYTES, field="kind")
+        text("kind of an artifact", record.kind, ID_BYTES, field="kind")
     for name in ("path", "description", "missing"):
         if (optional := getattr(record, name)) is not None:
-            _text(f"artifact {record.name!r}", optional, VALUE_BYTES, at_least=0, field=name)
-    _text("media type", record.media_type, JOURNAL_BYTES, field="media_type")
-    _whole("size_bytes", record.size_bytes, at_least=0)
-    _whole("time_ns", record.time_ns)
+            text(f"artifact {record.name!r}", optional, VALUE_BYTES, at_least=0, field=name)
+    text("media type", record.media_type, JOURNAL_BYTES, field="media_type")
+    whole("size_bytes", record.size_bytes, at_least=0)
+    whole("time_ns", record.time_ns)
     if record.step is not None:
-        _whole("step", record.step)
+        whole("step", record.step)
     if (record.digest is None) == (record.missing is None):
         raise Rejected(f"artifact {record.name!r} needs a digest or the reason why it is missing", field="digest")
     if record.digest is not None and not (len(record.digest) == 64 and _HEX.issuperset(record.digest)):
@@ -153,23 +152,23 @@ def _artifact(record: Artifact) -> None:
 
 
 def _dataset(record: Dataset) -> None:
-    _text("dataset name", record.name, NAME_BYTES, field="name")
-    _text("role of a dataset", record.role, ID_BYTES, field="role")
+    text("dataset name", record.name, NAME_BYTES, field="name")
+    text("role of a dataset", record.role, ID_BYTES, field="role")
     what = f"dataset {record.name!r}"
     for name in ("kind", "algorithm"):
         if (optional := getattr(record, name)) is not None:
-            _text(f"{name} of {what}", optional, ID_BYTES, field=name)
+            text(f"{name} of {what}", optional, ID_BYTES, field=name)
     for name in ("class_name", "split", "root", "transform", "missing"):
         if (optional := getattr(record, name)) is not None:
-            _text(what, optional, VALUE_BYTES, at_least=0, field=name)
+            text(what, optional, VALUE_BYTES, at_least=0, field=name)
     for name in ("fingerprint", "covers"):
         if (optional := getattr(record, name)) is not None:
-            _text(f"{name} of {what}", optional, JOURNAL_BYTES, field=name)
+            text(f"{name} of {what}", optional, JOURNAL_BYTES, field=name)
     if record.fingerprint is not None and (record.algorithm is None or record.covers is None):
         raise Rejected(f"{what} has a fingerprint and does not tell of what", field="covers")
     if record.length is not None:
-        _whole("length", record.length, at_least=0)
-    _whole("time_ns", record.time_ns)
+        whole("length", record.length, at_least=0)
+    whole("time_ns", record.time_ns)
     for name in ("schema", "details"):
         try:
             _value(record.name, getattr(record, name), VALUE_DEPTH, VALUE_BYTES)
@@ -181,40 +180,40 @@ def _dataset(record: Dataset) -> None:
 
 
 def _alert(record: Alert) -> None:
-    _text("kind of an alert", record.kind, ID_BYTES, field="kind")
+    text("kind of an alert", record.kind, ID_BYTES, field="kind")
     what = f"alert {record.kind!r}"
     for name, known in (("severity", ALERT_SEVERITIES), ("state", ALERT_STATES)):
         if (told := getattr(record, name)) not in known:
             raise Rejected(f"{told!r} is not a {name} of an alert (known: {', '.join(known)})", field=name)
-    _text(f"message of {what}", record.message, MESSAGE_BYTES, at_least=0, field="message")
+    text(f"message of {what}", record.message, MESSAGE_BYTES, at_least=0, field="message")
     if record.key is not None:
-        _text(f"metric of {what}", record.key, NAME_BYTES, field="key")
+        text(f"metric of {what}", record.key, NAME_BYTES, field="key")
     for name in ("value", "threshold"):
         if type(number := getattr(record, name)) is not float and number is not None:
             raise Rejected(f"{name} of {what} is {type(number).__name__}, not a float", field=name)
     if record.step is not None:
-        _whole("step", record.step)
-    _whole("time_ns", record.time_ns)
+        whole("step", record.step)
+    whole("time_ns", record.time_ns)
     _rank(record.rank)
 
 
 def _note(record: Note) -> None:
-    _text("topic of a note", record.topic, NAME_BYTES, field="topic")
-    _text(f"note {record.topic!r}", record.message, VALUE_BYTES, at_least=0, field="message")
-    _whole("time_ns", record.time_ns)
+    text("topic of a note", record.topic, NAME_BYTES, field="topic")
+    text(f"note {record.topic!r}", record.message, VALUE_BYTES, at_least=0, field="message")
+    whole("time_ns", record.time_ns)
 
 
 def _run_ended(record: RunEnded) -> None:
     if record.status not in RUN_STATUSES:
         raise Rejected(f"{record.status!r} is not a status of a run (known: {', '.join(RUN_STATUSES)})", field="status")
     if record.error is not None:
-        _text("error", record.error, VALUE_BYTES, at_least=0, field="error")
-    _whole("time_ns", record.time_ns)
+        text("error", record.error, VALUE_BYTES, at_least=0, field="error")
+    whole("time_ns", record.time_ns)
     _rank(record.rank)
 
 
 def _rank(rank: Any) -> None:
-    _whole("rank", rank, at_least=0)
+    whole("rank", rank, at_least=0)
     if rank >= RANKS:
         raise Rejected(f"rank {rank} is beyond {RANKS - 1}", field="rank")
 
@@ -227,6 +226,7 @@ _CHECKS: dict[type, Any] = {
     Artifact: _artifact,
     Dataset: _dataset,
     Alert: _alert,
+    Window: check_window,
     Note: _note,
     RunEnded: _run_ended,
 }
@@ -236,47 +236,29 @@ def _context(context: Context) -> None:
     if len(context) > CONTEXT_ITEMS:
         raise Rejected(f"a context has {len(context)} items; {CONTEXT_ITEMS} are allowed", field="context")
     for key, value in context.items():
-        _text("context name", key, NAME_BYTES, field="context")
-        _text(f"context {key!r}", value, NAME_BYTES, at_least=0, field="context")
+        text("context name", key, NAME_BYTES, field="context")
+        text(f"context {key!r}", value, NAME_BYTES, at_least=0, field="context")
     if context and (size := len(context_text(context))) > CONTEXT_CHARACTERS:
         raise Rejected(f"a context takes {size} characters as JSON; {CONTEXT_CHARACTERS} are allowed", field="context")
-
-
-def _text(what: str, text: Any, longest: int, *, at_least: int = 1, field: str | None = None) -> None:
-    if not isinstance(text, str):
-        raise Rejected(f"{what} is {type(text).__name__}, not text", field=field)
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise Rejected(f"{what} is not valid Unicode: {text[:80]!r}", field=field) from error
-    if not at_least <= size <= longest:
-        raise Rejected(f"{what} takes {size} bytes; {at_least} to {longest} are allowed: {text[:80]!r}", field=field)
-    if "\0" in text:
-        raise Rejected(f"{what} has a NUL character: {text[:80]!r}", field=field)
-
-
-def _whole(what: str, number: Any, *, at_least: int = -_WORD, field: str | None = None) -> None:
-    if type(number) is not int or not at_least <= number < _WORD:
-        raise Rejected(f"{what} is not a whole number from {at_least} to {_WORD - 1}", field=field or what)
 
 
 def _document(record: RunStarted | Environment) -> None:
     """Kept as JSON in one piece, so it must survive being written and read."""
     what = type(record).__name__
     try:
-        text = msgspec.json.encode(record)
-        msgspec.json.decode(text, type=type(record))
+        written = msgspec.json.encode(record)
+        msgspec.json.decode(written, type=type(record))
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise Rejected(f"{what} is not as declared: {error}") from error
-    if len(text) > DOCUMENT_BYTES:
-        raise Rejected(f"{what} takes {len(text)} bytes; {DOCUMENT_BYTES} are allowed")
+    if len(written) > DOCUMENT_BYTES:
+        raise Rejected(f"{what} takes {len(written)} bytes; {DOCUMENT_BYTES} are allowed")
 
 
 def _value(key: str, value: Any, depth: int, room: int) -> int:
     """What is left of ``room`` (in bytes) after the value."""
     if isinstance(value, str):
         # JSON escapes a NUL, so it harms nobody here.
-        _text(f"param {key!r}", value.replace("\0", " "), VALUE_BYTES, at_least=0)
+        text(f"param {key!r}", value.replace("\0", " "), VALUE_BYTES, at_least=0)
         room -= len(value.encode())
     elif isinstance(value, int):
         # Python refuses to write out integers of more than 4,300 digits.
@@ -288,7 +270,7 @@ def _value(key: str, value: Any, depth: int, room: int) -> int:
             raise Rejected(f"the value of param {key!r} is nested more than {VALUE_DEPTH} deep")
         for item in value:
             if isinstance(value, dict):
-                _text(f"a name inside param {key!r}", item, NAME_BYTES, at_least=0)
+                text(f"a name inside param {key!r}", item, NAME_BYTES, at_least=0)
                 room = _value(key, value[item], depth - 1, room - len(item))
             else:
                 room = _value(key, item, depth - 1, room)

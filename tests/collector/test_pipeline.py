@@ -24,11 +24,14 @@ from looptap.events import (
     RunStarted,
     SeriesPoints,
     Tag,
+    Window,
 )
+from looptap.sketches.histogram import Histogram
 from looptap_collector.backend import Arrival, NotYours, Outcome
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
 from looptap_collector.testing.batches import Journal, points, started
+from looptap_collector.testing.contracts.windows import full
 
 
 @pytest.fixture
@@ -56,6 +59,9 @@ GOOD_RECORDS = [
     ),
     Alert("k" * 64, "critical", "recovered", "", 1),
     Alert("k", "warning", "fired", "m", 1, "loss", float("nan"), 0.5, -3, 2**31 - 1),
+    full(),
+    Window("", 1, 10.0),
+    Window("m" * 512, -1, 0.0, "v" * 255, "e" * 512, "s" * 64, resources={"x": float("nan")}),
     Note("topic", "message", 1),
     RunEnded("killed", 1, ""),
 ]
@@ -112,6 +118,40 @@ BAD_RECORDS = [
     (Alert("k", "warning", "fired", "m", 1, step=2**63), "step"),
     (Alert("k", "warning", "fired", "m", 2**63), "time_ns"),
     (Alert("k", "warning", "fired", "m", 1, rank=-1), "rank"),
+    (Window("m" * 513, 1, 10.0), "model of a window takes 513 bytes"),
+    (Window("m", 1, 10.0, ""), "version in a window of 'm' takes 0 bytes"),
+    (Window("m", 1, 10.0, endpoint="a\0b"), "NUL"),
+    (Window("m", 1, 10.0, split=""), "split in a window of 'm' takes 0 bytes"),
+    (Window("m", 2**63, 10.0), "time_ns"),
+    (Window("m", 1, float("inf")), "seconds of a window of 'm' is not a finite float"),
+    (Window("m", 1, 1e9), "is 1e\\+09 s long"),
+    (Window("m", 1, 10), "seconds of a window of 'm' is not a finite float"),
+    (Window("m", 1, 10.0, requests=-1), "requests of a window of 'm' is not a whole number"),
+    (Window("m", 1, 10.0, requests=2**41), "more than can be"),
+    (Window("m", 1, 10.0, in_flight=float("nan")), "in_flight"),
+    (Window("m", 1, 10.0, in_flight_max=-1), "in_flight_max"),
+    (Window("m", 1, 10.0, errors={"x": 1.5}), "errors of a window"),  # type: ignore[dict-item]
+    (Window("m", 1, 10.0, errors={"x": 2**40, "y": 1}), "more errors than can be"),
+    (Window("m", 1, 10.0, errors={str(number): 1 for number in range(257)}), "no dict of at most 256"),
+    (Window("m", 1, 10.0, shapes={"x" * 513: 1}), "a name in shapes"),
+    (Window("m", 1, 10.0, resources={"x": 1}), "have a int, not a float"),
+    (Window("m", 1, 10.0, latency={"total": b"x"}), "latency of a window of 'm' has a sketch that cannot be read"),
+    (Window("m", 1, 10.0, latency={"total": "x"}), "not at most 65536 bytes"),  # type: ignore[dict-item]
+    (Window("m", 1, 10.0, batch=b"\x91" * 60_000), "batch of a window of 'm' has a sketch that cannot be read"),
+    (Window("m", 1, 10.0, predictions={"class": Histogram().encode()}), "cannot be read"),
+    (Window("m", 1, 10.0, outcomes={"class": b""}), "cannot be read"),
+    (Window("m", 1, 10.0, features={str(n): full().features["age"] + b" " for n in range(9)}), "cannot be read"),
+    (
+        Window(
+            "m",
+            1,
+            10.0,
+            shapes={f"{n:0500}": 1 for n in range(200)},
+            errors={f"{n:0512}": 1 for n in range(200)},
+            skipped={f"{n:0512}": 1 for n in range(200)},
+        ),
+        "262144 are allowed",
+    ),
     (RunEnded("paused", 1), "'paused' is not a status of a run"),
     (Artifact("x", 1, 0), "needs a digest or the reason"),
     (Artifact("x", 1, 0, digest="0" * 64, missing="deleted"), "needs a digest or the reason"),

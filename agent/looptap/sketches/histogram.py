@@ -33,6 +33,14 @@ def bucket_of(magnitude: float) -> int:
     return (exponent - 1) * _PER_OCTAVE + bisect_left(_BOUNDS, mantissa) - 1
 
 
+#: Of the least and the greatest float above zero.
+_LEAST_BUCKET, _GREATEST_BUCKET = bucket_of(5e-324), bucket_of(1.7976931348623157e308)
+#: More are no count but a mistake; sums of many histograms have room.
+MOST_VALUES = 1 << 48
+#: Terms of 53 bits that the exact sum of floats can have; each begins where the one before it ends.
+_MOST_TERMS = 41
+
+
 def upper_bound(bucket: int) -> float:
     """The greatest value in it; inf for the last one that a float reaches. Below 2^-1022 floats are further apart than buckets."""
     octave, step = divmod(bucket + 1, _PER_OCTAVE)
@@ -206,6 +214,13 @@ def decode(encoded: bytes) -> Histogram:
     found._count, found._sum = plain.count, plain.sum
     if plain.zero < 0 or found.positive.total() + found.negative.total() + plain.zero != plain.count:
         raise ValueError("the buckets of a histogram do not add up to its count")
+    if plain.count > MOST_VALUES:
+        raise ValueError(f"a histogram of {plain.count} values")
+    if not (plain.min <= plain.max if plain.count else (plain.min, plain.max) == (inf, -inf)):
+        raise ValueError("the least value of a histogram is above its greatest")
+    # A NaN among them would never come to an end.
+    if len(plain.sum) > _MOST_TERMS or any(term != term for term in plain.sum):
+        raise ValueError("the sum of a histogram is none")
     return found
 
 
@@ -224,4 +239,6 @@ def _counts(gaps: Sequence[int], counts: Sequence[int]) -> Counter[int]:
     for gap, count in zip(gaps, counts, strict=True):
         index += gap
         found[index] = count
+    if gaps and not _LEAST_BUCKET <= gaps[0] <= index <= _GREATEST_BUCKET:
+        raise ValueError("a histogram has a bucket that no float is in")
     return found

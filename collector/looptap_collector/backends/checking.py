@@ -18,11 +18,12 @@ from sqlalchemy import Connection, Row, and_, func, select
 from looptap.events import Context, Dataset, Environment, RunStarted
 from looptap_collector import chunks
 from looptap_collector.artifacts import ArtifactStore, DamagedArtifact
-from looptap_collector.backend import Unavailable
+from looptap_collector.backend import RunWindow, Unavailable
 from looptap_collector.backends import tables
 from looptap_collector.backends.sql import SqlBackend
 from looptap_collector.backends.streaming import record_rows, rows_of_series, run_ids, run_row, series_rows
 from looptap_collector.backends.summaries import Columns, Summary
+from looptap_collector.backends.windows import row_of, window_of
 from looptap_collector.datasets import version_of
 
 BACKUP = "restore the store from a backup"
@@ -31,7 +32,8 @@ _HARMLESS_OUTLINE = "harmless: charts are made from the chunk instead"
 _REFERENCES = (
     (tables.run, "experiment_id", tables.experiment, "id"),
     *((table, "run", tables.run, "run") for table in (tables.param, tables.tag, tables.series, tables.lineage)),
-    *((table, "run", tables.run, "run") for table in (tables.alert, tables.note, tables.ledger)),
+    *((table, "run", tables.run, "run") for table in (tables.alert, tables.serving_window)),
+    *((table, "run", tables.run, "run") for table in (tables.note, tables.ledger)),
     (tables.run_dataset, "run", tables.run, "run"),
     (tables.run_dataset, "name", tables.dataset, "name"),
     (tables.run_dataset, "version", tables.dataset_version, "version"),
@@ -119,6 +121,8 @@ def _check_run(connection: Connection, run: str) -> Iterator[Problem]:
             yield Problem(place, f"not just the newest of {len(marks)} revisions of param {key!r} is marked as current")
     for use in record_rows(connection, tables.run_dataset, run):
         yield from _check_dataset(f"{place}, dataset {use['name']} ({use['role']})", use)
+    for row in record_rows(connection, tables.serving_window, run):
+        yield from _check_window(f"{place}, window of {row['model']} at {row['time_ns']}", row)
     series = series_rows(connection, run)
     yield from _check_ledger(connection, place, run, sum(row._mapping["count"] for row in series))
     yield from _check_series(connection, place, series)
@@ -140,6 +144,16 @@ def _check_dataset(place: str, use: Mapping[str, Any]) -> Iterator[Problem]:
     if (told.role, told.name, told.time_ns, version_of(told)) != tuple(
         use[name] for name in ("role", "name", "time_ns", "version")
     ):
+        yield Problem(place, "what was told is of another one")
+
+
+def _check_window(place: str, row: Mapping[str, Any]) -> Iterator[Problem]:
+    try:
+        told = window_of(row["told"])
+    except (ValueError, msgspec.MsgspecError) as error:
+        yield Problem(place, f"what was told of it cannot be read: {error}")
+        return
+    if row_of(RunWindow(row["run"], row["journal"], told)) != dict(row):
         yield Problem(place, "what was told is of another one")
 
 

@@ -21,7 +21,7 @@ def delete_run(connection: Connection, run: str) -> bool:
     for table in (tables.outline, tables.chunk):
         connection.execute(delete(table).where(table.c.series_id.in_(of_series)))
     delete_unused(connection, run)
-    records = (tables.param, tables.tag, tables.lineage, tables.alert, tables.note)
+    records = (tables.param, tables.tag, tables.lineage, tables.alert, tables.serving_window, tables.note)
     for table in (tables.series, *records, tables.ledger, tables.run):
         connection.execute(delete(table).where(table.c.run == run))
     for some in slices(sorted(digests)):

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from looptap.events import Alert, Artifact, Batch, Context, Dataset, Note, Param, Rejected, Tag
+from looptap.events import Alert, Artifact, Batch, Context, Dataset, Note, Param, Rejected, Tag, Window
 from looptap_collector.backend import (
     Arrival,
     Backend,
@@ -28,13 +28,16 @@ from looptap_collector.backend import (
     ParamRow,
     RunAlert,
     RunRow,
+    RunWindow,
     SeriesRow,
     TokenRow,
+    WindowQuery,
 )
 from looptap_collector.backends.outlines import in_order
 from looptap_collector.backends.summaries import Points, Summary, columns_by_series, context_text, joined
 from looptap_collector.edges import changes
 from looptap_collector.judging import RunState, Standing
+from looptap_collector.windows import supersedes, window_order
 
 R = TypeVar("R")
 
@@ -260,6 +263,32 @@ class MemoryBackend(Backend):
                 if kind in (None, alert.kind)
             ]
         return sorted(told, key=lambda one: -one.alert.time_ns)[:limit]
+
+    def windows(self, query: WindowQuery) -> Sequence[RunWindow]:
+        def is_wanted(window: Window) -> bool:
+            return (
+                (query.models is None or window.model in query.models)
+                and (query.versions is None or window.version in query.versions)
+                and query.reference is (window.split is not None)
+                and (query.since_ns is None or window.time_ns >= query.since_ns)
+                and (query.until_ns is None or window.time_ns < query.until_ns)
+            )
+
+        last: dict[str, RunWindow] = {}
+        with self.held():
+            for run in list(self._batches) if query.runs is None else set(query.runs):
+                for batch in self._batches.get(run, ()):
+                    for window in batch.records:
+                        if isinstance(window, Window) and is_wanted(window):
+                            one = RunWindow(run, batch.journal, window)
+                            known = last.get(one.id)
+                            if known is None or supersedes(window.requests, known.window.requests):
+                                last[one.id] = one
+        found = sorted(last.values(), key=window_order)
+        if query.before is not None:
+            time_ns, id = query.before
+            found = [one for one in found if window_order(one) > (-time_ns, id)]
+        return found[: query.limit]
 
     # Tokens
 

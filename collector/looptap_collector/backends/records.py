@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from looptap.events import Alert, Artifact, Batch, Dataset, Note, Param, Tag
+from looptap.events import Alert, Artifact, Batch, Dataset, Note, Param, Tag, Window
+from looptap_collector.backend import RunWindow
 from looptap_collector.backends import tables
 from looptap_collector.backends.data import write_datasets
 from looptap_collector.backends.dialects import insert_missing, upsert
 from looptap_collector.backends.slices import slices
+from looptap_collector.backends.windows import write_windows
 from looptap_collector.edges import changes
 
 
@@ -25,6 +27,7 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
     artifacts: list[tuple[str, Artifact]] = []
     datasets: list[tuple[str, Dataset]] = []
     alerts: list[dict[str, Any]] = []
+    windows: list[RunWindow] = []
     notes: list[tuple[str, Note]] = []
     for batch in batches:
         for record in batch.records:
@@ -38,6 +41,8 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
                 datasets.append((batch.run, record))
             elif isinstance(record, Alert):
                 alerts.append({"run": batch.run, **msgspec.structs.asdict(record)})
+            elif isinstance(record, Window):
+                windows.append(RunWindow(batch.run, batch.journal, record))
             elif isinstance(record, Note):
                 notes.append((batch.run, record))
     if params:
@@ -50,6 +55,8 @@ def write_records(connection: Connection, batches: Sequence[Batch]) -> None:
         write_datasets(connection, datasets)
     if alerts:
         connection.execute(_INSERT_ALERT, alerts)
+    if windows:
+        write_windows(connection, windows)
     if notes:
         _add_notes(connection, notes)
 

@@ -34,12 +34,26 @@ from looptap_collector.backend import (
     RunPage,
     RunQuery,
     RunRow,
+    RunWindow,
     SeriesRow,
+    Served,
     TokenRow,
     TooExpensive,
     Unavailable,
+    WindowQuery,
 )
-from looptap_collector.backends import alerts, compacting, data, deleting, histories, reading, searching, tables, tokens
+from looptap_collector.backends import (
+    alerts,
+    compacting,
+    data,
+    deleting,
+    histories,
+    reading,
+    searching,
+    tables,
+    tokens,
+    windows,
+)
 from looptap_collector.backends.appending import merge_small_chunks
 from looptap_collector.backends.schema import HEAD, bring_to_head, revision
 from looptap_collector.backends.standing import lock_runs
@@ -204,6 +218,14 @@ class SqlBackend(Backend):
     def alert_counts(self, runs: Sequence[str]) -> dict[str, AlertCount]:
         with self.snapshot() as connection:
             return alerts.counts(connection, runs)
+
+    def windows(self, query: WindowQuery) -> Sequence[RunWindow]:
+        with self.snapshot() as connection:
+            return windows.found(connection, query)
+
+    def served(self, *, since_ns: int | None = None, until_ns: int | None = None) -> Sequence[Served]:
+        with self.snapshot() as connection:
+            return windows.served(connection, since_ns, until_ns)
 
     def experiments(self) -> Sequence[ExperimentRow]:
         with self.snapshot() as connection:

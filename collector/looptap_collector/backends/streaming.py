@@ -11,7 +11,16 @@ from looptap_collector.backends import tables
 from looptap_collector.backends.slices import slices
 
 #: Tables of what a run told beside its points.
-RECORDS = (tables.param, tables.tag, tables.lineage, tables.run_dataset, tables.alert, tables.note, tables.ledger)
+RECORDS = (
+    tables.param,
+    tables.tag,
+    tables.lineage,
+    tables.run_dataset,
+    tables.alert,
+    tables.serving_window,
+    tables.note,
+    tables.ledger,
+)
 #: A chunk takes 1.6 MB at most.
 _CHUNKS_AT_ONCE = 32
 

@@ -240,6 +240,29 @@ alert = Table(
     Index("alert_by_time", "time_ns"),
 )
 
+# What models answered in some seconds. Named by the SHA-256 of what tells it from all others, some of which may be null.
+serving_window = Table(
+    "serving_window",
+    metadata,
+    Column("digest", Name(64), primary_key=True),
+    Column("run", _RunId, ForeignKey("run.run"), nullable=False),
+    Column("journal", Name(255), nullable=False),
+    Column("model", Name(512), nullable=False),
+    Column("version", Name(255)),
+    Column("endpoint", Name(512), nullable=False),
+    # Null while it is served; of an evaluation, which data it was.
+    Column("split", Name(64)),
+    Column("time_ns", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    # The record, in MessagePack.
+    Column("told", Blob, nullable=False),
+    Index("serving_window_by_run", "run"),
+    Index("serving_window_by_model", "model", "time_ns"),
+    Index("serving_window_by_version", "version", "time_ns"),
+    Index("serving_window_by_time", "time_ns"),
+)
+
 note = Table(
     "note",
     metadata,

@@ -31,13 +31,17 @@ from looptap_collector.backend import (
     RunPage,
     RunQuery,
     RunRow,
+    RunWindow,
     SeriesRow,
+    Served,
+    WindowQuery,
 )
 from looptap_collector.backends.slices import slices
 from looptap_collector.filters import narrowed
 from looptap_collector.filters.literals import quoted
 from looptap_collector.profiles.shapes import Profile
 from looptap_collector.query import UnknownRun, can_be_stored, found_runs, look_for_run
+from looptap_collector.remote import windows as remote_windows
 from looptap_collector.remote.aside import Aside
 from looptap_collector.remote.asking import NotThere, Questions, can_be_in_path
 from looptap_collector.remote.points import STEPS, Bounds, Histories, TooMany, in_ranges
@@ -314,6 +318,14 @@ class RemoteBackend:
                 asked = {"run": some, "kind": kind, "limit": max(1, min(limit, MOST_ALERTS))}
                 found += [fields.alert() for fields in self._questions.ask(Alerts, "alerts", **asked).alerts]
         return sorted(found, key=lambda one: (-one.alert.time_ns, one.run))[:limit]
+
+    # Windows
+
+    def windows(self, query: WindowQuery) -> Sequence[RunWindow]:
+        return remote_windows.found(self._questions, query)
+
+    def served(self, *, since_ns: int | None = None, until_ns: int | None = None) -> Sequence[Served]:
+        return remote_windows.served(self._questions, since_ns=since_ns, until_ns=until_ns)
 
     # Journals
 

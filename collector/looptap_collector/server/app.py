@@ -35,6 +35,7 @@ from looptap_collector.server.runs import runs
 from looptap_collector.server.service import Service
 from looptap_collector.server.tokens import REFRESH_SECONDS, Keyring
 from looptap_collector.server.upkeep import Chore, Upkeep, compact_ended
+from looptap_collector.server.windows import windows
 
 _LIVENESS_SECONDS = 5.0
 _COMPACTION_SECONDS = 2.0
@@ -84,7 +85,7 @@ def create_app(
     )
     app.state.service = Service(backend, intake, measures, keyring is not None, artifacts, uploads)
     # Lineage and profiles before runs, where /v1/runs/{run} takes all that follows: a name may have slashes.
-    for router in (receiving, files, lineage, profiles, datasets, alerts, runs, histories, live, health):
+    for router in (receiving, files, lineage, profiles, datasets, alerts, windows, runs, histories, live, health):
         # Not include_router: it may hide the routes behind an object of its own, and each must show its mark.
         app.router.routes.extend(router.routes)
     speak_with_one_voice(app)

@@ -18,6 +18,7 @@ from looptap_collector.exact import MEDIA_TYPE
 from looptap_collector.profiles.shapes import Profile
 from looptap_collector.remote.backend import Alerts, EdgeFields, Experiments, Position, UseFields, Uses
 from looptap_collector.remote.shapes import Page, Record
+from looptap_collector.remote.windows import ServedModels, Windows
 from looptap_collector.server.access import AccessTable, Scope
 
 
@@ -127,6 +128,8 @@ _SHAPES: dict[tuple[str, str, int], type] = {
     ("get", "/v1/datasets", 200): Uses,
     ("get", "/v1/datasets/comparison", 200): Comparison,
     ("get", "/v1/alerts", 200): Alerts,
+    ("get", "/v1/windows", 200): Windows,
+    ("get", "/v1/serving", 200): ServedModels,
     ("get", "/v1/edges", 200): Edges,
     ("get", "/v1/lineage", 200): Lineage,
 }

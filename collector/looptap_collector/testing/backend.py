@@ -23,6 +23,7 @@ from looptap_collector.testing.contracts.points import PointContract  # noqa: E4
 from looptap_collector.testing.contracts.records import RecordContract  # noqa: E402
 from looptap_collector.testing.contracts.searching import SearchContract  # noqa: E402
 from looptap_collector.testing.contracts.tokens import TokenContract  # noqa: E402
+from looptap_collector.testing.contracts.windows import WindowContract  # noqa: E402
 
 __all__ = ["BackendContract", "CompactionContract", "Reopen", "TokenContract"]
 
@@ -32,6 +33,7 @@ class BackendContract(
     JobContract,
     DatasetContract,
     AlertContract,
+    WindowContract,
     PointContract,
     LongSeriesContract,
     SearchContract,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from looptap_collector.backend import Backend
+from looptap_collector.backend import Backend, WindowQuery
 
 RUN = ("run", "name", "experiment", "kind", "status", "started_ns", "ended_ns", "heartbeat_ns", "error")
 SERIES = ("key", "context", "count", "nan_count", "first_step", "last_step", "last_time_ns")
@@ -44,6 +44,7 @@ def _run(backend: Backend, run: Any) -> dict[str, Any]:
         # Pictures that older versions left behind know of none.
         **({"datasets": datasets} if (datasets := _datasets(backend, run)) else {}),
         **({"alerts": alerts} if (alerts := _alerts(backend, run)) else {}),
+        **({"windows": windows} if (windows := _windows(backend, run)) else {}),
         "delivery": [msgspec.to_builtins(entry) for entry in backend.delivery(run.run)],
     }
 
@@ -55,6 +56,14 @@ def _datasets(backend: Backend, run: Any) -> list[Any]:
 
 def _alerts(backend: Backend, run: Any) -> list[Any]:
     return [msgspec.msgpack.encode(one.alert).hex() for one in backend.alerts(runs=[run.run])]
+
+
+def _windows(backend: Backend, run: Any) -> list[Any]:
+    every = [
+        *backend.windows(WindowQuery(runs=(run.run,))),
+        *backend.windows(WindowQuery(runs=(run.run,), reference=True)),
+    ]
+    return [(one.journal, msgspec.msgpack.encode(one.window).hex()) for one in every]
 
 
 def _bits(value: float | None) -> str | None:

@@ -16,6 +16,7 @@ from looptap_collector.artifacts import LocalArtifacts
 from looptap_collector.backends.checking import Problem, check
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.testing.batches import Journal, points, started, write
+from looptap_collector.testing.contracts.windows import full
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def backend(path: Path) -> Iterator[SqliteBackend]:
     opened = SqliteBackend(path)
     journal = Journal("j1", "r1")
     records = [Param("p", 1, "u", 1), Param("p", 2, "u", 2), Note("n", "m", 1), Artifact("a", 1, 1, digest="ab" * 32)]
-    records += [Dataset("d", 1, fingerprint="f", algorithm="a", covers="c"), Dataset("e", 1)]
+    records += [Dataset("d", 1, fingerprint="f", algorithm="a", covers="c"), Dataset("e", 1), full()]
     write(opened, journal.batch(started("r1"), *records, series=[points("odd", [3, 1, 2], [float("nan"), -0.0, 0.0])]))
     random = np.random.default_rng(0)
     for turn in range(6):
@@ -108,6 +109,8 @@ LONG = "series_id = (SELECT id FROM series WHERE key = 'long')"
         ("DELETE FROM dataset WHERE name = 'e'", "table run_dataset", "refer to a dataset"),
         ("UPDATE param SET value = '{' WHERE run = 'r1'", "run r1", "param 'p' is no JSON"),
         ("UPDATE run SET identity = '{}' WHERE run = 'r1'", "run r1", "its identity cannot be read"),
+        ("UPDATE serving_window SET told = x'0102'", "window of intent at 1", "what was told of it cannot be read"),
+        ("UPDATE serving_window SET requests = 8", "window of intent at 1", "what was told is of another one"),
         ("DELETE FROM series WHERE key = 'long'", "table chunk", "2 rows refer to a series that is not there"),
         ("DELETE FROM run WHERE run = 'r1'", "table note", "1 rows refer to a run that is not there"),
         (f"DELETE FROM artifact WHERE digest = '{'ab' * 32}'", "table lineage", "refer to a artifact"),

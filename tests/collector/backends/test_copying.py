@@ -24,6 +24,7 @@ from looptap_collector.backends.copying import CannotCopy, Copied, copy_run, run
 from looptap_collector.backends.sql import SqlBackend
 from looptap_collector.stores import open_sql_store
 from looptap_collector.testing.batches import Journal, points, started, write
+from looptap_collector.testing.contracts.windows import full
 
 TESTS = Path(__file__).parents[2]
 
@@ -57,6 +58,7 @@ def fill(store: SqlBackend) -> Journal:
         Dataset("d", 1, fingerprint="f", algorithm="a", covers="c", schema={"x": [1, True, 2**70]}),
         *(Alert("a", "warning", "fired", "m", 1, "odd", value, step=3) for value in (float("nan"), -0.0, -0.0)),
         Dataset("d", 1, "test", missing="not made yet"),
+        *(full(time_ns) for time_ns in (1, 2)),
     ]
     odd = [float("nan"), float("-inf"), -0.0, 5e-324]
     write(store, journal.batch(started("r1"), *records, series=[points("odd", range(4), odd, {"b": "1"})]), "ada")

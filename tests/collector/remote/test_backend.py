@@ -14,14 +14,15 @@ import pytest
 
 from collector.recorded import HOSTILE, START_NS, Recording, complete_run
 from collector.server.collectors import Collector
-from looptap.events import Alert, Artifact, Dataset, Note, Param, RunEnded, Tag
+from looptap.events import Alert, Artifact, Dataset, Note, Param, RunEnded, Tag, Window
 from looptap.exchange import Answer, Exchange
-from looptap_collector.backend import Backend, RunQuery, SeriesRow
+from looptap_collector.backend import Backend, RunQuery, SeriesRow, WindowQuery, all_windows
 from looptap_collector.filters import FilterError
 from looptap_collector.query import UnknownRun, find_run
 from looptap_collector.record import run_list, run_record
 from looptap_collector.remote import RemoteBackend
 from looptap_collector.testing.batches import Journal, points, started, write
+from looptap_collector.testing.contracts.windows import full
 
 ODD_FLOATS = [math.nan, math.inf, -math.inf, -0.0, 0.0, 5e-324, 1.7976931348623157e308, 0.1, 1.0]
 #: NaN with a sign and a payload, which a copy through text would lose.
@@ -95,6 +96,9 @@ def local(collector: Collector) -> Backend:
             Alert("not_finite", "critical", "fired", HOSTILE, 9, "loss", ODD_NAN, math.inf, -3, number),
             Alert("stall", "warning", "fired", "", 2**63 - 1, value=-0.0),
             *[Alert("stall", "warning", "recovered", "ü\n", 2**63 - 1)] * (number % 2),
+            full(number),
+            Window(HOSTILE, 2**62 - number, 1e-320, in_flight=0.1, resources={HOSTILE: ODD_NAN, "": -0.0}),
+            Window("", number, 10.0, version="ab" * 32, split="test"),
             Dataset("digits", -number, fingerprint=f"f{number % 3}", algorithm="sha256", covers="content", root="ü\n"),
         )
         odd.points("odd", [*ODD_FLOATS, ODD_NAN])
@@ -151,6 +155,35 @@ def test_parts_of_several_runs(local: Backend, remote: RemoteBackend) -> None:
         same(remote.current_params(runs), local.current_params(runs))
         same(remote.current_tags(runs), local.current_tags(runs))
         same(remote.alert_counts(runs), local.alert_counts(runs))
+
+
+def test_windows(local: Backend, remote: RemoteBackend) -> None:
+    """By every condition, more of them than one answer has, and page by page."""
+    some = [row.run for row in local.runs()][:3]
+    queries = [
+        WindowQuery(),
+        WindowQuery(limit=3),
+        WindowQuery(limit=0),
+        WindowQuery(runs=()),
+        WindowQuery(runs=(*some, *(f"no-{number}" for number in range(120))), models=(HOSTILE, "", "no")),
+        WindowQuery(versions=("ab" * 32,)),
+        WindowQuery(reference=True),
+        WindowQuery(since_ns=2, until_ns=2**62),
+        WindowQuery(before=local.windows(WindowQuery())[4].place),
+    ]
+    for query in queries:
+        same(remote.windows(query), local.windows(query))
+    same(remote.served(), local.served())
+    same(remote.served(since_ns=3, until_ns=4), local.served(since_ns=3, until_ns=4))
+
+
+def test_more_windows_than_an_answer_has(
+    local: Backend, remote: RemoteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Are asked for piece by piece."""
+    monkeypatch.setattr("looptap_collector.remote.windows.MOST_WINDOWS", 3)
+    same(remote.windows(WindowQuery(limit=11)), local.windows(WindowQuery(limit=11)))
+    same(list(all_windows(remote, WindowQuery())), list(all_windows(local, WindowQuery())))
 
 
 def test_alerts(local: Backend, remote: RemoteBackend) -> None:

@@ -13,7 +13,19 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from looptap.events import Alert, Artifact, Batch, Dataset, Environment, Note, Param, RunEnded, SeriesPoints, Tag
+from looptap.events import (
+    Alert,
+    Artifact,
+    Batch,
+    Dataset,
+    Environment,
+    Note,
+    Param,
+    RunEnded,
+    SeriesPoints,
+    Tag,
+    Window,
+)
 from looptap_collector import exact
 from looptap_collector.backend import Arrival, Outcome, Rejected
 from looptap_collector.backends.checking import check
@@ -24,6 +36,7 @@ from looptap_collector.server import intake
 from looptap_collector.server.errors import Refusal
 from looptap_collector.server.inflate import inflate
 from looptap_collector.testing.batches import Journal, points, started
+from looptap_collector.testing.contracts.windows import full
 
 LIMIT = 1 << 16
 FUZZED = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -40,6 +53,7 @@ plain = st.recursive(
 columns = st.one_of(
     st.binary(max_size=20), st.lists(words, max_size=3).map(lambda items: np.array(items, "<i8").tobytes())
 )
+sketches = st.one_of(st.binary(max_size=20), st.sampled_from([full().latency["total"], full().features["age"]]))
 records = st.one_of(
     st.builds(started, texts, name=texts, experiment=texts, time_ns=words),
     st.builds(Environment, words, git_commit=st.none() | texts, packages=st.dictionaries(texts, texts, max_size=2)),
@@ -70,6 +84,21 @@ records = st.one_of(
         value=st.none() | st.floats(),
         step=st.none() | words,
         rank=words,
+    ),
+    st.builds(
+        Window,
+        texts,
+        words,
+        st.floats(),
+        version=st.none() | texts,
+        endpoint=texts,
+        split=st.none() | texts,
+        requests=words,
+        errors=st.dictionaries(texts, words, max_size=2),
+        latency=st.dictionaries(texts, sketches, max_size=2),
+        batch=st.none() | sketches,
+        predictions=st.dictionaries(texts, sketches, max_size=2),
+        resources=st.dictionaries(texts, st.floats(), max_size=2),
     ),
     st.builds(Note, texts, texts, words),
     st.builds(RunEnded, st.sampled_from(["finished", "failed", "running", "odd"]), words, st.none() | texts),

@@ -30,7 +30,7 @@ FURTHER_RULES = {
     "/v1/datasets/comparison",
 }
 #: "run=x" is a list of one, though the schema says list.
-OF_ONE_OR_MANY = {"/v1/alerts", "/v1/edges", "/v1/runs", "/v1/datasets"}
+OF_ONE_OR_MANY = {"/v1/alerts", "/v1/windows", "/v1/edges", "/v1/runs", "/v1/datasets"}
 WITHOUT_PARAMETERS = {"/healthz", "/readyz", "/metrics", "/v1/experiments"}
 
 
