@@ -24,6 +24,7 @@ AGENT_LIBRARIES = {
     "requests",
     "tomli",
     "urllib3",
+    "wrapt",
     "zstandard",
 }
 #: The one door through which the agent reaches the collector, always inside a function, never at import time.

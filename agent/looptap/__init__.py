@@ -26,6 +26,7 @@ from looptap.api import (
     status,
     stop,
     suppress,
+    watch,
 )
 from looptap.integration import Integration
 from looptap.settings import Settings
@@ -57,6 +58,7 @@ __all__ = [
     "status",
     "stop",
     "suppress",
+    "watch",
 ]
 
 

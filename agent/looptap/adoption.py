@@ -23,6 +23,7 @@ from looptap.journal.frames import encode
 from looptap.journal.reader import JournalReader
 from looptap.journal.writer import JournalWriter
 from looptap.resources import lack_of_memory
+from looptap.serving.recording import forget_left_behind, left_behind
 from looptap.sinks import Sink, Unavailable
 
 KILLED = "process ended without saying so"
@@ -106,8 +107,9 @@ def _deliver_to(sink: Sink, owned: Owned, meta: JournalMeta, summary: Adopted) -
     reader = JournalReader(owned.folder, journal=meta.journal)
     courier = Courier(meta.run, meta.journal, sink, reader, None)
     end = max(left.end, courier.position)
-    if meta.is_primary and end > 0 and left.held is None and not (left.has_ended or courier.ended):
-        _write_end(owned, meta, end, left)
+    has_said_so = left.has_ended or courier.ended
+    if end > 0 and left.held is None and not has_said_so:
+        _write_rest(owned, meta, end, left)
     try:
         while courier.deliver_next():
             pass
@@ -149,14 +151,23 @@ def _time_ns(record: JournalRecord) -> int:
     return 0 if isinstance(record, Dropped) else record.time_ns
 
 
-def _write_end(owned: Owned, meta: JournalMeta, position: int, left: _Left) -> None:
-    """Raises Unusable when the disk does not take it; then nothing of it counts as written."""
+def _write_rest(owned: Owned, meta: JournalMeta, position: int, left: _Left) -> None:
+    """What it had counted and not written, and that it is over. Raises Unusable when the disk does not take it; then nothing of it
+    counts as written."""
+    windows = left_behind(owned.folder)
+    if not windows and not meta.is_primary:
+        return
     # A second descriptor of the same open file: closing it with the writer leaves the lock with us.
     writer = JournalWriter(meta.journal, Owned(owned.folder, os.dup(owned.lock)), first=position)
+    for window in windows:
+        writer.append(encode(window))
     why = lack_of_memory.found(meta.cgroups, left.samples) if meta.boot == folders.boot_id() else None
     error = KILLED if why is None else f"{KILLED}: {why}"
-    writer.append(encode(RunEnded("killed", left.last_ns, error, meta.rank)))
+    if meta.is_primary:
+        writer.append(encode(RunEnded("killed", left.last_ns, error, meta.rank)))
     problem = writer.problem
     writer.close()
     if problem is not None:
         raise Unusable(problem)
+    # Cut short before this, the same windows are written again, and count once.
+    forget_left_behind(owned.folder)

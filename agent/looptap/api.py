@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from looptap import lifetime
 from looptap.plain import exception
 from looptap.session import SESSION, ActiveRun
 from looptap.status import Status, current_status
+
+_Model = TypeVar("_Model")
 
 
 def autolog(**settings: Any) -> None:
@@ -145,6 +147,28 @@ def log_dataset(data_or_path: Any, name: str | None = None, role: str = "train")
 def flush(timeout: float | None = None) -> bool:
     """Wait until everything recorded so far is in the store; False if that took longer than ``timeout`` seconds."""
     return SESSION.flush(timeout)
+
+
+def watch(model: _Model, name: str | None = None, version: str = "auto") -> _Model:
+    """``model = looptap.watch(load_model(), name="intent")`` – what it answers from now on is on record: latency, errors, batch
+    sizes, predictions.
+
+    For a function, a PyTorch module, a Keras model, or any object that is called or asked by ``predict``, ``run``, ``generate``, …
+    What is returned stands in its place and answers as it does; the model itself is not touched. ``name`` is that of the class or
+    function if none is given. With ``auto``, the version is the SHA-256 of the file that the weights were loaded from, which
+    leads back to the run that wrote it.
+    """
+    lifetime.install()
+    if not SESSION.armed:
+        SESSION.configure({})
+    if not SESSION.settings.enabled:
+        return model
+    with SESSION.guard:
+        from looptap.serving.watching import watched  # programs that only train have no time for it
+
+        SESSION.serving.is_wanted = True
+        return watched(model, name, version)  # type: ignore[no-any-return]
+    return model
 
 
 def suppress() -> AbstractContextManager[None]:

@@ -197,13 +197,16 @@ class Window(msgspec.Struct, tag="window", frozen=True, omit_defaults=True):
     model: str
     time_ns: int
     seconds: float
-    #: SHA-256 of the file that its weights came from, or what the program calls it; None when nobody knows.
+    #: What the program calls it, else the digest; None when nobody knows.
     version: str | None = None
+    #: SHA-256 of the file that its weights came from, which leads to the run that wrote it; None when nobody knows.
+    digest: str | None = None
     #: Where it was asked: ``POST /predict``, the template and not the path of a request; empty for calls by the program itself.
     endpoint: str = ""
     split: str | None = None
     requests: int = 0
-    #: Requests that went wrong, by class: ``ValueError``, ``HTTP 503``, ``cancelled``, ``disconnected``, …
+    #: Requests that went wrong, by class: ``ValueError``, ``HTTP 503``, ``cancelled``, ``disconnected``, …; what is the fault of
+    #: the client (``HTTP 404``) is among them.
     errors: dict[str, int] = {}
     #: Requests under way at the same time: the mean over the window, and the most.
     in_flight: float = 0.0

@@ -27,6 +27,7 @@ def start(
     redactor: Redactor,
     rank: int = 0,
     world_size: int = 1,
+    kind: str = "training",
 ) -> RunStarted:
     """The identity of a run of this process, or of this rank of its job."""
     script = main_script()
@@ -35,6 +36,7 @@ def start(
         name=name,
         experiment=experiment,
         time_ns=time_ns,
+        kind=kind,
         script=redactor.text(script) if script else None,
         command=redactor.command(_command()),
         working_directory=working_directory(),

@@ -192,6 +192,17 @@ class Patcher:
 
         self._undo.append(restore)
 
+    def wrap(
+        self, owner: str | type | Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+    ) -> None:
+        """Put ``wrap(original)`` in the place of ``owner.name``, where watching calls is not enough: the function that it returns
+        calls the original itself, and guards whatever else it does."""
+
+        def named(original: Callable[..., Any]) -> Callable[..., Any]:
+            return functools.wraps(original)(wrap(original))
+
+        self._replace(owner, name, wrap, named)
+
     def when_imported(self, module: str, install: Callable[[Any], None]) -> None:
         """Call ``install(module)``, which may observe and tap, now or when the program imports the module: for packages that have
         the same function under several names."""

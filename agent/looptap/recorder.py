@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from looptap.data import RunData, record_of
 from looptap.describing import Describers, Description
-from looptap.events import Alert, Context, Dataset, File, JournalRecord, Note, Param, Points, Tag
+from looptap.events import Alert, Context, Dataset, File, JournalRecord, Note, Param, Points, Tag, Window
 from looptap.files import RunFiles, in_folder
 from looptap.journal.frames import encode
 from looptap.plain import clean, exception, flat, number, plain, step_number
@@ -340,6 +340,11 @@ class Recorder(Suppressible):
     def alert(self, alert: Alert) -> None:
         """What :mod:`looptap.alerts` has found; of each rank of a job."""
         self._write(alert)
+
+    def window(self, window: Window) -> None:
+        """What :mod:`looptap.serving` has counted; of each process."""
+        if self._journal is not None:
+            self._write(window)
 
     def every(self, seconds: float, function: Callable[[], object]) -> Regularly:
         """Call it about that often beside the training, while a run is under way. Through the patcher it is guarded, and ends when

@@ -19,6 +19,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from looptap import identity, lines, naming, settings
@@ -34,6 +35,7 @@ from looptap.recorder import Recorder
 from looptap.redaction import Redactor
 from looptap.registry import Registry
 from looptap.sender import Sender, under_way
+from looptap.serving.recording import Recording
 from looptap.settings import Settings
 from looptap.sinks import open_sink
 
@@ -109,6 +111,7 @@ class Session:
         self._is_silent = False
         self._lock = threading.RLock()
         self._telling = Telling(self.say)
+        self.serving = Recording(self)
 
     # --- arming -----------------------------------------------------------------------------------------------------
 
@@ -131,17 +134,19 @@ class Session:
         """Install the hooks. Nothing is recorded, printed or created before training shows itself."""
         with self._lock:
             self.armed = True
+            self.serving.is_wanted |= self.settings.serving
             self.registry.activate(self.settings.disable)
 
     def disarm(self) -> None:
         with self._lock:
+            self.serving.is_wanted = False
             self.end()
             self.armed = False
             self.registry.deactivate()
 
     # --- the run ----------------------------------------------------------------------------------------------------
 
-    def begin(self, name: str | None = None, experiment: str | None = None) -> ActiveRun | None:
+    def begin(self, name: str | None = None, experiment: str | None = None, kind: str = "training") -> ActiveRun | None:
         """Start a run; the one under way ends first. None where this process must stay silent."""
         with self._lock:
             if self.run is not None:
@@ -157,7 +162,7 @@ class Session:
                 if job is not None and job.key is None:
                     job = None  # nobody can tell which run is that of the others
                 store = settings.resolve_store(self.settings.store or None, self.recorder.folder)
-                started = self._identity(name, experiment, job)
+                started = self._identity(name, experiment, job, kind)
             self._telling = Telling(self.say)
             journal = self._open_journal(started, store, is_primary)
             lane = self._file_lane(started, store)
@@ -180,6 +185,7 @@ class Session:
             if run is None:
                 return
             with self.guard:
+                self.serving.finish()
                 if run.sampler is not None:
                     run.sampler.stop()
                 self.recorder.rhythm.stop()
@@ -250,6 +256,7 @@ class Session:
     def after_fork_in_child(self) -> None:
         """Runs in every forked child: the run, its journal and its thread belong to the parent."""
         self._lock = threading.RLock()
+        self.serving.after_fork_in_child()
         self.registry.renew_lock()
         run, self.run = self.run, None
         self.recorder.detach()
@@ -261,6 +268,18 @@ class Session:
             for one in (run.alarms, run.live):
                 if one is not None:
                     one.abandon_in_child()
+
+    def begin_serving(self) -> None:
+        """Requests are answered: they belong to the run under way, or begin one."""
+        with self._lock:
+            begun = self.begin(kind="serving") if self.run is None else None
+            if begun is not None:
+                begun.is_implicit = True
+
+    def journal_folder(self) -> Path | None:
+        """Of the run under way, where it has one on disk."""
+        run = self.run
+        return None if run is None else run.journal.folder
 
     # --- private ----------------------------------------------------------------------------------------------------
 
@@ -275,14 +294,14 @@ class Session:
                         begun.is_implicit = True
             return self.run.journal if self.run is not None else None
 
-    def _identity(self, name: str | None, experiment: str | None, job: Job | None) -> RunStarted:
+    def _identity(self, name: str | None, experiment: str | None, job: Job | None, kind: str) -> RunStarted:
         known = (clean(name or self.settings.name or "") or None, clean(experiment or self.settings.experiment))
         if job is None:
             run, title, rank, world_size = naming.new_id(), known[0] or naming.run_name(), 0, 1
         else:
             run, title = self.membership.next_run(job, name)
             title, rank, world_size = known[0] or title, job.rank, job.world_size
-        return identity.start(run, title, known[1], time.time_ns(), self.recorder.redactor, rank, world_size)
+        return identity.start(run, title, known[1], time.time_ns(), self.recorder.redactor, rank, world_size, kind)
 
     def _tell_job(self, job: Job | None) -> None:
         """By which the runs of one job are found: its attempts, and ranks that stand by themselves."""

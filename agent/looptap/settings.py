@@ -153,6 +153,7 @@ class Settings:
     experiment: str = _setting("default", str, "the group of runs that this run belongs to")
     name: str = _setting("", str, "the name of the run; default: made up, like calm-otter-12")
     enabled: bool = _setting(True, _bool, "false makes autolog() do nothing at all")
+    serving: bool = _setting(False, _bool, "true records the requests that this process answers (docs/serving.md)")
     quiet: bool = _setting(False, _bool, "true prints no line at start and end")
     disable: tuple[str, ...] = _setting((), _names, "integrations to leave out, like torch,argparse")
     artifacts: bool = _setting(True, _bool, "false records no model files")

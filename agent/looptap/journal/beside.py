@@ -36,14 +36,14 @@ def leave(path: Path, told: Any) -> None:
     os.replace(new, path)
 
 
-def found(path: Path, shape: type[Shape]) -> Shape | None:
+def found(path: Path, shape: type[Shape], *, most_bytes: int = _MOST_BYTES) -> Shape | None:
     """None when there is nothing, or nothing that can be understood."""
     try:
         fd = open_for_reading(path)
     except OSError:
         return None
     try:
-        return msgspec.json.decode(os.read(fd, _MOST_BYTES), type=shape)
+        return msgspec.json.decode(os.read(fd, most_bytes), type=shape)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     finally:

@@ -8,8 +8,11 @@ three. :func:`math.fsum`, which rounds the exact sum of its arguments once, find
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fractions import Fraction
 from math import fsum, inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 def exact_sum(values: Iterable[float]) -> tuple[float, ...]:
@@ -23,6 +26,8 @@ def exact_sum(values: Iterable[float]) -> tuple[float, ...]:
     try:
         return _terms(left)
     except OverflowError:
+        from fractions import Fraction  # so rare that the import of looptap has no time for it
+
         # A sum on the way was out of range; with fractions none is.
         return _terms_of_fraction(sum(map(Fraction, left), Fraction()))
 
@@ -36,11 +41,12 @@ def _terms(left: list[float]) -> tuple[float, ...]:
 
 
 def _terms_of_fraction(left: Fraction) -> tuple[float, ...]:
+    exact = type(left)
     terms: list[float] = []
     while left:
         try:
             terms.append(float(left))
         except OverflowError:
             return (inf if left > 0 else -inf,)
-        left -= Fraction(terms[-1])
+        left -= exact(terms[-1])
     return tuple(terms)

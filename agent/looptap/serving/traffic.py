@@ -1,0 +1,106 @@
+"""Requests and calls of models as they happen. Everything here runs in the threads of the program: it notes, and decides nothing.
+
+A request is known to its calls by a context variable, which threads of a server's pool and tasks inherit. Only the outermost call
+of a model counts: what a model calls inside is its own business. A call outside of any request is a request of its own, by the
+program itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from looptap.serving.model import Model
+
+#: Requests that wait to be counted, at most: only if our thread cannot keep up, or is not there.
+MOST_WAITING = 100_000
+#: Of one stream, between two looks at it.
+MOST_ITEMS = 10_000
+
+now = time.perf_counter_ns
+
+
+class ModelCall:
+    """One call of a watched model. ``answer`` is what :func:`looptap.serving.answers.keep` kept of it."""
+
+    __slots__ = ("answer", "asked", "begun", "ended", "error", "model")
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.begun = now()
+        self.ended = 0
+        self.asked: Any = None
+        self.answer: Any = None
+        self.error: str | None = None
+
+
+class Request:
+    """From the first line to the last byte, in nanoseconds of one clock; 0 for what has not happened."""
+
+    __slots__ = ("begun", "calls", "ended", "endpoint", "error", "first", "in_flight", "items", "last", "queued")
+
+    def __init__(self, begun: int, in_flight: int) -> None:
+        self.begun = begun
+        self.ended = 0
+        self.endpoint = ""
+        self.error: str | None = None
+        #: Requests under way when it began, this one among them.
+        self.in_flight = in_flight
+        #: How long it had waited before it reached the program.
+        self.queued = 0
+        #: Of a streamed answer: when its first and its last piece so far were sent, and the times between its pieces.
+        self.first = self.last = 0
+        self.items: deque[int] | None = None
+        self.calls: list[ModelCall] = []
+
+    def sends(self) -> None:
+        """A piece of the answer goes out."""
+        at = now()
+        if not self.first:
+            self.first = at
+        else:
+            if self.items is None:
+                self.items = deque(maxlen=MOST_ITEMS)
+            self.items.append(at - self.last)
+        self.last = at
+
+
+class Traffic:
+    """Of this process. Its collections are changed by single operations only, each of which the interpreter does at once: no thread
+    waits for another here."""
+
+    def __init__(self) -> None:
+        #: Whether anybody counts. Where it is False, watched models and middlewares only pass on.
+        self.is_counted = False
+        self.live: set[Request] = set()
+        self.done: deque[Request] = deque()
+        #: Of requests that nobody will count.
+        self.dropped = 0
+
+    def begin(self) -> Request:
+        request = Request(now(), len(self.live) + 1)
+        self.live.add(request)
+        return request
+
+    def end(self, request: Request) -> None:
+        request.ended = now()
+        self.live.discard(request)
+        if len(self.done) < MOST_WAITING:
+            self.done.append(request)
+        else:
+            self.dropped += 1
+
+    def after_fork_in_child(self) -> None:
+        """What was under way is the parent's."""
+        self.is_counted = False
+        self.live, self.done, self.dropped = set(), deque(), 0
+
+
+TRAFFIC = Traffic()
+#: The request that this thread or task works for.
+REQUEST: ContextVar[Request | None] = ContextVar("looptap_request", default=None)
+#: Whether a watched model is being called.
+IS_INSIDE: ContextVar[bool] = ContextVar("looptap_inside_model", default=False)

@@ -1,0 +1,222 @@
+"""A model that is watched: it stands in the place of the program's own, answers as that does, and notes each call.
+
+The model itself is not touched. Of what is asked of it by name (``predict``, ``run``, …) the same is noted as of a call. What is
+asked of a coroutine or of a stream is noted when that is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from looptap.guard import Guard
+from looptap.serving.answers import keep, rows_of, shape_of
+from looptap.serving.model import Model
+from looptap.serving.traffic import IS_INSIDE, REQUEST, TRAFFIC, ModelCall, Request, now
+from looptap.session import SESSION
+
+#: By which models are asked, beside being called.
+ASKED = frozenset({"predict", "predict_proba", "predict_on_batch", "run", "generate", "forward", "transform", "encode"})
+_LATER = (CoroutineType, GeneratorType, AsyncGeneratorType)
+
+_guard = Guard("watch")
+
+if TYPE_CHECKING:
+    _Proxy = wrapt.CallableObjectProxy[Any]
+else:  # before wrapt 2 it takes no type
+    _Proxy = wrapt.CallableObjectProxy
+
+
+def watched(model: Any, name: str | None, version: str) -> Any:
+    """What stands in the place of the model from now on."""
+    title = name or getattr(model, "__name__", None) or type(model).__name__
+    described = Model(str(title), None if version == "auto" else str(version))
+    with _guard:
+        from looptap.serving.recording import version_in_background
+
+        version_in_background(described, model)
+    return Watched(model, described)
+
+
+class Watched(_Proxy):
+    """Has all that the model has, and is an instance of whatever that is one of. Copied or pickled it is the model itself."""
+
+    def __init__(self, model: Any, described: Model) -> None:
+        super().__init__(model)
+        self._self_model = described
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return answer(self._self_model, self.__wrapped__, self.__wrapped__, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.__wrapped__, name)
+        if name not in ASKED or not callable(found):
+            return found
+        described, model = self._self_model, self.__wrapped__
+
+        def asked(*args: Any, **kwargs: Any) -> Any:
+            return answer(described, model, found, args, kwargs)
+
+        return asked
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _itself, (self.__wrapped__,)
+
+    def __copy__(self) -> Any:
+        import copy
+
+        return copy.copy(self.__wrapped__)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        import copy
+
+        return copy.deepcopy(self.__wrapped__, memo)
+
+
+def answer(described: Model, model: Any, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """What the function answers; noted, if it is the outermost call of a model and no training."""
+    if not (TRAFFIC.is_counted or SESSION.serving.start()) or IS_INSIDE.get() or _is_training(model):
+        return function(*args, **kwargs)
+    if SESSION.recorder.unusual and SESSION.recorder.is_suppressed():
+        return function(*args, **kwargs)
+    request = REQUEST.get()
+    own = None
+    # One that is over has left a task behind, which is on its own.
+    if request is None or request.ended:
+        request = own = TRAFFIC.begin()
+    call = ModelCall(described)
+    request.calls.append(call)
+    inside = IS_INSIDE.set(True)
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:
+        _ended(call, own, error)
+        raise
+    finally:
+        IS_INSIDE.reset(inside)
+    if type(result) in _LATER:
+        return _later(result, call, request, own, args)
+    # As the end of the call: what follows is ours.
+    call.ended = now()
+    if not _guard.closed:
+        with _guard:
+            call.answer = keep(result)
+            if args:
+                call.asked = (shape_of(args[0]), rows_of(args[0]))
+    if own is not None:
+        TRAFFIC.end(own)
+    return result
+
+
+# --- private ----------------------------------------------------------------------------------------------------------
+
+
+def _itself(model: Any) -> Any:
+    return model
+
+
+def _is_training(model: Any) -> bool:
+    """A PyTorch module that trains: one that was left in that mode and answers without gradients does not."""
+    if getattr(model, "training", False) is not True:
+        return False
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.is_grad_enabled())
+
+
+def _ended(call: ModelCall, own: Request | None, error: BaseException | None) -> None:
+    call.ended = now()
+    if error is not None:
+        call.error = kind_of(error)
+    if own is not None:
+        TRAFFIC.end(own)
+
+
+def kind_of(error: BaseException) -> str:
+    """The class by which it is counted."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "cancelled"
+    return type(error).__name__
+
+
+def _later(result: Any, call: ModelCall, request: Request, own: Request | None, args: Any) -> Any:
+    if type(result) is CoroutineType:
+        return _coroutine(result, call, own, args)
+    if type(result) is GeneratorType:
+        return _generator(result, call, request, own)
+    return _async_generator(result, call, request, own)
+
+
+async def _coroutine(result: Coroutine[Any, Any, Any], call: ModelCall, own: Request | None, args: Any) -> Any:
+    inside = IS_INSIDE.set(True)
+    try:
+        found = await result
+    except BaseException as error:
+        _ended(call, own, error)
+        raise
+    finally:
+        IS_INSIDE.reset(inside)
+    call.ended = now()
+    with _guard:
+        call.answer = keep(found)
+        if args:
+            call.asked = (shape_of(args[0]), rows_of(args[0]))
+    if own is not None:
+        TRAFFIC.end(own)
+    return found
+
+
+def _generator(
+    result: Generator[Any, Any, Any], call: ModelCall, request: Request, own: Request | None
+) -> Generator[Any, Any, Any]:
+    error: BaseException | None = None
+    try:
+        return (yield from _told(result, own))
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        _ended(call, own, error)
+
+
+def _told(result: Generator[Any, Any, Any], own: Request | None) -> Generator[Any, Any, Any]:
+    if own is None:
+        return (yield from result)
+    step: Callable[[], Any] = partial(next, result)
+    while True:
+        try:
+            item = step()
+        except StopIteration as over:
+            return over.value
+        own.sends()
+        try:
+            sent = yield item
+        except GeneratorExit:
+            result.close()
+            raise
+        except BaseException as error:  # noqa: BLE001 - thrown in by the program, for the model's own generator
+            step = partial(result.throw, error)
+        else:
+            step = partial(result.send, sent)
+
+
+async def _async_generator(
+    result: AsyncGenerator[Any, Any], call: ModelCall, request: Request, own: Request | None
+) -> AsyncGenerator[Any, Any]:
+    error: BaseException | None = None
+    try:
+        async for item in result:
+            if own is not None:
+                own.sends()
+            yield item
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        _ended(call, own, error)
+        await result.aclose()

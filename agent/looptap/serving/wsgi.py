@@ -1,0 +1,111 @@
+"""Requests of a WSGI application: Flask, Django, and others.
+
+The application is called with its own environment. What it answers is passed on as it is where that has a length (a server may look
+at it), or is a file (which a server may send by itself); else piece by piece, and the request ends with the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+from looptap.serving.endpoints import UNMATCHED, Paths, template
+from looptap.serving.queued import since
+from looptap.serving.traffic import REQUEST, TRAFFIC, Request
+from looptap.serving.watching import kind_of
+from looptap.session import SESSION
+
+Environ: TypeAlias = dict[str, Any]
+App: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+_PATHS = Paths()
+
+
+class Middleware:
+    """``Middleware(app)`` answers as ``app`` does, and notes each request. ``route`` tells the template that a framework has
+    matched: None where there is none."""
+
+    def __init__(self, app: App, route: Callable[[Environ], str | None] | None = None) -> None:
+        self.app = app
+        self._route = route
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not (TRAFFIC.is_counted or SESSION.serving.start()) or REQUEST.get() is not None:
+            return self.app(environ, start_response)
+        request = TRAFFIC.begin()
+        status = _Status(start_response)
+        current = REQUEST.set(request)
+        try:
+            answer = self.app(environ, status)
+        except BaseException as error:
+            self._over(request, environ, status, kind_of(error))
+            raise
+        finally:
+            REQUEST.reset(current)
+        if hasattr(answer, "__len__") or isinstance(answer, environ.get("wsgi.file_wrapper") or ()):
+            self._over(request, environ, status, None)
+            return answer
+        return _Answer(answer, request, lambda error: self._over(request, environ, status, error))
+
+    def _over(self, request: Request, environ: Environ, status: _Status, error: str | None) -> None:
+        with SESSION.serving.guard:
+            request.endpoint = self._endpoint(environ, status.code)
+            request.queued = since(environ.get("HTTP_X_REQUEST_START") or environ.get("HTTP_X_QUEUE_START") or "")
+            if error is None and status.code >= 400:
+                error = f"HTTP {status.code}"
+            request.error = error
+        TRAFFIC.end(request)
+
+    def _endpoint(self, environ: Environ, status: int) -> str:
+        method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
+        if self._route is None:
+            return f"{method} {UNMATCHED}" if status in (404, 405) else _PATHS.told(method, path)
+        route = self._route(environ)
+        return f"{method} {UNMATCHED}" if route is None else template(method, path, {}, route)
+
+
+class _Status:
+    """Stands for ``start_response``, and sees the status."""
+
+    __slots__ = ("_start", "code")
+
+    def __init__(self, start: Callable[..., Any]) -> None:
+        self._start = start
+        self.code = 0
+
+    def __call__(self, status: str, *args: Any, **kwargs: Any) -> Any:
+        begun = self._start(status, *args, **kwargs)
+        with SESSION.serving.guard:
+            self.code = int(status[:3])
+        return begun
+
+
+class _Answer:
+    """The pieces of an answer, as they are asked for."""
+
+    def __init__(self, answer: Iterable[bytes], request: Request, over: Callable[[str | None], None]) -> None:
+        self._answer = answer
+        self._request = request
+        self._over = over
+        self._error: str | None = "incomplete answer"
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for piece in self._answer:
+                self._request.sends()
+                yield piece
+            self._error = None
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._error = kind_of(error)
+            raise
+
+    def close(self) -> None:
+        """Called by every server when the answer is over, or nobody listens any more."""
+        try:
+            close = getattr(self._answer, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._over(self._error)
