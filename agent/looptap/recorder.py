@@ -7,7 +7,7 @@ be recorded is counted by reason. When a method returns, the record is in the jo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from looptap.journal.frames import encode
 from looptap.plain import clean, exception, flat, number, plain, step_number
 from looptap.redaction import Redactor
 from looptap.rhythm import Regularly, Rhythm
+from looptap.serving.origins import ORIGINS
 from looptap.suppressing import Suppressible
 from looptap.tees import Told, same
 
@@ -311,6 +312,17 @@ class Recorder(Suppressible):
         """
         if self.keeps_files and not self.is_suppressed() and not self._is_silent():
             self._files.look(path, name, role, kind, step, description)
+
+    def loaded(self, result: Any, path: Any) -> None:
+        """This came out of that file just now: a model, or a collection of arrays. Where it answers later, it is known whose it
+        is."""
+        ORIGINS.loaded(result, path)
+
+    def copied(self, arrays: Iterable[Any], model: Any) -> None:
+        """These were copied into the model: if all of them came out of one file, it has its weights from there."""
+        file = ORIGINS.of_all(arrays)
+        if file is not None:
+            ORIGINS.put(model, file)
 
     def files_in(self, path: Any, *, step: int | None = None, description: str | None = None) -> None:
         """A checkpoint that is a folder: each file in it is recorded, as ``folder/file``. Folders inside are left out."""

@@ -39,6 +39,11 @@ class SafetensorsIntegration(Integration):
         yield
         self._keep(call, call.args[0] if call.args else call.kwargs.get("filename"), "input")
 
+    def on_load(self, call: Call) -> Observation:
+        yield
+        if call.error is None:
+            self.record.loaded(call.result, call.args[0] if call.args else call.kwargs.get("filename"))
+
     def on_write(self, call: Call) -> Observation:
         yield
         self._keep(call, call.args[1] if len(call.args) > 1 else call.kwargs.get("filename"), "output")
@@ -66,6 +71,7 @@ class SafetensorsTorchIntegration(SafetensorsIntegration):
     def install(self, patch: Patcher, record: Recorder) -> None:
         super().install(patch, record)
         patch.observe(self.where, "serialize_file", self.on_write)
+        patch.observe(self.where, "load_file", self.on_load)
 
 
 class SafetensorsNumpyIntegration(SafetensorsTorchIntegration):

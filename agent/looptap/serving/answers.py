@@ -6,7 +6,8 @@ change is only referred to. Nothing here waits for a device: an answer that lies
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 #: Of each answer so many rows are looked at, and so many numbers of them; the first ones.
@@ -42,8 +43,6 @@ def keep(answer: Any) -> Any:
     kind = type(answer)
     if kind in _PLAIN:
         return answer
-    if kind is dict:
-        return {key: keep(answer[key]) for key in list(answer)[:_MOST_KEYS]}
     if kind in (list, tuple):
         return _of_list(answer)
     root = kind.__module__.partition(".")[0]
@@ -57,8 +56,11 @@ def keep(answer: Any) -> Any:
         return _of_array(answer.detach(), "clone")
     if root in ("tensorflow", "jaxlib", "jax"):
         return answer  # these never change
-    if isinstance(answer, Mapping) or hasattr(kind, "__dataclass_fields__"):
-        return _of_fields(answer)
+    fields = getattr(kind, "__dataclass_fields__", None)
+    if fields is not None:
+        return _of_fields(answer, fields)
+    if issubclass(kind, dict):
+        return {key: keep(value) for key, value in islice(dict.items(answer), _MOST_KEYS)}
     return Skipped("unknown kind")
 
 
@@ -107,10 +109,7 @@ def _of_list(answer: Any) -> Any:
     return Part([keep(item) for item in answer[:MOST_ROWS]], len(answer))
 
 
-def _of_fields(answer: Any) -> Any:
+def _of_fields(answer: Any, fields: Iterable[str]) -> Any:
     """Of an object with named outputs, as those of Transformers are."""
-    fields = getattr(type(answer), "__dataclass_fields__", None)
-    if fields is None:
-        return Skipped("unknown kind")
-    values = vars(answer)
+    values = object.__getattribute__(answer, "__dict__")
     return {name: keep(values[name]) for name in list(fields)[:_MOST_KEYS] if values.get(name) is not None}

@@ -90,16 +90,22 @@ class _Answer:
         self._error: str | None = "incomplete answer"
 
     def __iter__(self) -> Iterator[bytes]:
-        try:
-            for piece in self._answer:
-                self._request.sends()
-                yield piece
-            self._error = None
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self._error = kind_of(error)
-            raise
+        pieces = iter(self._answer)
+        while True:
+            # Not around the yield: between two pieces the server's thread is not ours.
+            current = REQUEST.set(self._request)
+            try:
+                piece = next(pieces)
+            except StopIteration:
+                self._error = None
+                return
+            except BaseException as error:
+                self._error = kind_of(error)
+                raise
+            finally:
+                REQUEST.reset(current)
+            self._request.sends()
+            yield piece
 
     def close(self) -> None:
         """Called by every server when the answer is over, or nobody listens any more."""

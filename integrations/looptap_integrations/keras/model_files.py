@@ -74,12 +74,12 @@ class ModelFiles:
     def on_load_weights(self, call: Call) -> Observation:
         yield
         if call.error is None:
-            self._read(_place(call, 1))
+            self._read(_place(call, 1), call.args[0] if call.args else call.kwargs.get("model"))
 
     def on_load_model(self, call: Call) -> Observation:
         yield
         if call.error is None:
-            self._read(_place(call, 0))
+            self._read(_place(call, 0), call.result)
 
     def on_checkpoint(self, call: Call) -> Observation:
         callback = call.instance
@@ -90,9 +90,11 @@ class ModelFiles:
 
     # --- private ------------------------------------------------------------------------------------------------------
 
-    def _read(self, place: Place | None) -> None:
+    def _read(self, place: Place | None, model: Any) -> None:
         if place is not None and not self._record.is_suppressed():
             place.keep(self._record, role="input", step=self._step())
+            if os.path.isfile(place.path):
+                self._record.loaded(model, place.path)
 
     def _step(self) -> int | None:
         return self._record.step if self._record.step >= 0 else None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -53,6 +53,7 @@ class ModelFiles:
         # Scripted modules are of the one, traced modules of the other: it has a copy of the method.
         patch.observe(torch.jit._script.RecursiveScriptModule, "save", self.on_save)
         patch.observe(torch.jit._script.ScriptModule, "save", self.on_save)
+        patch.observe(torch.nn.Module, "load_state_dict", self.on_state)
         patch.observe("torch.export", "save", self.on_save)
         patch.observe("torch.export", "load", self.on_load)
 
@@ -71,6 +72,15 @@ class ModelFiles:
             path = _path(source)
             if path is not None and os.path.isfile(path):
                 self._record.file(path, role="input", kind="model", step=self._step())
+                self._record.loaded(call.result, path)
+
+    def on_state(self, call: Call) -> Observation:
+        """``model.load_state_dict(state)``"""
+        yield
+        if call.error is None:
+            state = call.args[1] if len(call.args) > 1 else call.kwargs.get("state_dict")
+            if isinstance(state, Mapping):
+                self._record.copied(state.values(), call.instance)
 
     def saved(self, target: Any, step: int) -> None:
         """``torch.save`` has written to ``target`` after this step (-1: before the first)."""
