@@ -42,8 +42,8 @@ class Answering:
         self._count = 0
         self._by_alerts = 0
         self._is_left_behind = False
-        #: What a profile has written that the end of the run cut short.
-        self._left: Path | None = None
+        #: Profiles whose files the store does not have yet.
+        self._left: list[Path] = []
         self._looking = recorder.every(LOOK_SECONDS, self.look)
 
     def look(self) -> None:
@@ -77,8 +77,8 @@ class Answering:
 
     def delivered(self) -> None:
         """The run has ended, and its files are in the store."""
-        if self._left is not None:
-            _remove(self._left)
+        for folder in self._left:
+            _remove(folder)
 
     def abandon_in_child(self) -> None:
         """After a fork, in the child: the run is the parent's."""
@@ -109,9 +109,9 @@ class Answering:
                 said.append("its files are not kept: the run has ended, or artifacts are off")
             is_stored = bool(names) and self._run.files.flush(0.0 if self._over.is_set() else _STORED_SECONDS)
             self._tell(Answer(request.id, mailbox.DONE, tuple(names), tuple(said), is_stored))
-            if self._over.is_set():
-                # The end of the run delivers them.
-                self._left = folder
+            if names and not is_stored:
+                # They are delivered later: at the end of the run, or after it by whoever finds its journal.
+                self._left.append(folder)
                 return
         except Exception as error:  # noqa: BLE001 - whatever it is, who asked should hear of it
             self._tell(Answer(request.id, mailbox.FAILED, said=(f"{type(error).__name__}: {error}"[:500],)))

@@ -1,4 +1,7 @@
-"""The side of the one who wants a profile: finds the journal of a run on this host, asks, and waits."""
+"""The side of the one who wants a profile: finds the journal of a run on this host, asks, and waits.
+
+The journal is there from the first record on, in the store a run may be later, or not at all while it cannot be reached.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from looptap.journal.folder import LOCK, JournalMeta, Unusable, find_journals, read_meta
@@ -19,6 +22,8 @@ TAKEN_SECONDS = 15.0
 #: After the profile itself: to write it, and until the store has it.
 DONE_SECONDS = 120.0
 _PAUSE_SECONDS = 0.1
+#: As for the runs of a store.
+_SHORTEST_BEGINNING = 4
 
 
 class CannotProfile(Exception):
@@ -27,6 +32,22 @@ class CannotProfile(Exception):
 
 class Ended(CannotProfile):
     """The run has ended before its profile was done."""
+
+
+def under_way(which: str, store: str) -> JournalMeta | None:
+    """The training on this machine that records into this store and is meant by ``latest``, an id, a name (the newest of that
+    name), or the beginning of one id. None where there is no such one."""
+    alive = [meta for meta, folder in _journals() if meta.store == store and _is_alive(folder)]
+    alive.sort(key=lambda meta: meta.created_ns)
+    by_beginning = {meta.run for meta in alive if len(which) >= _SHORTEST_BEGINNING and meta.run.startswith(which)}
+    for meant in (
+        [meta for meta in alive if meta.run == which],
+        alive if which == "latest" else [meta for meta in alive if meta.run_name == which],
+        [meta for meta in alive if len(by_beginning) == 1 and meta.run in by_beginning],
+    ):
+        if meant:
+            return meant[-1]
+    return None
 
 
 def profile(run: str, name: str, host: str | None, seconds: float, progress: Callable[[str, float], None]) -> Answer:
@@ -54,28 +75,31 @@ def profile(run: str, name: str, host: str | None, seconds: float, progress: Cal
 
 
 def _journal(run: str, name: str, host: str | None) -> Path:
+    here = [(meta, folder) for meta, folder in _journals() if meta.run == run]
+    if not here:
+        if host is not None and host != socket.gethostname():
+            raise CannotProfile(f"run {name} is on host {host}: ask there, as the user that trains")
+        raise CannotProfile(f"no journal of run {name} is in {journal_root()}: it has ended, or is another user's")
+    for _, folder in sorted(here, key=lambda one: one[0].rank):
+        if _is_alive(folder):
+            return folder
+    raise CannotProfile(f"the process of run {name} is dead")
+
+
+def _journals() -> Iterator[tuple[JournalMeta, Path]]:
+    """Of runs on this machine, one or more of each."""
     root = journal_root()
     try:
         found = [] if root is None else find_journals(root)
     except (OSError, Unusable):
-        found = []
-    of_run: list[tuple[JournalMeta, Path]] = []
+        return
     for folder in found:
         try:
             meta = read_meta(folder)
         except Unusable:
             continue
-        if meta.run == run and meta.is_primary:
-            of_run.append((meta, folder))
-    here = [(meta, folder) for meta, folder in of_run if meta.is_of_this_machine()]
-    if not here:
-        if host is not None and host != socket.gethostname():
-            raise CannotProfile(f"run {name} is on host {host}: ask there, as the user that trains")
-        raise CannotProfile(f"no journal of run {name} is in {root}: it has ended, or is another user's")
-    for _, folder in sorted(here, key=lambda one: one[0].rank):
-        if _is_alive(folder):
-            return folder
-    raise CannotProfile(f"the process of run {name} is dead")
+        if meta.is_primary and meta.is_of_this_machine():
+            yield meta, folder
 
 
 def _is_alive(folder: Path) -> bool:

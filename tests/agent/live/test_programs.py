@@ -176,6 +176,32 @@ def test_a_run_that_is_killed_meanwhile(programs: Programs) -> None:
     assert "has ended before its profile was done" in said
 
 
+def test_a_run_that_the_store_does_not_know(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found by its journal; its files follow when its records are delivered."""
+    collector = "http://127.0.0.1:9"
+    process = programs.start(STALLED, LOOPTAP_STORE=collector, TMPDIR=str(programs.folder))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "trains\n"
+    monkeypatch.setenv("XDG_STATE_HOME", str(programs.folder / "state"))
+    run = asking.under_way("latest", collector)
+    assert run is not None
+    assert asking.under_way(run.run_name, collector) == asking.under_way(run.run[:8], collector) == run
+    assert asking.under_way(run.run, collector) == run
+    assert asking.under_way("another", collector) is None
+    assert asking.under_way("latest", str(programs.store)) is None
+    asked = programs.looptap("profile", "--live", "--seconds", "0.2", "--json", LOOPTAP_STORE=collector)
+    assert asked.returncode == 0, asked.stderr
+    files = ["profile/1/stacks.json", "profile/1/summary.txt"]
+    said = ["the files are not in the store yet; they follow when it can be reached"]
+    assert json.loads(asked.stdout) == {"run": run.run, "files": files, "said": said}
+    process.kill()
+    process.communicate()
+    assert asking.under_way("latest", collector) is None
+    delivered = programs.looptap("sync", "--to", str(programs.store))
+    assert delivered.returncode == 0, delivered.stderr
+    assert "fetch (program.py:5)" in content(programs, "profile/1/summary.txt")
+
+
 def test_when_there_is_nothing_to_ask(programs: Programs) -> None:
     """In one line each: the run has ended; it is on another host; its journal is elsewhere; its process is dead."""
 
