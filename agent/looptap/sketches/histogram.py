@@ -33,8 +33,9 @@ def bucket_of(magnitude: float) -> int:
     return (exponent - 1) * _PER_OCTAVE + bisect_left(_BOUNDS, mantissa) - 1
 
 
+_LEAST, _GREATEST = 5e-324, 1.7976931348623157e308
 #: Of the least and the greatest float above zero.
-_LEAST_BUCKET, _GREATEST_BUCKET = bucket_of(5e-324), bucket_of(1.7976931348623157e308)
+_LEAST_BUCKET, _GREATEST_BUCKET = bucket_of(_LEAST), bucket_of(_GREATEST)
 #: More are no count but a mistake; sums of many histograms have room.
 MOST_VALUES = 1 << 48
 #: Terms of 53 bits that the exact sum of floats can have; each begins where the one before it ends.
@@ -118,6 +119,8 @@ class Histogram:
         if self.center != 0.0 or self.spread != 1.0:
             center, spread = self.center, self.spread
             counted = [(value - center) / spread for value in values]
+            if max(counted) == inf or min(counted) == -inf:
+                counted = [min(_GREATEST, max(-_GREATEST, value)) for value in counted]
         above = [bucket_of(value) for value in counted if value > 0]
         below = [bucket_of(-value) for value in counted if value < 0]
         self.positive.update(above)
