@@ -38,11 +38,23 @@ def _stroke(cells: npt.NDArray[np.int64], column: int, row: int, other: int) -> 
         cells[between // 4, column // 2] |= _DOTS[column % 2][between % 4]
 
 
-def plot(history: History, width: int = 64, height: int = 7) -> list[str]:
+def held(history: History, until: int, count: int) -> History:
+    """Of a series that is recorded when it changes: what it was at ``count`` steps, evenly from its first one to ``until``. For
+    :func:`sparkline`, which takes points for equally far apart."""
+    if not len(history.steps):
+        return history
+    first, last = int(history.steps[0]), max(int(history.steps[-1]), until)  # Python's integers do not overflow
+    steps = np.unique([first + (last - first) * number // max(1, count - 1) for number in range(count)])
+    at = np.searchsorted(history.steps, steps, side="right") - 1
+    return History(steps, history.times_ns[at], history.values[at])
+
+
+def plot(history: History, width: int = 64, height: int = 7, *, lasts_until: int | None = None) -> list[str]:
     """Value over step as lines of braille dots, two by four in each character, with scales.
 
     Each column of dots spans from the least to the greatest value of its stretch of steps, so no spike is
-    lost. Values that are not finite are left out and counted below the plot.
+    lost. Values that are not finite are left out and counted below the plot. ``lasts_until``: a step up to which the last value
+    holds, of a series that is what it was until its next point; it is drawn as steps, not as slopes.
     """
     finite = np.isfinite(history.values)
     values = history.values[finite]
@@ -50,6 +62,11 @@ def plot(history: History, width: int = 64, height: int = 7) -> list[str]:
     skipped = int(len(history.values) - len(values))
     if not len(values):
         return [f"  all {skipped:,} values are NaN or infinite"]
+    end = int(history.steps[-1])
+    if lasts_until is not None:
+        end = max(end, lasts_until)
+        # Where it changes it is both what it was and what it is.
+        steps, values = np.append(np.repeat(steps, 2)[1:], float(end)), np.repeat(values, 2)
     low, high = float(values.min()), float(values.max())
     first, last = float(steps[0]), float(steps[-1])
     columns = np.zeros(len(steps), np.int64)
@@ -79,7 +96,7 @@ def plot(history: History, width: int = 64, height: int = 7) -> list[str]:
         f"{text:>{margin}} ┤" + "".join(chr(0x2800 + int(cell)) for cell in line)
         for text, line in zip(scale, cells, strict=True)
     ]
-    left, right = f"{int(history.steps[0])}", f"{int(history.steps[-1])}"
+    left, right = f"{int(history.steps[0])}", f"{end}"
     note = f"   ({skipped:,} NaN or infinite)" if skipped else ""
     lines.append(" " * (margin + 2) + left + right.rjust(width - len(left)) + note)
     return lines

@@ -35,6 +35,8 @@ _NOT_A_LOSS = re.compile(
     re.IGNORECASE,
 )
 _LOSS = re.compile(r"loss|nll|perplexity|objective|^err|[._/]err|mse|cost|elbo", re.IGNORECASE)
+#: What the integrations record when it changes, under whatever prefix.
+_LASTING = re.compile(r"(^|[._/])(lr|learning_rate|epoch|amp_scale|loss_scale)$")
 _VALIDATION = re.compile(r"val|test|eval", re.IGNORECASE)
 #: Of several losses, the one that is descended is named like this, rather than its parts; the first that matches.
 _WHOLE_LOSSES = tuple(
@@ -156,6 +158,11 @@ def is_loss(key: str) -> bool:
     """Whether a metric of this name is an objective. A guess by name, used only to choose what is shown
     first."""
     return bool(_LOSS.search(key)) and not _NOT_A_LOSS.search(key)
+
+
+def is_lasting(key: str) -> bool:
+    """Whether a metric of this name is recorded when it changes: between two points it is what it was at the first."""
+    return bool(_LASTING.search(key))
 
 
 def interest(row: _Series) -> tuple[int, int, str, list[tuple[str, str]]]:

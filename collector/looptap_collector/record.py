@@ -20,7 +20,7 @@ from looptap_collector.alerts import alert_fields, count_fields
 from looptap_collector.alerts import of_run as alerts_of_run
 from looptap_collector.backend import Backend, ParamRow, RunRow, SeriesRow
 from looptap_collector.datasets import dataset_fields, of_run
-from looptap_collector.query import InJournal, added_up, duration_seconds, main_loss, series_labels
+from looptap_collector.query import InJournal, added_up, duration_seconds, is_lasting, main_loss, series_labels
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -151,6 +151,10 @@ def run_fields(run: RunRow) -> dict[str, Any]:
 
 
 def series_fields(row: SeriesRow) -> dict[str, Any]:
+    """``unit`` and ``lasting`` (see :func:`looptap_collector.query.is_lasting`) are there only where there is one, or it is so."""
+    about: dict[str, Any] = {"unit": found} if (found := resources.unit(row.key)) else {}
+    if is_lasting(row.key):
+        about["lasting"] = True
     return {
         "key": row.key,
         "context": dict(row.context),
@@ -163,7 +167,7 @@ def series_fields(row: SeriesRow) -> dict[str, Any]:
         "last_step": row.last_step,
         "last_time": iso(row.last_time_ns),
         "last_time_ns": row.last_time_ns,
-    } | ({"unit": found} if (found := resources.unit(row.key)) else {})
+    } | about
 
 
 def artifact_fields(artifact: Artifact) -> dict[str, Any]:

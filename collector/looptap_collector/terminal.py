@@ -18,9 +18,9 @@ from rich.text import Text
 
 from looptap.events import Artifact, Dataset
 from looptap_collector import alerts, ranks, resources, slowest
-from looptap_collector.backend import AlertCount, Backend, Delivery, ParamRow, RunRow, SeriesRow
+from looptap_collector.backend import AlertCount, Backend, Delivery, History, ParamRow, RunRow, SeriesRow
 from looptap_collector.datasets import Compared, of_run
-from looptap_collector.plots import plot, sparkline
+from looptap_collector.plots import held, plot, sparkline
 from looptap_collector.printable import local_time, number, printable, setting, size, took
 from looptap_collector.query import (
     Accounts,
@@ -29,6 +29,7 @@ from looptap_collector.query import (
     duration_seconds,
     interest,
     is_chosen,
+    is_lasting,
     is_loss,
     main_loss,
     series_labels,
@@ -171,6 +172,7 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
     used = [(label, row) for label, row in labelled if resources.is_resource(row.key)]
     labelled = [(label, row) for label, row in labelled if not resources.is_resource(row.key)]
     histories = [backend.history(run.run, row.key, row.context) for _, row in labelled[:TRENDS]]
+    until = max((row.last_step for _, row in labelled), default=0)
     table = _table("metric", "last", "min", "max", "points", "steps", "trend")
     for column in table.columns[1:6]:
         column.justify = "right"
@@ -184,7 +186,7 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
             Text(number(row.max)),
             Text(points),
             Text(f"{row.first_step}–{row.last_step}"),
-            Text(sparkline(histories[index].values) if index < len(histories) else "", style="cyan"),
+            Text(_trend(row, histories[index], until) if index < len(histories) else "", style="cyan"),
         )
     if labelled:
         out.print(table)
@@ -198,14 +200,18 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
     if slow := slowest.in_words(backend, run.run, series):
         out.print(Text(slow))
     changing = [
-        (label, history)
+        (label, row, history)
         for (label, row), history in zip(labelled, histories, strict=False)
         if row.count > 2 and (is_loss(row.key) or row.min != row.max)
     ]
-    for label, history in changing[:PLOTS]:
+    for label, row, history in changing[:PLOTS]:
         out.print(Text(printable(label), style="bold"))
-        for line in plot(history):
+        for line in plot(history, lasts_until=until if is_lasting(row.key) else None):
             out.print(Text(line, style="cyan"), no_wrap=True)
+
+
+def _trend(row: SeriesRow, history: History, until: int) -> str:
+    return sparkline((held(history, until, _RESOURCE_POINTS) if is_lasting(row.key) else history).values)
 
 
 def _resources_table(backend: Backend, run: RunRow, used: Sequence[tuple[str, SeriesRow]]) -> Table:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from looptap_collector.backend import History
-from looptap_collector.plots import plot, sparkline
+from looptap_collector.plots import held, plot, sparkline
 
 BLANK = "\u2800"
 
@@ -41,6 +41,26 @@ def test_plot_of_a_line() -> None:
     assert all(any(line[column] != BLANK for line in cells) for column in range(10))
 
 
+def test_plot_of_what_lasts() -> None:
+    """Recorded when it changes: level until then, a step down, and level until the last step of the run."""
+    lines = plot(history([10.0, 0.0], [0, 50]), width=10, height=4, lasts_until=100)
+    cells = [line.split("┤")[1] for line in lines[:4]]
+    assert lines[4].split() == ["0", "100"]
+    assert [character != BLANK for character in cells[0]] == [True] * 5 + [False] * 5
+    assert [character != BLANK for character in cells[3]] == [False] * 4 + [True] * 6
+    assert [character != BLANK for character in cells[1]] == [False] * 4 + [True] + [False] * 5
+
+
+def test_held() -> None:
+    """What it was at steps that are equally far apart, however unevenly it changed."""
+    told = held(history([1.0, 2.0, 3.0], [0, 1, 99]), 199, 200)
+    assert told.steps.tolist() == list(range(200))
+    assert told.values.tolist() == [1.0, *[2.0] * 98, *[3.0] * 101]
+    assert sparkline(held(history([1.0, 0.0], [0, 900]), 999, 200).values, 10) == "█████████▁"
+    assert held(history([5.0], [7]), 0, 200).steps.tolist() == [7]
+    assert len(held(history([]), 10, 200).steps) == 0
+
+
 def test_plot_keeps_a_spike() -> None:
     """One high point among a hundred thousand reaches the top line."""
     values = [0.0] * 100_000
@@ -63,9 +83,10 @@ def test_plot_keeps_a_spike() -> None:
 )
 def test_plot_of_odd_series(values: list[float], steps: list[int] | None) -> None:
     """One point, a constant, one step, the limits of floats and of steps: always a plot of the size asked for."""
-    lines = plot(history(values, steps), width=20, height=3)
-    assert len(lines) == 4
-    assert {len(line.split("┤")[1]) for line in lines[:3]} == {20}
+    for more in (None, 0, 2**63 - 1):
+        lines = plot(history(values, steps), width=20, height=3, lasts_until=more)
+        assert len(lines) == 4
+        assert {len(line.split("┤")[1]) for line in lines[:3]} == {20}
 
 
 def test_plot_without_a_number() -> None:

@@ -6,16 +6,14 @@ const style = (name) => getComputedStyle(document.documentElement).getPropertyVa
 // Plotly reads a little markup in names. What is stored is text, so its markup is spelled out.
 const asText = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const COLOURS = 6;
-// Recorded when they change; until then they stay what they are.
-const LASTING = /(^|[._/])(lr|epoch|amp_scale)$/;
 const LARGE = new Set(["bytes", "bytes/s", "hertz"]);
 
 export class Chart {
-  constructor(key, unit) {
+  constructor({ key, unit, lasting }) {
     this.unit = unit; // of what is measured in one, as bytes
     this.series = new Map(); // label → { context, metric, points }
     this.isLog = false;
-    this.isLasting = LASTING.test(key);
+    this.isLasting = lasting === true; // recorded when it changes; until then it stays what it is
     this.until = -Infinity; // the last step of the run
     this.card = element("article", undefined, "card chart");
     const header = element("header");
@@ -61,7 +59,7 @@ export class Chart {
       if (!points) continue;
       const colour = style(`--trace-${place++ % COLOURS}`);
       const name = asText(Object.entries(context).map(([key, value]) => `${key}=${value}`).join(", ") || metric.key);
-      const { x, y } = this.isLasting ? lasting(points, this.until) : { x: points.steps, y: points.values };
+      const { x, y } = this.isLasting ? held(points, this.until) : { x: points.steps, y: points.values };
       const isLone = y.map((value, at) => value !== null && (y[at - 1] ?? null) === null && (y[at + 1] ?? null) === null);
       traces.push({
         type: "scatter", mode: isLone.includes(true) ? "lines+markers" : "lines", name, x, y, meta: label,
@@ -87,7 +85,7 @@ export class Chart {
 }
 
 // Up to the last step of the run, unless what it was last is no number.
-function lasting({ steps, values }, until) {
+function held({ steps, values }, until) {
   const isOver = steps.at(-1) >= until || values.at(-1) === null;
   return isOver ? { x: steps, y: values } : { x: [...steps, until], y: [...values, values.at(-1)] };
 }

@@ -170,7 +170,7 @@ function showMetrics() {
   for (const [label, metric] of entries.sort(([, a], [, b]) => rank(a) - rank(b))) {
     let chart = charts.get(metric.key);
     if (!chart) {
-      chart = new Chart(metric.key, metric.unit);
+      chart = new Chart(metric);
       chart.card.chart = chart;
       chart.rank = rank(metric);
       charts.set(metric.key, chart);
