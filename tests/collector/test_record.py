@@ -64,6 +64,7 @@ def test_a_complete_record(backend: Backend) -> None:
         "last_step": 499,
         "last_time": "2026-01-02T03:04:05.499000Z",
         "last_time_ns": START_NS + 499_000_000,
+        "lasting": True,
     }
     assert record["artifacts"][0]["name"] == "model.pt"
     assert record["artifacts"][0]["digest"] == "ab" * 32
