@@ -1,4 +1,4 @@
-"""Keeps of an answer what can be counted later, at the price of one small copy.
+"""Keeps of a question and an answer what can be counted later, at the price of one small copy.
 
 Called in the thread that answers, so it computes nothing: arrays that may change are copied, a few rows of large ones; what cannot
 change is only referred to. Nothing here waits for a device: an answer that lies on one is not looked at, and counted as such.
@@ -6,15 +6,16 @@ change is only referred to. Nothing here waits for a device: an answer that lies
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
 #: Of each answer so many rows are looked at, and so many numbers of them; the first ones.
 MOST_ROWS = 64
 MOST_NUMBERS = 16_384
+#: Up to so many numbers, a list of them costs less than a copy.
+_FEW = 64
 _MOST_KEYS = 16
-_PLAIN = (str, bytes, int, float, bool, type(None))
 
 
 class Skipped:
@@ -41,59 +42,84 @@ class Part:
 def keep(answer: Any) -> Any:
     """Never raises on account of the answer, and never calls code of the program's own classes, but for what arrays have."""
     kind = type(answer)
-    if kind in _PLAIN:
-        return answer
-    if kind in (list, tuple):
-        return _of_list(answer)
-    root = kind.__module__.partition(".")[0]
-    if root == "numpy":
-        return _of_array(answer, "copy")
-    if root == "torch":
-        if not hasattr(answer, "untyped_storage"):
-            return Skipped("unknown kind")
-        if answer.device.type != "cpu":
-            return Skipped("on a device", _rows(answer))
-        return _of_array(answer.detach(), "clone")
-    if root in ("tensorflow", "jaxlib", "jax"):
-        return answer  # these never change
-    fields = getattr(kind, "__dataclass_fields__", None)
-    if fields is not None:
-        return _of_fields(answer, fields)
-    if issubclass(kind, dict):
-        return {key: keep(value) for key, value in islice(dict.items(answer), _MOST_KEYS)}
-    return Skipped("unknown kind")
+    known = _KEPT_BY.get(kind)
+    if known is None:
+        known = _how(kind)
+        if len(_KEPT_BY) < _MOST_KINDS:
+            _KEPT_BY[kind] = known
+    return known(answer)
 
 
-def shape_of(value: Any) -> str | None:
-    """``float32[*, 3, 224]``: type and sizes without the rows, of an array; None of anything else."""
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is None or dtype is None:
+def keep_question(asked: Any) -> Any:
+    """Sizes and type of an array, or the length of a list; for :func:`shape_of` and :func:`rows_of`."""
+    kind = type(asked)
+    if kind is list or kind is tuple:
+        return len(asked)
+    if kind.__module__ in _ARRAYS or hasattr(kind, "shape"):
+        return asked.shape, asked.dtype
+    return None
+
+
+def shape_of(asked: Any) -> str | None:
+    """Of a question that was kept: ``float32[*, 3, 224]``, type and sizes without the rows; None of what is no array."""
+    if type(asked) is not tuple:
         return None
+    shape, dtype = asked
     sizes = ", ".join(["*", *(str(size) for size in list(shape)[1:])]) if len(shape) else ""
     return f"{getattr(dtype, 'name', None) or str(dtype).rpartition('.')[2]}[{sizes}]"
 
 
-def rows_of(value: Any) -> int | None:
-    """How many rows are asked for at once; None where that cannot be told."""
-    shape = getattr(value, "shape", None)
-    if shape is not None:
-        return int(shape[0]) if len(shape) else 1
-    return len(value) if type(value) in (list, tuple) else None
+def rows_of(asked: Any) -> int | None:
+    """How many rows were asked for at once; None where that cannot be told."""
+    if type(asked) is tuple:
+        return int(asked[0][0]) if len(asked[0]) else 1
+    return asked if type(asked) is int else None
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
 
-
-def _rows(array: Any) -> int:
-    return int(array.shape[0]) if len(array.shape) else 1
+_ARRAYS = ("torch", "numpy")
 
 
-def _of_array(array: Any, copy: str) -> Any:
-    shape = array.shape
-    if not len(shape):
-        return getattr(array, copy)()
-    rows, numbers = int(shape[0]), 1
-    for size in shape[1:]:
+def _how(kind: type) -> Callable[[Any], Any]:
+    root = kind.__module__.partition(".")[0]
+    if root == "numpy":
+        return _of_numpy
+    if root == "torch" and hasattr(kind, "untyped_storage"):
+        return _of_torch
+    if root in ("tensorflow", "jaxlib", "jax"):
+        return _itself  # these never change
+    if (fields := getattr(kind, "__dataclass_fields__", None)) is not None:
+        return lambda answer: _of_fields(answer, fields)
+    return _of_dict if issubclass(kind, dict) else _unknown
+
+
+def _itself(answer: Any) -> Any:
+    return answer
+
+
+def _unknown(answer: Any) -> Skipped:
+    return Skipped("unknown kind")
+
+
+def _of_numpy(array: Any) -> Any:
+    if array.size <= _FEW:
+        return array.tolist()
+    return _copied(array, "copy")
+
+
+def _of_torch(tensor: Any) -> Any:
+    if not tensor.is_cpu:
+        return Skipped("on a device", int(tensor.shape[0]) if tensor.dim() else 1)
+    if tensor.numel() <= _FEW:
+        return tensor.tolist()
+    return _copied(tensor.detach(), "clone")
+
+
+def _copied(array: Any, copy: str) -> Any:
+    """Of an array with at least one dimension."""
+    rows, numbers = int(array.shape[0]), 1
+    for size in array.shape[1:]:
         numbers *= int(size)
     if numbers > MOST_NUMBERS:
         return Skipped("too large", rows)
@@ -109,7 +135,20 @@ def _of_list(answer: Any) -> Any:
     return Part([keep(item) for item in answer[:MOST_ROWS]], len(answer))
 
 
+def _of_dict(answer: Any) -> Any:
+    return {key: keep(value) for key, value in islice(dict.items(answer), _MOST_KEYS)}
+
+
 def _of_fields(answer: Any, fields: Iterable[str]) -> Any:
     """Of an object with named outputs, as those of Transformers are."""
     values = object.__getattribute__(answer, "__dict__")
     return {name: keep(values[name]) for name in list(fields)[:_MOST_KEYS] if values.get(name) is not None}
+
+
+#: By class; those that nobody has to be asked about, and those that have been seen.
+_KEPT_BY: dict[type, Callable[[Any], Any]] = {
+    **dict.fromkeys((str, bytes, int, float, bool, type(None)), _itself),
+    **dict.fromkeys((list, tuple), _of_list),
+    dict: _of_dict,
+}
+_MOST_KINDS = 1_000

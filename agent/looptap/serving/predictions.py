@@ -9,7 +9,8 @@ a text has a ``length``. Named outputs are told apart by their names (``logits.c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping
+from math import isfinite
 from typing import Any
 
 from looptap.serving.answers import Part, Skipped, keep
@@ -17,102 +18,127 @@ from looptap.sketches.distribution import Distribution
 
 #: A text up to so many characters may be the name of a class.
 _NAME_CHARACTERS = 64
-_MOST_STREAMS = 16
+MOST_STREAMS = 16
 #: How far from one the numbers of a distribution may add up to: those of bfloat16 do so.
 _SUM_TOLERANCE = 0.02
+
+
+class _Stream:
+    """One stream, and what is not in its distribution yet: many at once cost least."""
+
+    __slots__ = ("distribution", "names", "numbers")
+
+    def __init__(self) -> None:
+        self.distribution = Distribution()
+        self.numbers: list[float] = []
+        #: Of classes; places are whole numbers until they are told.
+        self.names: list[Hashable] = []
+
+    def whole(self) -> Distribution:
+        numbers, self.numbers = self.numbers, []
+        names, self.names = self.names, []
+        self.distribution.add_numbers(numbers)
+        for name, count in Counter(names).items():
+            self.distribution.classes[str(name)] += count
+        return self.distribution
 
 
 class Streams:
     """Distributions by stream."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Distribution] = {}
+        self._streams: dict[str, _Stream] = {}
         #: Rows that were not looked at, by reason.
         self.skipped: Counter[str] = Counter()
 
-    def add(self, kept: Any) -> int:
-        """What :func:`looptap.serving.answers.keep` kept of one answer. Returns how many rows the answer had."""
-        return self._add(kept, "")
+    def found(self) -> dict[str, Distribution]:
+        """Of all that was added so far."""
+        return {name: stream.whole() for name, stream in self._streams.items()}
 
-    def distribution(self, stream: str) -> Distribution | None:
-        """None where there are as many as there may be."""
-        known = self.found.get(stream)
-        if known is None and len(self.found) < _MOST_STREAMS:
-            known = self.found[stream] = Distribution()
-        return known
-
-    # --- private ------------------------------------------------------------------------------------------------------
-
-    def _add(self, kept: Any, name: str) -> int:
+    def add(self, kept: Any, name: str = "") -> int:
+        """What :func:`looptap.serving.answers.keep` kept of one answer, or of the output of this ``name`` in it. Returns how many
+        rows there were."""
+        if isinstance(kept, list):
+            for row in kept:
+                self._row(row, name)
+            return len(kept)
         if isinstance(kept, Skipped):
             self.skipped[kept.reason] += kept.rows
             return kept.rows
         if isinstance(kept, Part):
-            looked_at = self._add(kept.value, name)
-            self.skipped["beyond the first rows"] += kept.rows - looked_at
+            self.skipped["beyond the first rows"] += kept.rows - self.add(kept.value, name)
             return kept.rows
         if isinstance(kept, Mapping):
-            return max([self._add(value, f"{name}{key}.") for key, value in kept.items()], default=1)
-        if hasattr(kept, "tolist") or hasattr(kept, "numpy"):
-            kept = _listed(kept)
-            if isinstance(kept, Skipped | Part):
-                return self._add(kept, name)
-        rows = kept if isinstance(kept, list) else [kept]
-        self._rows([_listed(row) for row in rows], name)
-        return len(rows)
+            return max([self.add(value, f"{name}{key}.") for key, value in kept.items()], default=1)
+        if hasattr(kept, "tolist"):
+            return self.add(kept.tolist(), name)
+        if hasattr(kept, "numpy"):
+            return self.add(keep(kept.numpy()), name)
+        self._row(kept, name)
+        return 1
 
-    def _rows(self, rows: list[Any], name: str) -> None:
-        by_kind: dict[str, list[Any]] = {}
-        for row in rows:
-            by_kind.setdefault(_kind(row), []).append(row)
-        for kind, some in by_kind.items():
-            if kind == "object":
-                for row in some:
-                    self._add(row, name)
-            elif kind == "unknown kind":
-                self.skipped[kind] += len(some)
+    # --- private ------------------------------------------------------------------------------------------------------
+
+    def _row(self, row: Any, name: str) -> None:
+        while type(row) is list and len(row) == 1:
+            row = row[0]
+        kind = type(row)
+        if kind is list:
+            if row and type(row[0]) is float:
+                self._scores(row, name)
             else:
-                for stream, distribution in self._streams(kind, name):
-                    _ADD[stream](distribution, some)
+                self._numbers(row, name)
+        elif kind is float:
+            self._to(f"{name}value").numbers.append(row)
+        elif kind is int or kind is bool:
+            self._to(f"{name}class").names.append(row if kind is int else str(row))
+        elif kind is str or kind is bytes:
+            self._text(row if kind is str else row.decode("utf-8", "replace"), name)
+        elif row is None:
+            self._to(f"{name}value").distribution.null += 1
+        elif isinstance(row, Mapping | Skipped | Part) or hasattr(row, "tolist") or hasattr(row, "numpy"):
+            self.add(row, name)
+        else:
+            self.skipped["unknown kind"] += 1
 
-    def _streams(self, kind: str, name: str) -> Iterator[tuple[str, Distribution]]:
-        for stream in _STREAMS[kind]:
-            target = self.distribution(f"{name}{stream.partition(' ')[0]}")
-            if target is None:
+    def _scores(self, row: list[float], name: str) -> None:
+        try:
+            total = sum(row)
+        except TypeError:
+            self.skipped["unknown kind"] += 1
+            return
+        if not isfinite(total) and any(number != number for number in row):
+            self._to(f"{name}class").distribution.nan += 1
+            return
+        greatest = max(row)
+        self._to(f"{name}class").names.append(row.index(greatest))
+        if abs(total - 1.0) <= _SUM_TOLERANCE and min(row) >= 0.0:
+            self._to(f"{name}confidence").numbers.append(greatest)
+
+    def _numbers(self, row: list[Any], name: str) -> None:
+        numbers = _flat(row)
+        if numbers:
+            self._to(f"{name}value").numbers += numbers
+        else:
+            self.skipped["unknown kind"] += 1
+
+    def _text(self, text: str, name: str) -> None:
+        classes = self._to(f"{name}class")
+        if len(text) <= _NAME_CHARACTERS:
+            classes.names.append(text)
+        else:
+            classes.distribution.other += 1
+        self._to(f"{name}length").numbers.append(float(len(text)))
+
+    def _to(self, stream: str) -> _Stream:
+        known = self._streams.get(stream)
+        if known is None:
+            known = _Stream()
+            if len(self._streams) < MOST_STREAMS:
+                self._streams[stream] = known
+            else:
                 self.skipped["more outputs than are told apart"] += 1
-            else:
-                yield stream, target
-
-
-def _listed(value: Any) -> Any:
-    """An array as nested lists."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if hasattr(value, "numpy"):
-        return _listed(keep(value.numpy()))
-    return value
-
-
-def _kind(row: Any) -> str:
-    while isinstance(row, list) and len(row) == 1:
-        row = row[0]
-    if row is None:
-        return "nothing"
-    if isinstance(row, bool | int):
-        return "whole number"
-    if isinstance(row, float):
-        return "number"
-    if isinstance(row, str | bytes):
-        return "text"
-    if isinstance(row, list):
-        if row and all(isinstance(item, float) for item in row):
-            return "distribution" if _is_distribution(row) else "scores"
-        return "numbers" if row and _flat(row) is not None else "unknown kind"
-    return "object" if isinstance(row, Mapping | Skipped | Part) else "unknown kind"
-
-
-def _is_distribution(row: Sequence[float]) -> bool:
-    return min(row) >= 0.0 and abs(sum(row) - 1.0) <= _SUM_TOLERANCE
+        return known
 
 
 def _flat(row: Any) -> list[float] | None:
@@ -128,47 +154,3 @@ def _flat(row: Any) -> list[float] | None:
             return None
         found += inner
     return found
-
-
-def _single(row: Any) -> Any:
-    while isinstance(row, list):
-        row = row[0]
-    return row
-
-
-def _add_greatest(to: Distribution, rows: list[Any]) -> None:
-    whole = [row for row in rows if all(number == number for number in row)]
-    to.add_classes(str(row.index(max(row))) for row in whole)
-    to.nan += len(rows) - len(whole)
-
-
-def _add_names(to: Distribution, rows: list[Any]) -> None:
-    texts = [_text(_single(row)) for row in rows]
-    named = [text for text in texts if len(text) <= _NAME_CHARACTERS]
-    to.add_classes(named)
-    to.other += len(texts) - len(named)
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-#: By kind of a row, the streams that it adds to; what stands behind the name says how.
-_STREAMS = {
-    "nothing": ("value nothing",),
-    "whole number": ("class",),
-    "number": ("value",),
-    "text": ("class", "length"),
-    "distribution": ("class greatest", "confidence"),
-    "scores": ("class greatest",),
-    "numbers": ("value flat",),
-}
-_ADD: dict[str, Callable[[Distribution, list[Any]], None]] = {
-    "value nothing": lambda to, rows: to.add_null(len(rows)),
-    "class": _add_names,
-    "value": lambda to, rows: to.add_numbers([_single(row) for row in rows]),
-    "length": lambda to, rows: to.add_numbers([float(len(_single(row))) for row in rows]),
-    "class greatest": _add_greatest,
-    "confidence": lambda to, rows: to.add_numbers([max(row) for row in rows]),
-    "value flat": lambda to, rows: to.add_numbers([number for row in rows for number in _flat(row) or ()]),
-}

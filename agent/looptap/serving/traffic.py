@@ -24,36 +24,35 @@ now = time.perf_counter_ns
 
 
 class ModelCall:
-    """One call of a watched model. ``answer`` is what :func:`looptap.serving.answers.keep` kept of it."""
+    """One call of a watched model. What is asked and answered is what :mod:`looptap.serving.answers` kept of it."""
 
-    __slots__ = ("answer", "asked", "begun", "ended", "error", "model")
+    # Of the class until they are known: that is what most of a call's price goes into otherwise.
+    ended = 0
+    asked: Any = None
+    answer: Any = None
+    error: str | None = None
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.begun = now()
-        self.ended = 0
-        self.asked: Any = None
-        self.answer: Any = None
-        self.error: str | None = None
 
 
 class Request:
     """From the first line to the last byte, in nanoseconds of one clock; 0 for what has not happened."""
 
-    __slots__ = ("begun", "calls", "ended", "endpoint", "error", "first", "in_flight", "items", "last", "queued")
+    ended = 0
+    endpoint = ""
+    error: str | None = None
+    #: How long it had waited before it reached the program.
+    queued = 0
+    #: Of a streamed answer: when its first and its last piece so far were sent, and the times between its pieces.
+    first = last = 0
+    items: deque[int] | None = None
 
     def __init__(self, begun: int, in_flight: int) -> None:
         self.begun = begun
-        self.ended = 0
-        self.endpoint = ""
-        self.error: str | None = None
         #: Requests under way when it began, this one among them.
         self.in_flight = in_flight
-        #: How long it had waited before it reached the program.
-        self.queued = 0
-        #: Of a streamed answer: when its first and its last piece so far were sent, and the times between its pieces.
-        self.first = self.last = 0
-        self.items: deque[int] | None = None
         self.calls: list[ModelCall] = []
 
     def sends(self) -> None:

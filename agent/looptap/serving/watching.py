@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from looptap.guard import Guard
-from looptap.serving.answers import keep, rows_of, shape_of
+from looptap.serving.answers import keep, keep_question
 from looptap.serving.model import Model
 from looptap.serving.traffic import IS_INSIDE, REQUEST, TRAFFIC, ModelCall, Request, now
 from looptap.session import SESSION
@@ -36,7 +36,7 @@ else:  # before wrapt 2 it takes no type
 def watched(model: Any, name: str | None, version: str) -> Any:
     """What stands in the place of the model from now on."""
     title = name or getattr(model, "__name__", None) or type(model).__name__
-    described = Model(str(title), None if version == "auto" else str(version))
+    described = Model(str(title), None if version == "auto" else str(version), has_modes=hasattr(model, "training"))
     with _guard:
         from looptap.serving.recording import version_in_background
 
@@ -81,7 +81,9 @@ class Watched(_Proxy):
 
 def answer(described: Model, model: Any, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """What the function answers; noted, if it is the outermost call of a model and no training."""
-    if not (TRAFFIC.is_counted or SESSION.serving.start()) or IS_INSIDE.get() or _is_training(model):
+    if not TRAFFIC.is_counted and not SESSION.serving.start():
+        return function(*args, **kwargs)
+    if IS_INSIDE.get() or (described.has_modes and _is_training(model)):
         return function(*args, **kwargs)
     if SESSION.recorder.unusual and SESSION.recorder.is_suppressed():
         return function(*args, **kwargs)
@@ -101,16 +103,8 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
     finally:
         IS_INSIDE.reset(inside)
     if type(result) in _LATER:
-        return _later(result, call, request, own, args)
-    # As the end of the call: what follows is ours.
-    call.ended = now()
-    if not _guard.closed:
-        with _guard:
-            call.answer = keep(result)
-            if args:
-                call.asked = (shape_of(args[0]), rows_of(args[0]))
-    if own is not None:
-        TRAFFIC.end(own)
+        return _later(result, call, own, args)
+    _answered(call, own, args, result)
     return result
 
 
@@ -123,7 +117,7 @@ def _itself(model: Any) -> Any:
 
 def _is_training(model: Any) -> bool:
     """A PyTorch module that trains: one that was left in that mode and answers without gradients does not."""
-    if getattr(model, "training", False) is not True:
+    if model.training is not True:
         return False
     torch = sys.modules.get("torch")
     return torch is not None and bool(torch.is_grad_enabled())
@@ -144,12 +138,27 @@ def kind_of(error: BaseException) -> str:
     return type(error).__name__
 
 
-def _later(result: Any, call: ModelCall, request: Request, own: Request | None, args: Any) -> Any:
+def _answered(call: ModelCall, own: Request | None, args: Any, result: Any) -> None:
+    call.ended = now()  # what follows is ours
+    if not _guard.closed:
+        try:
+            call.answer = keep(result)
+            if args:
+                call.asked = keep_question(args[0])
+        except Exception as error:
+            if _guard.strict:
+                raise
+            _guard.failed(error)
+    if own is not None:
+        TRAFFIC.end(own)
+
+
+def _later(result: Any, call: ModelCall, own: Request | None, args: Any) -> Any:
     if type(result) is CoroutineType:
         return _coroutine(result, call, own, args)
     if type(result) is GeneratorType:
-        return _generator(result, call, request, own)
-    return _async_generator(result, call, request, own)
+        return _generator(result, call, own)
+    return _async_generator(result, call, own)
 
 
 async def _coroutine(result: Coroutine[Any, Any, Any], call: ModelCall, own: Request | None, args: Any) -> Any:
@@ -161,19 +170,11 @@ async def _coroutine(result: Coroutine[Any, Any, Any], call: ModelCall, own: Req
         raise
     finally:
         IS_INSIDE.reset(inside)
-    call.ended = now()
-    with _guard:
-        call.answer = keep(found)
-        if args:
-            call.asked = (shape_of(args[0]), rows_of(args[0]))
-    if own is not None:
-        TRAFFIC.end(own)
+    _answered(call, own, args, found)
     return found
 
 
-def _generator(
-    result: Generator[Any, Any, Any], call: ModelCall, request: Request, own: Request | None
-) -> Generator[Any, Any, Any]:
+def _generator(result: Generator[Any, Any, Any], call: ModelCall, own: Request | None) -> Generator[Any, Any, Any]:
     error: BaseException | None = None
     try:
         return (yield from _told(result, own))
@@ -206,7 +207,7 @@ def _told(result: Generator[Any, Any, Any], own: Request | None) -> Generator[An
 
 
 async def _async_generator(
-    result: AsyncGenerator[Any, Any], call: ModelCall, request: Request, own: Request | None
+    result: AsyncGenerator[Any, Any], call: ModelCall, own: Request | None
 ) -> AsyncGenerator[Any, Any]:
     error: BaseException | None = None
     try:

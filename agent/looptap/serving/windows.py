@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from looptap.events import Window
 from looptap.plain import clean
+from looptap.serving.answers import rows_of, shape_of
 from looptap.serving.model import NO_MODEL, Model
 from looptap.serving.predictions import Streams
 from looptap.serving.traffic import ModelCall, Request
@@ -54,38 +56,43 @@ class Counting:
         self.busy_ns = 0
         self.latency: dict[str, Measured] = {}
         self.rows = Measured(1.0)
-        self.shapes: Counter[str] = Counter()
+        #: Sizes and types of what was asked.
+        self._asked: Counter[Any] = Counter()
         self.predictions = Streams()
 
     def took(self, part: str, nanoseconds: int) -> None:
+        measured = self.latency.get(part)
+        if measured is None:
+            measured = self.latency[part] = Measured(1e9)
         if nanoseconds >= 0:
-            measured = self.latency.get(part)
-            if measured is None:
-                measured = self.latency[part] = Measured(1e9)
             measured.waiting.append(nanoseconds)
 
     def count(self, request: Request, calls: list[ModelCall], since_ns: int) -> None:
         """A request has ended that made these calls of this model; the window began at ``since_ns``."""
+        begun, ended = request.begun, request.ended
         self.requests += 1
         self.in_flight_max = max(self.in_flight_max, request.in_flight)
-        self.busy_ns += request.ended - max(request.begun, since_ns)
-        error = request.error or next((call.error for call in calls if call.error), None)
-        if error:
-            _count(self.errors, error)
-        self.took("total", request.ended - request.begun)
+        self.busy_ns += ended - max(begun, since_ns)
+        error = request.error
+        self.took("total", ended - begun)
         if request.queued:
             self.took("queue", request.queued)
-        if request.first and request.items is not None:
-            self.took("first", request.first - request.begun)
-        self.between(request)
+        if request.items is not None:
+            self.took("first", request.first - begun)
+            self.between(request)
+        model_ns = 0
         finished = [call for call in calls if call.ended]
-        if finished:
-            if request.endpoint:
-                self.took("before", finished[0].begun - request.begun)
-                self.took("after", request.ended - finished[-1].ended)
-            self.took("model", sum(call.ended - call.begun for call in finished))
         for call in finished:
+            model_ns += call.ended - call.begun
+            error = error or call.error
             self._look_at(call)
+        if finished:
+            self.took("model", model_ns)
+            if request.endpoint:
+                self.took("before", finished[0].begun - begun)
+                self.took("after", ended - finished[-1].ended)
+        if error:
+            _count(self.errors, error)
 
     def between(self, request: Request) -> None:
         """The pieces that a stream has sent since the last look."""
@@ -107,19 +114,25 @@ class Counting:
             in_flight_max=self.in_flight_max,
             latency={part: measured.histogram().encode() for part, measured in self.latency.items()},
             batch=self.rows.histogram().encode() if len(self.rows.histogram()) else None,
-            shapes=dict(self.shapes),
-            predictions={clean(name): one.encode() for name, one in self.predictions.found.items()},
+            shapes=self._shapes(),
+            predictions={clean(name): one.encode() for name, one in self.predictions.found().items()},
             skipped=dict(self.predictions.skipped),
         )
+
+    def _shapes(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for asked, count in self._asked.most_common():
+            name = shape_of(asked) or OTHER
+            found[name if name in found or len(found) < MOST_KINDS else OTHER] += count
+        return dict(found)
 
     def _look_at(self, call: ModelCall) -> None:
         rows = self.predictions.add(call.answer) if call.error is None else None
         asked = call.asked
         if asked is not None:
-            shape, asked_rows = asked
-            if shape is not None:
-                _count(self.shapes, shape)
-            rows = asked_rows if asked_rows is not None else rows
+            rows = rows_of(asked)
+            if type(asked) is tuple:
+                self._asked[asked] += 1
         if rows is not None:
             self.rows.waiting.append(rows)
 
@@ -149,8 +162,9 @@ class Windows:
 
     def count(self, request: Request) -> None:
         since_ns = self.end_ns - _WINDOW_NS
-        if not request.calls:
-            self._window(NO_MODEL, request.endpoint).count(request, [], since_ns)
+        calls = request.calls
+        if len(calls) < 2:
+            self._window(calls[0].model if calls else NO_MODEL, request.endpoint).count(request, calls, since_ns)
             return
         by_model: dict[Model, list[ModelCall]] = {}
         for call in request.calls:

@@ -42,6 +42,15 @@ MOST_VALUES = 1 << 48
 _MOST_TERMS = 41
 
 
+def _buckets(magnitudes: Iterable[float]) -> list[int]:
+    """As :func:`bucket_of` each, at half its price."""
+    bounds, find = _BOUNDS, bisect_left
+    return [
+        exponent * _PER_OCTAVE + find(bounds, mantissa) - (_PER_OCTAVE + 1)
+        for mantissa, exponent in map(frexp, magnitudes)
+    ]
+
+
 def upper_bound(bucket: int) -> float:
     """The greatest value in it; inf for the last one that a float reaches. Below 2^-1022 floats are further apart than buckets."""
     octave, step = divmod(bucket + 1, _PER_OCTAVE)
@@ -121,8 +130,8 @@ class Histogram:
             counted = [(value - center) / spread for value in values]
             if max(counted) == inf or min(counted) == -inf:
                 counted = [min(_GREATEST, max(-_GREATEST, value)) for value in counted]
-        above = [bucket_of(value) for value in counted if value > 0]
-        below = [bucket_of(-value) for value in counted if value < 0]
+        above = _buckets(value for value in counted if value > 0)
+        below = _buckets(-value for value in counted if value < 0)
         self.positive.update(above)
         self.negative.update(below)
         self.zero += len(values) - len(above) - len(below)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from looptap.serving.answers import MOST_ROWS, Skipped, keep, rows_of, shape_of
+from looptap.serving.answers import MOST_ROWS, Skipped, keep, keep_question, rows_of, shape_of
 from looptap.serving.predictions import Streams
 
 
@@ -19,7 +19,7 @@ def told(*answers: Any) -> tuple[dict[str, Any], dict[str, int], list[int]]:
     streams = Streams()
     rows = [streams.add(keep(answer)) for answer in answers]
     found: dict[str, Any] = {}
-    for name, one in streams.found.items():
+    for name, one in streams.found().items():
         found[name] = dict(one.classes) or (len(one.numbers), one.numbers.quantile(0.5), one.nan, one.null)
     return found, dict(streams.skipped), rows
 
@@ -99,7 +99,7 @@ def test_what_changes_after_the_answer_is_not_seen(array: Any) -> None:
     answer[0] = 9
     streams = Streams()
     streams.add(kept)
-    assert streams.found["class"].classes == {"1": 1, "2": 1, "3": 1}
+    assert streams.found()["class"].classes == {"1": 1, "2": 1, "3": 1}
 
 
 def test_gradients_and_long_texts() -> None:
@@ -113,7 +113,7 @@ def test_more_outputs_than_are_told_apart() -> None:
     streams = Streams()
     for index in range(40):
         streams.add(keep({f"output {index}": 1.0}))
-    assert len(streams.found) == 16
+    assert len(streams.found()) == 16
     assert sum(streams.skipped.values()) == 24
 
 
@@ -130,8 +130,7 @@ def test_objects_that_raise_are_left_alone() -> None:
 
 
 def test_shapes() -> None:
-    assert shape_of(np.zeros((5, 3, 2), np.float32)) == "float32[*, 3, 2]"
-    assert shape_of(torch.zeros(5, 3)) == "float32[*, 3]"
-    assert shape_of(torch.tensor(1)) == "int64[]"
-    assert shape_of([1, 2]) is None
-    assert (rows_of(np.zeros((5, 3))), rows_of([1, 2]), rows_of(3), rows_of(np.float32(1))) == (5, 2, None, 1)
+    asked = [np.zeros((5, 3, 2), np.float32), torch.zeros(5, 3), torch.tensor(1), [1, 2], 3, np.float32(1)]
+    kept = [keep_question(one) for one in asked]
+    assert [shape_of(one) for one in kept] == ["float32[*, 3, 2]", "float32[*, 3]", "int64[]", None, None, "float32[]"]
+    assert [rows_of(one) for one in kept] == [5, 5, 1, 2, None, 1]
