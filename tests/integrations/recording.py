@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from looptap.describing import Description
-from looptap.events import Context, Dataset, JournalRecord
+from looptap.events import Context, Dataset, JournalRecord, Window
 from looptap.integration import Integration
 from looptap.noticed import Verdict
 from looptap.patching import Patcher
@@ -30,6 +30,7 @@ class Recording(Recorder):
         self.notes: list[str] = []
         #: By role and name, as told last.
         self.datasets: dict[tuple[str, str], Dataset] = {}
+        self.windows: list[Window] = []
         #: What was no number or no step.
         self.refused: list[str] = []
 
@@ -101,6 +102,9 @@ class Recording(Recorder):
             self.datasets[record.role, record.name] = record
         else:
             super()._write(record)
+
+    def window(self, window: Window) -> None:
+        self.windows.append(window)
 
     def note(self, topic: str, message: str) -> None:
         self.notes.append(message)

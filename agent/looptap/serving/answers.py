@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-#: Of each answer so many rows are looked at, and so many numbers of them; the first ones.
+#: Of each answer so many rows are looked at, and so many numbers of them.
 MOST_ROWS = 64
 MOST_NUMBERS = 16_384
 #: Up to so many numbers, a list of them costs less than a copy.
@@ -29,7 +29,7 @@ class Skipped:
 
 
 class Part:
-    """The first rows of a longer answer."""
+    """Rows of a longer answer, evenly spread over it."""
 
     __slots__ = ("rows", "value")
 
@@ -126,13 +126,14 @@ def _copied(array: Any, copy: str) -> Any:
     most = min(rows, MOST_ROWS, MOST_NUMBERS // max(1, numbers))
     if most == rows:
         return getattr(array, copy)()
-    return Part(getattr(array[:most], copy)(), rows)
+    return Part(getattr(array[:: -(-rows // most)], copy)(), rows)
 
 
 def _of_list(answer: Any) -> Any:
-    if len(answer) <= MOST_ROWS:
+    rows = len(answer)
+    if rows <= MOST_ROWS:
         return [keep(item) for item in answer]
-    return Part([keep(item) for item in answer[:MOST_ROWS]], len(answer))
+    return Part([keep(item) for item in answer[:: -(-rows // MOST_ROWS)]], rows)
 
 
 def _of_dict(answer: Any) -> Any:

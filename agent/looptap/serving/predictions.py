@@ -9,8 +9,9 @@ a text has a ``length``. Named outputs are told apart by their names (``logits.c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
-from math import isfinite
+from collections.abc import Hashable, Iterable, Mapping
+from math import inf, isfinite
+from statistics import quantiles
 from typing import Any
 
 from looptap.serving.answers import Part, Skipped, keep
@@ -21,6 +22,17 @@ _NAME_CHARACTERS = 64
 MOST_STREAMS = 16
 #: How far from one the numbers of a distribution may add up to: those of bfloat16 do so.
 _SUM_TOLERANCE = 0.02
+#: Center and spread of numbers that are counted as they are.
+_PLAIN = (0.0, 1.0)
+
+
+def center_and_spread(values: list[float]) -> tuple[float, float]:
+    """Median, and the range of the middle half; ``(0, 1)`` where there is none."""
+    if len(values) < 2:
+        return _PLAIN
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    spread = high - low
+    return (middle, spread) if isfinite(middle) and 0 < spread < inf else _PLAIN
 
 
 class _Stream:
@@ -28,8 +40,8 @@ class _Stream:
 
     __slots__ = ("distribution", "names", "numbers")
 
-    def __init__(self) -> None:
-        self.distribution = Distribution()
+    def __init__(self, center: float, spread: float) -> None:
+        self.distribution = Distribution(center, spread)
         self.numbers: list[float] = []
         #: Of classes; places are whole numbers until they are told.
         self.names: list[Hashable] = []
@@ -46,7 +58,9 @@ class _Stream:
 class Streams:
     """Distributions by stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, around: Mapping[str, tuple[float, float]] | None = None) -> None:
+        """``around``: center and spread by stream, of those whose numbers are counted around one."""
+        self._around = around or {}
         self._streams: dict[str, _Stream] = {}
         #: Rows that were not looked at, by reason.
         self.skipped: Counter[str] = Counter()
@@ -54,6 +68,17 @@ class Streams:
     def found(self) -> dict[str, Distribution]:
         """Of all that was added so far."""
         return {name: stream.whole() for name, stream in self._streams.items()}
+
+    def centered(self) -> dict[str, Distribution]:
+        """As :meth:`found`, with the numbers of each stream around their own center: once, when all have been added."""
+        for stream in self._streams.values():
+            known = stream.distribution
+            stream.distribution = Distribution(*center_and_spread([x for x in stream.numbers if isfinite(x)]))
+            stream.distribution.merge_counts(known)
+        return self.found()
+
+    def add_numbers(self, stream: str, numbers: Iterable[float]) -> None:
+        self._to(stream).numbers += numbers
 
     def add(self, kept: Any, name: str = "") -> int:
         """What :func:`looptap.serving.answers.keep` kept of one answer, or of the output of this ``name`` in it. Returns how many
@@ -66,7 +91,7 @@ class Streams:
             self.skipped[kept.reason] += kept.rows
             return kept.rows
         if isinstance(kept, Part):
-            self.skipped["beyond the first rows"] += kept.rows - self.add(kept.value, name)
+            self.skipped["not in the sample"] += kept.rows - self.add(kept.value, name)
             return kept.rows
         if isinstance(kept, Mapping):
             return max([self.add(value, f"{name}{key}.") for key, value in kept.items()], default=1)
@@ -133,7 +158,7 @@ class Streams:
     def _to(self, stream: str) -> _Stream:
         known = self._streams.get(stream)
         if known is None:
-            known = _Stream()
+            known = _Stream(*self._around.get(stream, _PLAIN))
             if len(self._streams) < MOST_STREAMS:
                 self._streams[stream] = known
             else:

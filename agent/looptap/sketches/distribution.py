@@ -59,6 +59,10 @@ class Distribution:
     def merge(self, other: Distribution) -> None:
         """Raises ValueError when its numbers are counted around another center."""
         self.numbers.merge(other.numbers)
+        self.merge_counts(other)
+
+    def merge_counts(self, other: Distribution) -> None:
+        """All but the numbers."""
         self.classes.update(other.classes)
         for name in ("other", "nan", "above", "below", "null"):
             setattr(self, name, getattr(self, name) + getattr(other, name))

@@ -347,6 +347,7 @@ class Loop:
     def finish(self) -> None:
         self.settle()
         self.validation.end(is_step=False)
+        self.validation.references.finish()
         if self.epoch is not None and self.generation == self.record.generation:
             self.completion.end_epoch()
         if self.rounds.pending and self.generation == self.record.generation:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional
@@ -44,12 +44,25 @@ _NAMES = (
 _OF_CLASSES = {"cross_entropy", "linear_cross_entropy", "nll_loss", "multi_margin_loss", "multilabel_margin_loss"}
 
 
+class Seen(NamedTuple):
+    """A loss, as its function was called: the mean over so many ``samples``, or their sum. ``is_trained``: what it was computed
+    from has a graph."""
+
+    function: str
+    samples: int
+    is_sum: bool
+    is_trained: bool
+    predicted: torch.Tensor
+    #: What was to be predicted; None where the function has no such argument.
+    labels: Any
+
+
 class Takes(Protocol):
     def wants(self) -> bool:
         """Whether the next loss is asked for at all."""
 
-    def loss(self, frame: FrameType, function: str, result: Any, samples: int, is_sum: bool, is_trained: bool) -> None:
-        """A loss: the mean over so many samples, or their sum. ``is_trained``: what it was computed from has a graph."""
+    def loss(self, frame: FrameType, seen: Seen, result: Any) -> None:
+        """A loss that was computed."""
 
 
 def is_left_alone() -> bool:
@@ -82,7 +95,7 @@ class _Watched:
         self._takes = takes
         self._places = {parameter: place for place, parameter in enumerate(inspect.signature(original).parameters)}
 
-    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, bool, bool] | None:
+    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen | None:
         if threading.get_ident() in self._inside or not self._takes.wants() or _is_traced():
             return None
         reduction = self._argument("reduction", args, kwargs)
@@ -100,11 +113,12 @@ class _Watched:
             return None
         is_trained = first.requires_grad or (len(args) > 1 and getattr(args[1], "requires_grad", False) is True)
         self._inside.add(threading.get_ident())
-        return self._samples(first), reduction == "sum", is_trained
+        labels = self._argument("target", args, kwargs)
+        return Seen(self._name, self._samples(first), reduction == "sum", is_trained, first, labels)
 
-    def after(self, token: tuple[int, bool, bool], result: Any) -> None:
+    def after(self, token: Seen, result: Any) -> None:
         self._inside.discard(threading.get_ident())
-        self._takes.loss(sys._getframe(1), self._name, result, *token)
+        self._takes.loss(sys._getframe(1), token, result)
 
     def failed(self, token: object) -> None:
         self._inside.discard(threading.get_ident())

@@ -19,10 +19,13 @@ from looptap.assigning import assigned_name
 from looptap.frames import variables_in_reach
 from looptap.recorder import Recorder
 from looptap.rounds import Rounds
+from looptap.serving.reference import References, Sample
 from looptap.splits import TEST, TRAIN, VALIDATION, is_evaluation, split_in, without_split
 from looptap_integrations.torch.loss_names import DEFAULT, CallSites
+from looptap_integrations.torch.losses import Seen
 from looptap_integrations.torch.passes import Pass, Passes
 from looptap_integrations.torch.scalars import Scalar, Scalars
+from looptap_integrations.torch.seen import seen_batch
 
 #: Frames of the program that are searched for the loader's variable, and functions whose names are looked at.
 _REACH = 6
@@ -85,7 +88,7 @@ class Mean:
 class Totals:
     """What a pass has come to so far."""
 
-    __slots__ = ("_beside", "is_named", "means", "needs_two", "of_site", "split", "step")
+    __slots__ = ("_beside", "is_named", "means", "needs_two", "of_site", "samples", "split", "step")
 
     def __init__(self, split: str | None, step: int) -> None:
         #: None where no loader says it: each loss has its own then.
@@ -99,6 +102,8 @@ class Totals:
         self.needs_two = False
         #: By split and name.
         self.means: dict[str, Mean] = {}
+        #: What the first loss of each split was computed from.
+        self.samples: dict[str, tuple[Mean, Sample]] = {}
         self.of_site: dict[Site, Mean] = {}
 
     def mean(self, site: Site) -> Mean:
@@ -112,6 +117,12 @@ class Totals:
         if found.split != TRAIN:
             self._beside = found.split
         return found
+
+    def look_at(self, mean: Mean, seen: Seen) -> None:
+        """Keep some of the predictions and labels that a loss came from."""
+        first, sample = self.samples.setdefault(mean.split, (mean, Sample()))
+        if first is mean and sample.wants_next() and (batch := seen_batch(seen)) is not None:
+            sample.add(batch)
 
 
 class Validation:
@@ -131,6 +142,8 @@ class Validation:
         self._split: str | None = None
         #: True when the next step of the training has something to end.
         self.is_open = False
+        #: What serving will be compared with.
+        self.references = References(record.window)
         #: Whether nobody tells of losses, because the program had compiled something before us.
         self.is_blind = False
 
@@ -140,8 +153,9 @@ class Validation:
         record = self._record
         return not (record.is_suppressed() or record.covers("validation"))
 
-    def loss(self, frame: FrameType, function: str, result: Any, samples: int, is_sum: bool, is_trained: bool) -> None:
+    def loss(self, frame: FrameType, seen: Seen, result: Any) -> None:
         """A loss was computed with gradients off."""
+        function, samples, is_sum, is_trained = seen.function, seen.samples, seen.is_sum, seen.is_trained
         place = self._sites.program_frame(frame)
         if place is None or samples < 1:
             return
@@ -157,6 +171,7 @@ class Validation:
             return
         mean = totals.mean(site)
         mean.count += 1
+        totals.look_at(mean, seen)
         self._split = mean.split
         if isinstance(value, float):
             mean.add(value, samples, is_sum)
@@ -287,6 +302,9 @@ class Validation:
                 record.metrics(values, step)
             else:
                 record.log_metrics(values)  # no training so far: each counts its own passes
+            if record.is_first:
+                for split, of_split in totals.samples.items():
+                    self.references.tell(of_split[1], split)
 
         self._scalars.later({"": 0.0}, emit)
         self._scalars.drain()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +18,24 @@ from integrations.recording import Recording, recorded
 from integrations.torch.classifying import Program, data
 from integrations.torch.fake_device import FakeDevice, ScalarsOnDevice
 from looptap.rounds import Rounds
+from looptap.sketches import distribution
 from looptap_integrations.torch import TorchIntegration
 from looptap_integrations.torch.loss_names import CallSites
+from looptap_integrations.torch.losses import Seen
 from looptap_integrations.torch.passes import Passes
 from looptap_integrations.torch.readings import Owed, Reading, Scalar
 from looptap_integrations.torch.scalars import Scalars
 from looptap_integrations.torch.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("nothing_compiled")
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Windows are made beside the training."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() < began + 20
+        time.sleep(0.005)
 
 
 def near(value: float) -> Any:
@@ -48,6 +60,29 @@ def test_each_pass_is_one_point(record: Recording) -> None:
     assert record.series("validation/loss") == list(zip([4, 9, 14], expected, strict=True))
     assert record.names() == {"loss", "lr", "epoch", "step_time", "validation/loss"}
     assert len(record.values("loss")) == 15
+
+
+def test_a_pass_leaves_its_predictions_and_labels(record: Recording) -> None:
+    """Of each pass with gradients off, in the streams that serving has: what was predicted, how surely, and what was right."""
+    program = Program()
+    for x, y in DataLoader(program.train_data, batch_size=4):
+        program.step(x, y)
+    scores, labels = [], []
+    with torch.no_grad():
+        for x, y in DataLoader(program.other_data, batch_size=4):
+            scores.append(program.model(x))
+            labels.append(y)
+            val_loss = program.criterion(scores[-1], y)  # noqa: F841 - named, as programs do
+    program.step(x, y)
+    until(lambda: record.windows)
+    (window,) = record.windows
+    assert (window.split, window.model, window.requests) == ("validation", "", len(scores))
+    found = {name: distribution.decode(one) for name, one in window.predictions.items()}
+    all_scores = torch.cat(scores)
+    assert found["class"].classes == Counter(str(place) for place in all_scores.argmax(1).tolist())
+    assert found["confidence"].numbers.mean == near(torch.softmax(all_scores, 1).amax(1).mean().item())
+    truth = distribution.decode(window.labels["class"])
+    assert truth.classes == Counter(str(place) for place in torch.cat(labels).tolist())
 
 
 def test_sum_over_the_test_set(record: Recording) -> None:
@@ -370,7 +405,9 @@ def test_values_that_a_device_owes(record: Recording) -> None:
 
     def evaluate() -> None:
         for value, samples in ((1.0, 4), (4.0, 2)):
-            validation.loss(sys._getframe(), "mse_loss", torch.tensor(value), samples, False, False)
+            validation.loss(
+                sys._getframe(), Seen("mse_loss", samples, False, False, torch.ones(2), None), torch.tensor(value)
+            )
 
     device = FakeDevice()
     scalars = ScalarsOnDevice(device)
@@ -403,7 +440,7 @@ def test_a_lost_value_costs_the_mean(record: Recording) -> None:
     for reading in readings:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(scalars, "read", lambda tensor, reading=reading: reading)
-            validation.loss(sys._getframe(), "mse_loss", torch.ones(()), 2, False, False)
+            validation.loss(sys._getframe(), Seen("mse_loss", 2, False, False, torch.ones(2), None), torch.ones(()))
     validation.end()
     assert record.points == []
     assert record.notes == ["validation/loss is left out: a value of it was lost on its way from the device"]

@@ -1,0 +1,125 @@
+"""What an evaluation in training saw of a model: its predictions and the labels, in the same streams as in serving, where they are
+what the served model is compared with.
+
+A pass may be long: rows are taken evenly from all of it. Numbers are counted around their own median, in units of their own spread,
+so that a small shift of large numbers is seen.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from math import exp
+from typing import Any, NamedTuple
+
+from looptap.events import Window
+from looptap.serving.answers import Part, Skipped
+from looptap.serving.predictions import Streams
+
+#: So many batches of a pass are looked at, at least half of it evenly spread; of each :data:`looptap.serving.answers.MOST_ROWS`.
+MOST_BATCHES = 128
+#: How long the end of a run waits for a reference that is being made.
+_SECONDS = 1.0
+
+
+class Batch(NamedTuple):
+    """What was kept of one: predictions, labels, and what turns a row of predictions into probabilities (``softmax``, ``exp``,
+    ``sigmoid``, or nothing)."""
+
+    predicted: Any
+    labels: Any
+    link: str
+
+
+class Sample:
+    """Batches of one pass, evenly spread over it however long it becomes."""
+
+    def __init__(self) -> None:
+        self._every = 1
+        self.seen = 0
+        self.kept: list[Batch] = []
+
+    def wants_next(self) -> bool:
+        """Whether the batch that comes now is one of them."""
+        self.seen += 1
+        return (self.seen - 1) % self._every == 0
+
+    def add(self, batch: Batch) -> None:
+        self.kept.append(batch)
+        if len(self.kept) > MOST_BATCHES:
+            del self.kept[1::2]
+            self._every *= 2
+
+
+class References:
+    """Makes windows of samples, in a thread of its own: nobody in training waits for it."""
+
+    def __init__(self, write: Callable[[Window], None]) -> None:
+        self._write = write
+        self._thread: threading.Thread | None = None
+
+    def tell(self, sample: Sample, split: str) -> None:
+        """A pass over this split is over."""
+        if not sample.kept:
+            return
+        time_ns = time.time_ns()
+        thread = threading.Thread(
+            target=lambda: self._write(reference(sample, split, time_ns)), name="looptap-reference", daemon=True
+        )
+        with suppress(RuntimeError):  # the interpreter is shutting down
+            thread.start()
+            self._thread = thread
+
+    def finish(self) -> None:
+        """The run is about to end."""
+        if self._thread is not None:
+            self._thread.join(_SECONDS)
+
+
+def reference(sample: Sample, split: str, time_ns: int) -> Window:
+    predictions, labels = Streams(), Streams()
+    rows = 0
+    for batch in sample.kept:
+        rows += predictions.add(batch.predicted)
+        labels.add(batch.labels)
+        _add_probabilities(predictions, batch)
+    return Window(
+        model="",
+        time_ns=time_ns,
+        seconds=0.0,
+        split=split,
+        requests=sample.seen,
+        predictions={name: one.encode() for name, one in predictions.centered().items()},
+        labels={name: one.encode() for name, one in labels.centered().items()},
+        skipped=dict(predictions.skipped),
+    )
+
+
+def _add_probabilities(predictions: Streams, batch: Batch) -> None:
+    """What a served model may answer instead of the scores that the loss was computed from."""
+    rows = _rows(batch.predicted)
+    if batch.link in ("softmax", "exp"):
+        predictions.add_numbers("confidence", (_greatest(row, batch.link) for row in rows if type(row) is list and row))
+    elif batch.link == "sigmoid":
+        singles = (row[0] if type(row) is list and len(row) == 1 else row for row in rows)
+        predictions.add_numbers("probability", (_sigmoid(one) for one in singles if type(one) is float))
+
+
+def _rows(kept: Any) -> list[Any]:
+    if isinstance(kept, Part):
+        kept = kept.value
+    if isinstance(kept, Skipped):
+        return []
+    listed = kept.tolist() if hasattr(kept, "tolist") else kept
+    return listed if type(listed) is list else [listed]
+
+
+def _greatest(row: list[float], link: str) -> float:
+    greatest = max(row)
+    return exp(greatest) if link == "exp" else 1.0 / sum(exp(score - greatest) for score in row)
+
+
+def _sigmoid(score: float) -> float:
+    return 1.0 / (1.0 + exp(-score)) if score > -700 else 0.0
