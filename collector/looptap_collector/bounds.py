@@ -10,6 +10,7 @@ NAME_BYTES = 512
 ID_BYTES = 64
 JOURNAL_BYTES = 255
 _WORD = 1 << 63
+_HEX = frozenset("0123456789abcdef")
 
 
 def text(what: str, told: Any, longest: int, *, at_least: int = 1, field: str | None = None) -> None:
@@ -34,3 +35,8 @@ def whole(what: str, number: Any, *, at_least: int = -_WORD, field: str | None =
 def finite(what: str, number: Any, *, at_least: float, field: str) -> None:
     if type(number) is not float or not at_least <= number < float("inf"):
         raise Rejected(f"{what} is not a finite float from {at_least:g} on", field=field)
+
+
+def is_sha256(digest: object) -> bool:
+    """In hex, as everything is named here."""
+    return isinstance(digest, str) and len(digest) == 64 and _HEX.issuperset(digest)

@@ -31,7 +31,7 @@ from looptap.events import (
     Window,
 )
 from looptap_collector.backends.summaries import columns_of, context_text
-from looptap_collector.bounds import ID_BYTES, JOURNAL_BYTES, NAME_BYTES, text, whole
+from looptap_collector.bounds import ID_BYTES, JOURNAL_BYTES, NAME_BYTES, is_sha256, text, whole
 from looptap_collector.window_checks import check_window
 
 #: Beside points. The agent cuts a batch that is refused, so nothing is lost by a limit here.
@@ -49,7 +49,6 @@ INTEGER_BITS = 4_096
 #: Processes of one job.
 RANKS = 1 << 31
 DOCUMENT_BYTES = 1 << 20
-_HEX = frozenset("0123456789abcdef")
 
 
 def check(batch: Batch) -> None:
@@ -147,7 +146,7 @@ def _artifact(record: Artifact) -> None:
         whole("step", record.step)
     if (record.digest is None) == (record.missing is None):
         raise Rejected(f"artifact {record.name!r} needs a digest or the reason why it is missing", field="digest")
-    if record.digest is not None and not (len(record.digest) == 64 and _HEX.issuperset(record.digest)):
+    if record.digest is not None and not is_sha256(record.digest):
         raise Rejected(f"artifact {record.name!r}: {record.digest[:80]!r} is not a SHA-256 in hex", field="digest")
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from looptap.events import Rejected, Window
 from looptap.sketches import distribution, histogram
-from looptap_collector.bounds import ID_BYTES, JOURNAL_BYTES, NAME_BYTES, finite, text, whole
+from looptap_collector.bounds import ID_BYTES, JOURNAL_BYTES, NAME_BYTES, finite, is_sha256, text, whole
 
 #: Streams of one kind, classes of errors, shapes, …
 PARTS = 256
@@ -27,6 +27,8 @@ def check_window(record: Window) -> None:
     what = f"window of {record.model!r}"
     if record.version is not None:
         text(f"version in a {what}", record.version, JOURNAL_BYTES, field="version")
+    if record.digest is not None and not is_sha256(record.digest):
+        raise Rejected(f"the digest in a {what} is no SHA-256 in hex", field="digest")
     text(f"endpoint in a {what}", record.endpoint, NAME_BYTES, at_least=0, field="endpoint")
     if record.split is not None:
         text(f"split in a {what}", record.split, ID_BYTES, field="split")

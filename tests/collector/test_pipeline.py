@@ -120,6 +120,7 @@ BAD_RECORDS = [
     (Alert("k", "warning", "fired", "m", 1, rank=-1), "rank"),
     (Window("m" * 513, 1, 10.0), "model of a window takes 513 bytes"),
     (Window("m", 1, 10.0, ""), "version in a window of 'm' takes 0 bytes"),
+    (Window("m", 1, 10.0, digest="abc"), "the digest in a window of 'm' is no SHA-256 in hex"),
     (Window("m", 1, 10.0, endpoint="a\0b"), "NUL"),
     (Window("m", 1, 10.0, split=""), "split in a window of 'm' takes 0 bytes"),
     (Window("m", 2**63, 10.0), "time_ns"),
