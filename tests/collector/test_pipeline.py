@@ -61,7 +61,7 @@ GOOD_RECORDS = [
     Alert("k", "warning", "fired", "m", 1, "loss", float("nan"), 0.5, -3, 2**31 - 1),
     full(),
     Window("", 1, 10.0),
-    Window("m" * 512, -1, 0.0, "v" * 255, "e" * 512, "s" * 64, resources={"x": float("nan")}),
+    Window("m" * 512, -1, 0.0, "v" * 255, "0" * 64, "e" * 512, "s" * 64, resources={"x": float("nan")}),
     Note("topic", "message", 1),
     RunEnded("killed", 1, ""),
 ]
