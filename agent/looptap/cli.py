@@ -41,7 +41,7 @@ def _collector_commands() -> dict[str, click.Command]:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("looptap"):
             raise
-        names = ("runs", "show", "profile", "export", "artifact", "ui", "store", "server", "token")
+        names = ("runs", "show", "profile", "export", "artifact", "serving", "ui", "store", "server", "token")
         return {name: _needs_collector(name) for name in names}
     return {command.name: command for command in COMMANDS if command.name}
 

@@ -1,4 +1,4 @@
-"""The commands that look at a store: ``runs``, ``show``, ``export``, ``profile``, ``artifact``, ``dataset``, ``ui``.
+"""The commands that look at a store: ``runs``, ``show``, ``export``, ``profile``, ``artifact``, ``dataset``, ``serving``, ``ui``.
 
 ``looptap.cli`` registers :data:`COMMANDS` and hands over, as the context's ``obj``, a function that tells
 how many records wait in a journal on this machine (:data:`looptap_collector.query.InJournal`), or None.
@@ -22,6 +22,7 @@ from looptap_collector.printable import printable
 from looptap_collector.profile_cli import profile
 from looptap_collector.query import InJournal, found_runs
 from looptap_collector.server.cli import COMMANDS as SERVER_COMMANDS
+from looptap_collector.serving_cli import serving
 from looptap_collector.store_cli import store as store_group
 from looptap_collector.store_option import opened, run_of, store_address, store_option
 
@@ -180,4 +181,15 @@ def ui(in_journal: InJournal | None, port: int, host: str, no_browser: bool, sto
         raise Mistake(str(error)) from error
 
 
-COMMANDS: list[click.Command] = [runs, show, profile, export, artifact, dataset, ui, store_group, *SERVER_COMMANDS]
+COMMANDS: list[click.Command] = [
+    runs,
+    show,
+    profile,
+    export,
+    artifact,
+    dataset,
+    serving,
+    ui,
+    store_group,
+    *SERVER_COMMANDS,
+]

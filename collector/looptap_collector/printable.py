@@ -64,6 +64,11 @@ def brief(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} µs"
 
 
+def percent(share: float) -> str:
+    """Of a share from 0 to 1, with two significant digits."""
+    return f"{share * 100:.2g} %" if share < 0.995 else f"{share * 100:.4g} %"
+
+
 def local_time(time_ns: int, now_ns: int | None = None) -> str:
     """Local time of day; the day goes before it unless it is today."""
     try:

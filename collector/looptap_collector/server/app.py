@@ -28,6 +28,7 @@ from looptap_collector.server.intake import Intake
 from looptap_collector.server.lineage import lineage
 from looptap_collector.server.live import live
 from looptap_collector.server.measures import Measures
+from looptap_collector.server.models import models
 from looptap_collector.server.openapi import document
 from looptap_collector.server.profiles import profiles
 from looptap_collector.server.receive import receiving
@@ -85,7 +86,20 @@ def create_app(
     )
     app.state.service = Service(backend, intake, measures, keyring is not None, artifacts, uploads)
     # Lineage and profiles before runs, where /v1/runs/{run} takes all that follows: a name may have slashes.
-    for router in (receiving, files, lineage, profiles, datasets, alerts, windows, runs, histories, live, health):
+    for router in (
+        receiving,
+        files,
+        lineage,
+        profiles,
+        datasets,
+        alerts,
+        windows,
+        models,
+        runs,
+        histories,
+        live,
+        health,
+    ):
         # Not include_router: it may hide the routes behind an object of its own, and each must show its mark.
         app.router.routes.extend(router.routes)
     speak_with_one_voice(app)

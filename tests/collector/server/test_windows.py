@@ -70,6 +70,21 @@ def test_models_that_are_served(client: httpx.Client) -> None:
     assert client.get("/v1/serving", params={"since_ns": 31}).json() == {"models": []}
 
 
+def test_a_report(client: httpx.Client) -> None:
+    """Of one model, with what it is held against; without a version where nobody asked it."""
+    found = client.get("/v1/serving/report", params={"model": "intent", "since_ns": 0, "until_ns": 25}).json()
+    (version,) = found["versions"]
+    assert (version["version"], version["requests"], version["origin"]) == (VERSION, 14, None)
+    assert version["predictions"]["class"]["classes"] == {"ü": 2, "🦦": 2}
+    assert len(version["missing"]) == 3
+    assert client.get("/v1/serving/report", params={"model": "intent"}).json()["versions"] == []
+    quick = client.get(
+        "/v1/serving/report", params={"model": "intent", "since_ns": 0, "until_ns": 25, "drift": "false"}
+    )
+    assert quick.json()["versions"][0]["missing"] == []
+    assert client.get("/v1/serving/report").status_code == 422
+
+
 def test_a_window_that_cannot_be(collector: Collector) -> None:
     """Is refused in one line, with its place; nothing of its batch is stored."""
     bad = Window("m", 1, 10.0, predictions={"class": b"\xff"})

@@ -1,0 +1,68 @@
+"""Which training made a model that is served: found by the SHA-256 of its weights file, with nothing declared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from looptap_collector.backend import Backend, Edge, RunWindow, WindowQuery
+from looptap_collector.datasets import version_of
+from looptap_collector.serving.shapes import Data, Origin
+
+#: What an evaluation saw of the model is the better reference, the less the model has seen of the data.
+SPLITS = ("validation", "test", "train")
+_DIGEST_CHARACTERS = 64
+_MOST_WINDOWS = 1_000
+
+
+def origin_of(backend: Backend, version: str | None) -> Origin | None:
+    """The training that wrote that file first, with its data and its code. None for a version that no run is known to have
+    written."""
+    if version is None or len(version) != _DIGEST_CHARACTERS:
+        return None
+    written = list(_writers(backend, version))
+    for edge in reversed(written):
+        run = backend.run(edge.run)
+        if run is not None and run.kind != "serving":
+            break
+    else:
+        return None
+    code = run.environment
+    data = [
+        Data(use.dataset.role, use.dataset.name, use.dataset.fingerprint, version_of(use.dataset))
+        for use in backend.datasets(runs=[run.run])
+    ]
+    return Origin(
+        run=run.run,
+        name=run.name,
+        experiment=run.experiment,
+        status=run.status,
+        file=edge.artifact.name,
+        step=edge.artifact.step,
+        time_ns=edge.artifact.time_ns,
+        git_commit=code.git_commit if code else None,
+        git_dirty=code.git_dirty if code else None,
+        data=data,
+    )
+
+
+def _writers(backend: Backend, digest: str) -> Iterator[Edge]:
+    """The latest first."""
+    before: int | None = None
+    while some := backend.edges(digests=[digest], role="output", before=before):
+        yield from some
+        before = some[-1].id
+
+
+def reference_of(backend: Backend, version: str | None, origin: Origin | None) -> RunWindow | None:
+    """What the last evaluation of the training saw of the model: of validation data where there is any, else of test data, else of
+    training data. Of a version without a known training: of an evaluation that names the version."""
+    if origin is not None:
+        query = WindowQuery(runs=(origin.run,), reference=True, limit=_MOST_WINDOWS)
+    elif version is not None:
+        query = WindowQuery(versions=(version,), reference=True, limit=_MOST_WINDOWS)
+    else:
+        return None
+    found = backend.windows(query)
+    known = [one for one in found if one.window.split in SPLITS and (one.window.predictions or one.window.features)]
+    # Stable, so that of each split the latest stays first.
+    return min(known, key=lambda one: SPLITS.index(one.window.split or ""), default=None)

@@ -1,0 +1,220 @@
+"""A served model on a terminal, in 80 columns. What comes from a store goes through :mod:`looptap_collector.printable`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from looptap.sketches.comparing import LEAST_VALUES, SAME, TOO_FEW
+from looptap_collector.backend import Served
+from looptap_collector.printable import brief, local_time, number, percent, printable, took
+from looptap_collector.serving.shapes import Held, Origin, Quantiles, Report, StreamFields, VersionFields
+
+_STYLES = {"slight": "yellow", "moderate": "yellow", "large": "red"}
+_WORDS = {SAME: "none"}
+_ORDER = ("too few", "same", "slight", "moderate", "large")
+#: Of classes, errors and shapes, so many are named.
+_NAMED = 5
+_PARTS = ("total", "queue", "before", "model", "after", "first", "between")
+
+
+def models_table(served: Sequence[Served], now_ns: int | None = None) -> Table:
+    """One line for each version of each model."""
+    table = _table("model", "version", "requests", "errors", "last asked", right=(2, 3))
+    for one in served:
+        table.add_row(
+            Text(printable(one.model) or "no model"),
+            Text(version_in_words(one.version)),
+            Text(f"{one.requests:,}"),
+            Text(f"{one.errors:,}"),
+            Text(local_time(one.last_ns, now_ns)),
+        )
+    return table
+
+
+def picture(told: Report) -> Group:
+    """Of all of its versions, the one that was asked last first."""
+    return Group(*_lines(told))
+
+
+def _lines(told: Report) -> Iterator[RenderableType]:
+    name = printable(told.model) or "requests without a model"
+    span = f"{local_time(told.since_ns)} to {local_time(told.until_ns)}"
+    yield Text.assemble((name, "bold"), f" · {span}")
+    if not told.complete:
+        yield Text("there is more than this in that time: these are its latest windows", style="yellow")
+    if not told.versions:
+        yield Text("nobody asked it in that time")
+        return
+    if len(told.versions) > 1:
+        yield _overview(told.versions)
+    for version in told.versions:
+        yield Text()
+        yield from _version(version)
+
+
+def _overview(versions: Sequence[VersionFields]) -> Table:
+    table = _table("version", "requests", "per second", "errors", "p50", "p99", "drift", right=(1, 2, 3, 4, 5))
+    for one in versions:
+        total = one.latency.get("total")
+        worst = _worst(one.drift)
+        table.add_row(
+            Text(version_in_words(one.version)),
+            Text(f"{one.requests:,}"),
+            Text(_rate(one.per_second)),
+            Text(_share(one.error_rate)),
+            Text(_seconds(total.p50 if total else None)),
+            Text(_seconds(total.p99 if total else None)),
+            Text(_WORDS.get(worst, worst), style=_STYLES.get(worst, "")),
+        )
+    return table
+
+
+def _version(one: VersionFields) -> Iterator[RenderableType]:
+    yield Text.assemble(("version ", "bold"), (version_in_words(one.version), "bold"), " · ", _trained_by(one.origin))
+    if one.origin is not None and one.origin.data:
+        told = [
+            f"{data.role} {data.name}" + (f" ({data.fingerprint[:12]})" if data.fingerprint else "")
+            for data in one.origin.data
+        ]
+        yield _line(f"data  {printable(_some(told))}")
+    seconds = 0.0 if one.first_ns is None or one.last_ns is None else (one.last_ns - one.first_ns) / 1e9
+    replicas = f"{one.replicas:,} {'replica' if one.replicas == 1 else 'replicas'}"
+    yield _line(f"{one.requests:,} requests in {took(seconds)} ({_rate(one.per_second)} per second) · {replicas}")
+    if one.errors:
+        failed = _some([f"{count:,} {printable(name)}" for name, count in one.errors.items()])
+        yield _line(f"errors  {_share(one.error_rate)}: {failed}", style="yellow")
+    facts = [f"in flight {number_of(one.in_flight)}, at most {one.in_flight_max:,}"]
+    if one.batch is not None:
+        facts.append(f"rows at once {number_of(one.batch.p50)}, at most {number_of(one.batch.max)}")
+    yield _line(" · ".join(facts))
+    if one.shapes:
+        yield _line(f"shapes  {_some([f'{printable(shape)} ({count:,})' for shape, count in one.shapes.items()])}")
+    if one.latency:
+        yield _indented(_latency(one.latency))
+    if len(one.endpoints) > 1:
+        yield _indented(_endpoints(one))
+    for kind in ("predictions", "outcomes", "labels", "features"):
+        for name, stream in getattr(one, kind).items():
+            yield _line(f"{kind.removesuffix('s')} {printable(name)}: {stream_in_words(stream)}")
+    if one.skipped:
+        yield _line(f"not looked at: {_some([f'{count:,} {printable(name)}' for name, count in one.skipped.items()])}")
+    if one.drift:
+        yield _indented(_drift(one.drift))
+    for missing in one.missing:
+        yield _indented(Text(f"not compared: {printable(missing)}", style="dim"))
+
+
+def _latency(latency: Mapping[str, Quantiles]) -> Table:
+    table = _table("latency", "p50", "p90", "p99", "p99.9", "max", right=(1, 2, 3, 4, 5))
+    known = [part for part in _PARTS if part in latency]
+    for part in [*known, *sorted(latency.keys() - set(known))]:
+        found = latency[part]
+        quantiles = (found.p50, found.p90, found.p99, found.p999, found.max)
+        table.add_row(Text(printable(part)), *(Text(_seconds(value)) for value in quantiles))
+    return table
+
+
+def _drift(drift: Sequence[Held]) -> Table:
+    table = _table("stream", "drift", "PSI", "KS", "against", right=(2, 3))
+    for held in drift:
+        found = held.comparison
+        told = held.reference
+        if found.verdict == TOO_FEW:
+            told += f": {found.count:,} values and {found.reference_count:,}, {LEAST_VALUES} of each are needed"
+        psi = "–" if found.psi is None else f"{found.psi.value:.2g} ({found.psi.low:.2g} to {found.psi.high:.2g})"
+        table.add_row(
+            Text(printable(held.stream)),
+            Text(_WORDS.get(found.verdict, found.verdict), style=_STYLES.get(found.verdict, "")),
+            Text(psi),
+            Text("–" if found.ks is None else f"{found.ks.value:.2g}"),
+            Text(printable(told)),
+        )
+    return table
+
+
+def _endpoints(one: VersionFields) -> Table:
+    table = _table("endpoint", "requests", "errors", "p50", "p99", right=(1, 2, 3, 4))
+    for name, endpoint in sorted(one.endpoints.items(), key=lambda item: -item[1].requests):
+        counts = (f"{endpoint.requests:,}", f"{endpoint.errors:,}")
+        quantiles = (_seconds(endpoint.latency.p50), _seconds(endpoint.latency.p99))
+        table.add_row(Text(printable(name) or "calls"), *map(Text, (*counts, *quantiles)))
+    return table
+
+
+def stream_in_words(stream: StreamFields) -> str:
+    """``cat 61 %, dog 39 %``, or ``median 0.93 (0.11 to 1), 99 % up to 0.999``; and what is no number."""
+    told: list[str] = []
+    if (numbers := stream.numbers) is not None:
+        between = f"{number_of(numbers.min)} to {number_of(numbers.max)}"
+        told.append(f"median {number_of(numbers.p50)} ({between}), mean {number_of(numbers.mean)}")
+    if stream.classes:
+        told.append(
+            _some([f"{printable(name)} {percent(count / stream.count)}" for name, count in stream.classes.items()])
+        )
+    if stream.other:
+        told.append(f"other classes {percent(stream.other / stream.count)}")
+    strange = {"NaN": stream.nan, "+Inf": stream.above, "-Inf": stream.below, "missing": stream.null}
+    told += [f"{name} {percent(count / stream.count)}" for name, count in strange.items() if count]
+    if stream.apart:
+        told.append(f"{stream.apart:,} more values were counted in another way")
+    return "; ".join([f"{stream.count:,} values", *told])
+
+
+def version_in_words(version: str | None) -> str:
+    return "unknown" if version is None else printable(version)[:12]
+
+
+def number_of(value: float | None) -> str:
+    """Four digits are enough for a glance."""
+    return number(None if value is None else float(f"{value:.4g}"))
+
+
+def _trained_by(origin: Origin | None) -> Text:
+    if origin is None:
+        return Text("training not known", style="dim")
+    at_step = "" if origin.step is None else f" at step {origin.step:,}"
+    code = ""
+    if origin.git_commit:
+        code = f", git {origin.git_commit[:10]}{', uncommitted changes' if origin.git_dirty else ''}"
+    return Text.assemble("trained by ", (printable(origin.name), "bold"), printable(f"{at_step}{code}"))
+
+
+def _worst(drift: Sequence[Held]) -> str:
+    return max((held.comparison.verdict for held in drift), key=_ORDER.index, default="–")
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else brief(value)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else percent(value)
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}" if value < 1_000 else f"{value:,.0f}"
+
+
+def _line(told: str, style: str = "") -> Padding:
+    return _indented(Text(told, style=style))
+
+
+def _indented(inner: RenderableType) -> Padding:
+    return Padding(inner, (0, 0, 0, 2), expand=False)
+
+
+def _some(told: Sequence[str]) -> str:
+    return ", ".join([*told[:_NAMED], *([f"and {len(told) - _NAMED:,} more"] if len(told) > _NAMED else [])])
+
+
+def _table(*columns: str, right: Sequence[int] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
+    for at, column in enumerate(columns):
+        table.add_column(column, overflow="fold", justify="right" if at in right else "left", no_wrap=at in right)
+    return table

@@ -1,0 +1,110 @@
+"""``looptap serving``: what served models answer, now and before."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from looptap_collector.backend import Backend
+from looptap_collector.mistake import Mistake
+from looptap_collector.store_option import opened, store_option
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_REFRESH_SECONDS = 5.0
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--since", default="1h", show_default=True, metavar="SPAN", help="How far back: 10m, 1h 30m, 7d.")
+@click.option(
+    "--watch/--once",
+    default=None,
+    help="Look again every few seconds until Ctrl-C. Default: as long as it is a terminal.",
+)
+@click.option("--no-drift", is_flag=True, help="Compare with nothing: quicker.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, once.")
+@store_option
+def serving(name: str | None, since: str, watch: bool | None, no_drift: bool, as_json: bool, store: str | None) -> None:
+    """What the model NAME answers, by version: requests, errors, latency, predictions, the training it comes from, and drift.
+    Without a NAME: which models are served. NAME '' is requests that asked no model."""
+    span_ns = _span(since)
+    with opened(store) as backend:
+        if as_json:
+            click.echo(_json(backend, name, span_ns, not no_drift))
+            return
+        if watch is None:
+            watch = sys.stdout.isatty()
+        if watch:
+            _watch(backend, name, span_ns, not no_drift)
+            return
+        from looptap_collector import terminal
+
+        terminal.console().print(_look(backend, name, span_ns, not no_drift))
+
+
+def _span(since: str) -> int:
+    from looptap_collector.filters import FilterError
+    from looptap_collector.filters.literals import duration_ns
+
+    try:
+        return duration_ns(since, 0)
+    except FilterError as error:
+        raise Mistake(f"--since: {error.message}") from error
+
+
+def _look(backend: Backend, name: str | None, span_ns: int, drift: bool) -> RenderableType:
+    from looptap_collector.serving import terminal
+    from looptap_collector.serving.report import report
+
+    now_ns = time.time_ns()
+    if name is not None:
+        told = report(backend, name, since_ns=now_ns - span_ns, until_ns=now_ns, drift=drift)
+        if not told.versions:
+            _known(backend, name)
+        return terminal.picture(told)
+    served = backend.served(since_ns=now_ns - span_ns)
+    return terminal.models_table(served, now_ns) if served else "no model was asked in that time; try a longer --since"
+
+
+def _known(backend: Backend, name: str) -> None:
+    """Raises :class:`Mistake` for a model that nobody ever served."""
+    names = sorted({one.model for one in backend.served() if one.model})
+    if name and name not in names:
+        there = f"there are: {', '.join(names)}" if names else "none is in this store"
+        raise Mistake(f"no model {name!r} was ever served; {there}")
+
+
+def _json(backend: Backend, name: str | None, span_ns: int, drift: bool) -> str:
+    import msgspec
+
+    from looptap_collector.record import to_json
+    from looptap_collector.serving.report import report
+
+    now_ns = time.time_ns()
+    if name is None:
+        found = {"models": msgspec.to_builtins(list(backend.served(since_ns=now_ns - span_ns)))}
+    else:
+        found = msgspec.to_builtins(report(backend, name, since_ns=now_ns - span_ns, until_ns=now_ns, drift=drift))
+        if not found["versions"]:
+            _known(backend, name)
+    return to_json(found, indent=2)
+
+
+def _watch(backend: Backend, name: str | None, span_ns: int, drift: bool) -> None:
+    from rich.live import Live
+
+    from looptap_collector import terminal
+
+    shown = _look(backend, name, span_ns, drift)
+    try:
+        with Live(shown, console=terminal.console(), auto_refresh=False, vertical_overflow="visible") as live:
+            while True:
+                time.sleep(_REFRESH_SECONDS)
+                live.update(_look(backend, name, span_ns, drift), refresh=True)
+    except KeyboardInterrupt:
+        return

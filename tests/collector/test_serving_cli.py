@@ -1,0 +1,152 @@
+"""``looptap serving`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from collector.serving import serving_runs
+from collector.serving.serving_runs import NEXT, VERSION, Serving, classes, trained
+from looptap.events import Window
+from looptap_collector.backend import Backend
+from looptap_collector.cli import COMMANDS
+
+PROGRAM = click.Group("looptap", commands={command.name: command for command in COMMANDS if command.name})
+ESCAPES = "\x1b[31mred\x1b]0;title\x07\r\n\u202eend"
+
+
+def looptap(*arguments: str, columns: int = 80) -> Result:
+    return CliRunner(env={"COLUMNS": str(columns)}).invoke(PROGRAM, arguments, catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test may start long after the module was imported."""
+    monkeypatch.setattr(serving_runs, "NOW_NS", time.time_ns())
+
+
+def window(seconds_ago: float, **more: Any) -> Window:
+    return serving_runs.window(seconds_ago, **more)
+
+
+def record(backend: Backend) -> None:
+    trained(backend)
+    run = Serving(backend, "server")
+    run.windows(*(window(ago, errors={"ValueError": 2, "HTTP 503": 1}) for ago in range(900, 600, -10)))
+    run.windows(*(window(ago, version=NEXT, shift=0.5, endpoint=path) for ago in range(300, 0, -10) for path in "ab"))
+    run.windows(window(50, model="other", version=None, requests=7))
+
+
+def test_which_models(backend: Backend) -> None:
+    """Each version with its numbers; nothing in a time without requests."""
+    record(backend)
+    shown = [line.split() for line in looptap("serving").stdout.splitlines() if line.strip()]
+    assert [line[:4] for line in shown[2:]] == [
+        ["intent", "abababababab", "3,000", "90"],
+        ["intent", "cdcdcdcdcdcd", "6,000", "0"],
+        ["other", "unknown", "7", "0"],
+    ]
+    assert looptap("serving", "--since", "1s").stdout == "no model was asked in that time; try a longer --since\n"
+    told = json.loads(looptap("serving", "--json").stdout)
+    assert [(one["model"], one["requests"]) for one in told["models"]] == [
+        ("intent", 3_000),
+        ("intent", 6_000),
+        ("other", 7),
+    ]
+
+
+def test_one_model(backend: Backend) -> None:
+    """Versions, where they come from, errors, latency, predictions and drift, in 80 columns."""
+    record(backend)
+    shown = looptap("serving", "intent").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    flat = " ".join(shown.split())
+    for part in (
+        "cdcdcdcdcdcd 6,000",
+        "version abababababab · trained by calm-otter-12 at step 500, git 0123456789, uncommitted changes",
+        "data train digits (efefefefefef)",
+        "errors 3 %: 60 ValueError, 30 HTTP 503",
+        "total 4.6",
+        "prediction class: 3,000 values; cat 60 %, dog 40 %",
+        "validation of calm-otter-12",
+        "not compared: no run is known to have written this version",
+    ):
+        assert part in flat
+    assert "not compared" not in looptap("serving", "intent", "--no-drift").stdout
+    told = json.loads(looptap("serving", "intent", "--json").stdout)
+    assert [one["version"] for one in told["versions"]] == [NEXT, VERSION]
+    assert told["versions"][1]["origin"]["name"] == "calm-otter-12"
+
+
+def test_what_is_wrong_is_said_in_one_line(backend: Backend) -> None:
+    record(backend)
+    for arguments, said in (
+        (("nope",), "no model 'nope' was ever served; there are: intent, other"),
+        (("nope", "--json"), "no model 'nope' was ever served"),
+        (("intent", "--since", "soon"), "--since: a duration is"),
+    ):
+        result = looptap("serving", *arguments)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("looptap: ")
+        assert said in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert "nobody asked it in that time" in looptap("serving", "intent", "--since", "1s").stdout
+
+
+def test_hostile_names_are_only_text(backend: Backend) -> None:
+    """No escape sequence reaches the terminal."""
+    run = Serving(backend, "server")
+    run.windows(
+        window(
+            9,
+            model=ESCAPES,
+            version=ESCAPES,
+            endpoint=ESCAPES,
+            errors={ESCAPES: 1},
+            shapes={ESCAPES: 1},
+            skipped={ESCAPES: 1},
+            predictions={ESCAPES: classes(**{ESCAPES: 1}).encode()},
+        ),
+        window(9, model=ESCAPES, version=ESCAPES, endpoint=""),
+    )
+    for arguments in (("serving",), ("serving", ESCAPES)):
+        shown = looptap(*arguments)
+        assert shown.exit_code == 0
+        assert not any(sign in shown.stdout for sign in ("\x1b", "\x07", "\u202e", "\r"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["intent"]])
+def test_watching(backend: Backend, store: Path, arguments: list[str]) -> None:
+    """On a terminal it goes on until Ctrl-C, which is no error."""
+    record(backend)
+    end, terminal = pty.openpty()
+    command = [sys.executable, "-m", "looptap.cli", "serving", *arguments, "--store", str(store)]
+    with subprocess.Popen(command, stdout=terminal, stderr=subprocess.PIPE) as process:
+        os.close(terminal)
+        shown = b""
+        while b"abababababab" not in shown:
+            assert select.select([end], [], [], 60)[0], shown
+            shown += os.read(end, 65_536)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        while select.select([end], [], [], 60)[0]:
+            try:
+                os.read(end, 65_536)
+            except OSError:  # the other side is closed
+                break
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    os.close(end)
