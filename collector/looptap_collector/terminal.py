@@ -11,16 +11,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from looptap.events import Artifact, Dataset
 from looptap_collector import alerts, ranks, resources, slowest
 from looptap_collector.backend import AlertCount, Backend, Delivery, History, ParamRow, RunRow, SeriesRow
 from looptap_collector.datasets import Compared, of_run
-from looptap_collector.plots import held, plot, sparkline
+from looptap_collector.fitting import Column, Fitted, Trend
+from looptap_collector.plots import held, plot
 from looptap_collector.printable import local_time, number, printable, setting, size, took
 from looptap_collector.query import (
     Accounts,
@@ -47,6 +46,8 @@ STATUS_STYLES = {
 #: More series than this are listed with their numbers only: each trend reads the points of its series.
 TRENDS = 24
 PLOTS = 3
+#: For the scale of a plot, a number of six digits with its sign and exponent.
+_MARGIN = 14
 _RESOURCE_POINTS = 200
 #: The packages that bring them; TensorFlow comes under several names. The page shows the same.
 _FRAMEWORKS = (
@@ -75,19 +76,16 @@ def runs_table(
     series: Sequence[SeriesRow],
     warned: Mapping[str, AlertCount] | None = None,
     now_ns: int | None = None,
-) -> Table:
+) -> Fitted:
     """One line for each run, newest first. ``warned``: how many alerts each has, by its id."""
     by_run: dict[str, list[SeriesRow]] = {}
     for item in series:
         by_run.setdefault(item.run, []).append(item)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
-    table.add_column("run", overflow="fold", min_width=16)
-    table.add_column("status")
-    table.add_column("started", no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("last loss", justify="right", no_wrap=True)
-    table.add_column("points", justify="right", no_wrap=True)
-    table.add_column("script", overflow="ellipsis")
+    table = Fitted(
+        *(Column("run", least=16), Column("status", least=9), Column("started")),
+        *(Column("took", "right"), Column("last loss", "right"), Column("points", "right", spare=2)),
+        Column("script", least=8, spare=1, is_cut=True),
+    )
     for row in rows:
         own = by_run.get(row.run, [])
         loss = main_loss(own)
@@ -133,7 +131,7 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
 
     params = backend.params(run.run)
     if params:
-        table = _table("param", "value", "source")
+        table = Fitted(Column("param", least=24), Column("value", least=20), Column("source"))
         for param in sorted(params, key=_place_of_param):
             table.add_row(
                 Text(printable(param.key)), Text(resources.param_in_words(param)), Text(printable(param.source), "dim")
@@ -173,10 +171,13 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
     labelled = [(label, row) for label, row in labelled if not resources.is_resource(row.key)]
     histories = [backend.history(run.run, row.key, row.context) for _, row in labelled[:TRENDS]]
     until = max((row.last_step for _, row in labelled), default=0)
-    table = _table("metric", "last", "min", "max", "points", "steps", "trend")
-    for column in table.columns[1:6]:
-        column.justify = "right"
-        column.no_wrap = True
+    numbers = [Column(title, "right") for title in ("last", "min", "max")]
+    # How many are NaN is beside their number, and must be seen.
+    count = Column("points", "right", spare=0 if any(row.nan_count for _, row in labelled) else 2)
+    table = Fitted(
+        *(Column("metric", least=24), *numbers, count, Column("steps", "right", spare=3)),
+        Column("trend", least=8, spare=1),
+    )
     for index, (label, row) in enumerate(labelled):
         points = f"{row.count:,}" + (f" ({row.nan_count:,} NaN)" if row.nan_count else "")
         table.add_row(
@@ -186,7 +187,7 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
             Text(number(row.max)),
             Text(points),
             Text(f"{row.first_step}–{row.last_step}"),
-            Text(_trend(row, histories[index], until) if index < len(histories) else "", style="cyan"),
+            _trend(row, histories[index], until) if index < len(histories) else Text(""),
         )
     if labelled:
         out.print(table)
@@ -204,22 +205,24 @@ def _show_metrics(out: Console, backend: Backend, run: RunRow) -> None:
         for (label, row), history in zip(labelled, histories, strict=False)
         if row.count > 2 and (is_loss(row.key) or row.min != row.max)
     ]
+    width = max(16, min(64, out.width - _MARGIN))
     for label, row, history in changing[:PLOTS]:
         out.print(Text(printable(label), style="bold"))
-        for line in plot(history, lasts_until=until if is_lasting(row.key) else None):
+        for line in plot(history, width, lasts_until=until if is_lasting(row.key) else None):
             out.print(Text(line, style="cyan"), no_wrap=True)
 
 
-def _trend(row: SeriesRow, history: History, until: int) -> str:
-    return sparkline((held(history, until, _RESOURCE_POINTS) if is_lasting(row.key) else history).values)
+def _trend(row: SeriesRow, history: History, until: int) -> Trend:
+    return Trend((held(history, until, _RESOURCE_POINTS) if is_lasting(row.key) else history).values)
 
 
-def _resources_table(backend: Backend, run: RunRow, used: Sequence[tuple[str, SeriesRow]]) -> Table:
+def _resources_table(backend: Backend, run: RunRow, used: Sequence[tuple[str, SeriesRow]]) -> Fitted:
     """What the run used of its machine, in units that people read."""
-    table = _table("resource", "last", "min", "max", "samples", "trend")
-    for column in table.columns[1:5]:
-        column.justify = "right"
-        column.no_wrap = True
+    numbers = [Column(title, "right") for title in ("last", "min", "max")]
+    table = Fitted(
+        *(Column("resource", least=26), *numbers, Column("samples", "right", spare=2)),
+        Column("trend", least=8, spare=1),
+    )
     for label, row in used:
         unit = resources.unit(row.key)
         history = backend.chart(run.run, row.key, row.context, points=_RESOURCE_POINTS)
@@ -227,15 +230,17 @@ def _resources_table(backend: Backend, run: RunRow, used: Sequence[tuple[str, Se
             Text(printable(label.removeprefix(resources.PREFIX))),
             *(Text(resources.in_words(value, unit)) for value in (row.last, row.min, row.max)),
             Text(f"{row.count:,}"),
-            Text(sparkline(history.values), style="cyan"),
+            Trend(history.values),
         )
     return table
 
 
-def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
+def artifacts_table(artifacts: Sequence[Artifact]) -> Fitted:
     """One line for each file of a run."""
-    table = _table("file", "role", "step", "size", "sha256")
-    table.columns[2].justify = table.columns[3].justify = "right"
+    table = Fitted(
+        *(Column("file", least=20), Column("role"), Column("step", "right"), Column("size", "right")),
+        Column("sha256", least=12),
+    )
     for item in artifacts:
         digest = item.digest[:12] if item.digest else f"not kept: {item.missing}"
         table.add_row(
@@ -248,10 +253,13 @@ def artifacts_table(artifacts: Sequence[Artifact]) -> Table:
     return table
 
 
-def datasets_table(datasets: Sequence[Dataset], runs: Sequence[str] = ()) -> Table:
+def datasets_table(datasets: Sequence[Dataset], runs: Sequence[str] = ()) -> Fitted:
     """One line for each data set; with ``runs``, the name of the run that used it in front of each."""
-    table = _table(*(["run"] if runs else []), "dataset", "role", "split", "length", "fingerprint", "of", "where")
-    table.columns[3 + bool(runs)].justify = "right"
+    table = Fitted(
+        *([Column("run", least=16)] if runs else []),
+        *(Column("dataset", least=12), Column("role"), Column("split", spare=1), Column("length", "right")),
+        *(Column("fingerprint", least=12), Column("of", least=8), Column("where", least=24, spare=2)),
+    )
     for at, item in enumerate(datasets):
         table.add_row(
             *([Text(printable(runs[at]))] if runs else []),
@@ -270,9 +278,12 @@ def fingerprint_text(item: Dataset) -> str:
     return printable(item.fingerprint[:12] if item.fingerprint else f"none: {item.missing or 'not known'}")
 
 
-def comparison_table(compared: Sequence[Compared]) -> Table:
+def comparison_table(compared: Sequence[Compared]) -> Fitted:
     """One line for each data set of two runs."""
-    table = _table("dataset", "role", "data", "first", "second", "differs in")
+    table = Fitted(
+        *(Column("dataset", least=12), Column("role"), Column("data", least=9), Column("first", least=12)),
+        *(Column("second", least=12), Column("differs in", least=16)),
+    )
     for one in compared:
         differing = [
             f"{name}: {_short(getattr(one.first, name))} → {_short(getattr(one.second, name))}" for name in one.fields
@@ -291,13 +302,6 @@ def comparison_table(compared: Sequence[Compared]) -> Table:
 def _short(value: Any) -> str:
     told = "–" if value is None else setting(value)
     return told if len(told) <= 60 else told[:59] + "…"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def status_text(run: RunRow, warned: AlertCount | None = None) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import pytest
 from rich.text import Text
@@ -41,6 +42,27 @@ def test_what_a_machine_gave(backend: Backend, key: str, value: int, source: str
     show_run(console(stream), backend, run)
     line = next(line for line in stream.getvalue().splitlines() if line.strip().startswith(key))
     assert line.split() == [key, *said.split(), source]
+
+
+def test_a_run_in_eighty_columns(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is longer, no name of a usual length is broken, no trend is folded, and how many values are NaN is told."""
+    monkeypatch.setenv("COLUMNS", "80")
+    recording = Recording(backend, "narrow")
+    keys = ["loss", "epoch_time.optimizer", "time.backward", "system.process.context_switches_rate"]
+    for key in keys:
+        recording.points(key, [0.001 * step for step in range(200)])
+    recording.points("aux_loss", [math.nan, 1.0, 2.0])
+    run = backend.run(recording.run)
+    assert run is not None
+    stream = io.StringIO()
+    show_run(console(stream), backend, run)
+    shown = stream.getvalue().splitlines()
+    assert max(map(len, shown)) <= 80
+    for key in keys:
+        (line,) = [line for line in shown if line.strip().startswith(key.removeprefix("system.") + " ")]
+        assert "▁" in line
+        assert "█" in line
+    assert any("3 (1 NaN)" in line for line in shown)
 
 
 def test_line_of_delivery() -> None:
