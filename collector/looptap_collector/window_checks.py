@@ -3,7 +3,7 @@ later finds it as one that an agent has made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import msgspec
@@ -66,16 +66,17 @@ def _parts(what: str, name: str, parts: Any) -> dict[str, Any]:
     return parts
 
 
-def _count(what: str, name: str, count: Any) -> None:
-    whole(f"{name} of a {what}", count, at_least=0, field=name)
+def _count(what: str, name: str, count: Any, field: str | None = None) -> None:
+    whole(f"{name} of a {what}", count, at_least=0, field=field or name)
     if count > MOST_REQUESTS:
-        raise Rejected(f"{name} of a {what}: {count} are more than can be", field=name)
+        raise Rejected(f"{name} of a {what}: {count} are more than can be", field=field or name)
 
 
-def _sketch(what: str, name: str, encoded: Any, decode: Callable[[bytes], object]) -> None:
+def _sketch(what: str, name: str, encoded: Any, decode: Callable[[bytes], Sized]) -> None:
     if type(encoded) is not bytes or len(encoded) > SKETCH_BYTES:
         raise Rejected(f"{name} of a {what} has a sketch that is not at most {SKETCH_BYTES} bytes", field=name)
     try:
-        decode(encoded)
+        values = len(decode(encoded))
     except (ValueError, RecursionError) as error:
         raise Rejected(f"{name} of a {what} has a sketch that cannot be read: {error}", field=name) from error
+    _count(what, f"values in {name}", values, field=name)

@@ -75,6 +75,13 @@ def test_good_records_pass(pipeline: Pipeline, record: Any) -> None:
     assert pipeline.accept(batch) is Outcome.DUPLICATE
 
 
+def many(count: int) -> bytes:
+    made = Histogram()
+    made.add([1.0])
+    made.positive[-1] = made._count = count
+    return made.encode()
+
+
 BAD_RECORDS = [
     (Param("", 1, "user", 1), "param name takes 0 bytes"),
     (Param("k" * 513, 1, "user", 1), "takes 513 bytes; 1 to 512 are allowed"),
@@ -140,6 +147,8 @@ BAD_RECORDS = [
     (Window("m", 1, 10.0, latency={"total": "x"}), "not at most 65536 bytes"),  # type: ignore[dict-item]
     (Window("m", 1, 10.0, batch=b"\x91" * 60_000), "batch of a window of 'm' has a sketch that cannot be read"),
     (Window("m", 1, 10.0, predictions={"class": Histogram().encode()}), "cannot be read"),
+    (Window("m", 1, 10.0, latency={"x": many(2**41)}), "values in latency of a window of 'm': 2199023255552 are more"),
+    (Window("m", 1, 10.0, batch=many(2**49)), "cannot be read: a histogram of 562949953421312 values"),
     (Window("m", 1, 10.0, outcomes={"class": b""}), "cannot be read"),
     (Window("m", 1, 10.0, features={str(n): full().features["age"] + b" " for n in range(9)}), "cannot be read"),
     (

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
+from looptap_collector.server import exposition
 from looptap_collector.server.access import Scope, needs
 from looptap_collector.server.service import in_thread, service_of
 
@@ -28,12 +29,25 @@ async def readyz(request: Request) -> dict[str, str]:
 
 
 @health.get(
-    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {
+                "text/plain": {"schema": {"type": "string"}},
+                "application/vnd.google.protobuf": {"schema": {"type": "string", "format": "binary"}},
+            }
+        }
+    },
 )
 @needs(Scope.READ)
 async def metrics(request: Request) -> Response:
-    """Received, stored, duplicate and rejected batches, the queue, and how long things take; for Prometheus."""
-    return Response(generate_latest(service_of(request).measures.registry), media_type=CONTENT_TYPE_LATEST)
+    """Received, stored, duplicate and rejected batches, the queue, and how long things take; and what served models answered. For
+    Prometheus: one that wants native histograms is given them."""
+    measures = service_of(request).measures
+    if exposition.wanted(request.headers.get("accept", "")):
+        return Response(await in_thread(exposition.exposed, measures), media_type=exposition.MEDIA_TYPE)
+    return Response(await in_thread(generate_latest, measures.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @health.get("/openapi.json", include_in_schema=False)

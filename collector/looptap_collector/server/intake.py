@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from looptap.events import Batch, Rejected, RunEnded
+from looptap.events import Batch, Rejected, RunEnded, Window
 from looptap_collector.backend import Arrival, Conflict, NotYours, Outcome, TooManySeries, Unavailable
 from looptap_collector.pipeline import Pipeline
 from looptap_collector.server.errors import Refusal
@@ -150,6 +150,7 @@ class Intake:
         self._measures.commit.observe(time.perf_counter() - began)
         self._measures.group.observe(len(group))
         answers: list[tuple[_Waiting, Outcome | Refusal]] = []
+        stored: list[Batch] = []
         for item, arrival, outcome in zip(group, arrivals, outcomes, strict=True):
             if isinstance(outcome, Rejected):
                 refusal = _refusal(outcome)
@@ -160,10 +161,15 @@ class Intake:
             if outcome is Outcome.STORED:
                 self._measures.points.inc(sum(len(points) for points in arrival.batch.series))
                 self._measures.records.inc(len(arrival.batch.records))
+                stored.append(arrival.batch)
                 if any(isinstance(record, RunEnded) for record in arrival.batch.records):
                     self.ended.put(arrival.batch.run)
             answers.append((item, outcome))
         _answer(answers)
+        for batch in stored:
+            self._measures.traffic.see(
+                batch.journal, (record for record in batch.records if isinstance(record, Window))
+            )
 
 
 def _batch(plain: bytes) -> Batch:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from looptap_collector.server.traffic import Traffic
+
 # A second line for every counter, with the time of our start, which Prometheus tells by itself.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -15,6 +17,9 @@ class Measures:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        #: What served models answered.
+        self.traffic = Traffic()
+        registry.register(self.traffic)
         self.received_bytes = Counter("looptap_received_bytes", "Bodies of batches, as sent", registry=registry)
         self.batches = Counter(
             "looptap_batches", "Batches by what became of them: stored, duplicate", ["outcome"], registry=registry
