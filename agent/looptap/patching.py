@@ -338,9 +338,13 @@ def _excepted(
         # Asked before anything else is touched: what a compiler sees of us ends here.
         if unless() or guard.closed:
             return original(*args, **kwargs)
-        token = None
-        with guard:
+        try:
             token = before(args, kwargs)
+        except Exception as error:
+            token = None
+            if guard.strict:
+                raise
+            guard.failed(error)
         try:
             result = original(*args, **kwargs)
         except BaseException:
@@ -349,8 +353,12 @@ def _excepted(
                     failed(token)
             raise
         if token is not None:
-            with guard:
+            try:
                 after(token, result)
+            except Exception as error:
+                if guard.strict:
+                    raise
+                guard.failed(error)
         return result
 
     return excepted

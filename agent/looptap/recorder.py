@@ -187,7 +187,7 @@ class Recorder(Suppressible):
             journal = self._begin()
             if journal is None:
                 return
-        if self.unusual and self.is_suppressed():
+        if self.suppressing and self.is_suppressed():
             return
         if time_ns is None:
             time_ns = time.time_ns()

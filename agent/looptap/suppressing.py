@@ -14,7 +14,11 @@ class Suppressible:
     def __init__(self) -> None:
         #: How many threads suppress, and how many frameworks lead; where it is 0, nobody has to ask for either.
         self.unusual = 0
+        #: The threads alone.
+        self.suppressing = 0
         self._covers: list[frozenset[str]] = []
+        #: All of these together.
+        self._covered: frozenset[str] = frozenset()
         self._here = threading.local()
 
     @contextmanager
@@ -23,32 +27,36 @@ class Suppressible:
         here = self._here
         here.depth = getattr(here, "depth", 0) + 1
         self.unusual += 1
+        self.suppressing += 1
         try:
             yield
         finally:
             here.depth -= 1
             self.unusual -= 1
+            self.suppressing -= 1
 
     @contextmanager
     def cover(self, *what: str) -> Iterator[None]:
         """Inside, a framework on top leads the training and records these itself, under its own names: ``loss``, ``lr``,
-        ``epoch``, ``grad_norm``, ``validation``, ``data``. The layers below leave them out, so that nothing is recorded twice, and
-        go on with the rest (steps, times, settings, files)."""
+        ``epoch``, ``grad_norm``, ``validation``, ``data``, ``time`` (of a step and its parts). The layers below leave them
+        out, so that nothing is recorded twice, and go on with the rest (steps, settings, files)."""
         covered = frozenset(what)
         self._covers.append(covered)
+        self._covered = frozenset().union(*self._covers)
         self.unusual += 1
         try:
             yield
         finally:
             self._covers.remove(covered)
+            self._covered = frozenset().union(*self._covers)
             self.unusual -= 1
 
     def covers(self, what: str) -> bool:
         """Whether a framework on top records this."""
-        return self.unusual > 0 and any(what in covered for covered in self._covers)
+        return what in self._covered
 
     def is_suppressed(self) -> bool:
-        return self.unusual > 0 and getattr(self._here, "depth", 0) > 0
+        return self.suppressing > 0 and getattr(self._here, "depth", 0) > 0
 
     @contextmanager
     def tee(self) -> Iterator[bool]:

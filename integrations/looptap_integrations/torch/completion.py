@@ -153,7 +153,7 @@ class Completion:
                 self.end_epoch()
                 loop.epoch = feeding.epoch
                 values["epoch"] = float(feeding.epoch)
-        if start is not None:
+        if start is not None and not loop.record.covers("time"):
             own["step_time"] = now - start
             loop.times.of_step(own, now - start, feeding is not None)
         else:

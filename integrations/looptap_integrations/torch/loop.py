@@ -129,6 +129,8 @@ class Loop:
                             return site
                 except (KeyError, ValueError, RuntimeError):
                     pass  # a new place, no such frame, a tensor without one number
+        elif record.covers("loss") and record.covers("time"):
+            return None  # who leads asks nothing of us
         return self.backwards.take(args, kwargs)
 
     def after_backward(self, token: Backwarded | CallSite) -> None:
@@ -154,7 +156,9 @@ class Loop:
         self.passes.begin(loader, iterator, started)
         self.times.begin_pass(started, torch.is_grad_enabled())
 
-    def before_next(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    def before_next(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+        if self.record.unusual and self.record.covers("time"):
+            return None
         self.times.last = _now()
         return args
 
