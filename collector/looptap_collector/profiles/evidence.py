@@ -48,6 +48,11 @@ class Evidence:
         return None
 
     @property
+    def is_keras(self) -> bool:
+        """Whether Keras made the steps: it has other ways to mend what the rules find."""
+        return "keras.version" in self.params
+
+    @property
     def batch_size(self) -> float | None:
         """Samples that one process takes at once."""
         return self.number("data.batch_size", "fit.batch_size")

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from looptap_collector.backend import History
 from looptap_collector.slowest import last_of_each
 
-#: In the order in which a step comes upon them.
-PHASES = ("data", "transfer", "forward", "backward", "optimizer", "other")
+#: In the order in which a step comes upon them. *train* is forward, backward and optimizer where nobody can tell them apart.
+PHASES = ("data", "transfer", "forward", "backward", "optimizer", "train", "other")
 #: The first steps compile, warm caches and start workers; where there are enough others they are left out.
 WARM_UP_STEPS = 3
 _ENOUGH_OTHERS = 20

@@ -20,6 +20,7 @@ COLOURS = {
     "forward": "cyan",
     "backward": "blue",
     "optimizer": "green",
+    "train": "blue",
     "other": "bright_black",
 }
 _BAR = 40

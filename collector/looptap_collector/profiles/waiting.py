@@ -57,7 +57,7 @@ def waiting_for_data(run: Evidence) -> Found | None:
     if cpus is not None:
         facts.append(Fact("allotted.cpus", cpus, "count"))
     in_few = _in_few_steps(worst)
-    advice = _more_workers(workers, wait, step, cpus)
+    advice = _KERAS if run.is_keras else _more_workers(workers, wait, step, cpus)
     if in_few >= MOSTLY and workers and run.params.get("data.persistent_workers") is not True:
         facts.append(Fact(f"of the waiting, in the longest {percent(FEW)} of the steps", 100 * in_few, "percent"))
         advice = (
@@ -65,7 +65,8 @@ def waiting_for_data(run: Evidence) -> Found | None:
             "DataLoader(…, persistent_workers=True) keeps them, and a larger prefetch_factor bridges pauses."
         )
     return Found(
-        f"{percent(share)} of the time of the steps went by waiting for the DataLoader: {brief(wait)} of {brief(step)}"
+        f"{percent(share)} of the time of the steps went by waiting for {'data' if run.is_keras else 'the DataLoader'}: "
+        f"{brief(wait)} of {brief(step)}"
         f"{_who(worst, ranks)}.",
         advice,
         share,
@@ -101,8 +102,18 @@ _TOO_MANY = 32
 _COUNTABLE = 1000
 
 
+_CHEAPER = (
+    "make a batch cheaper: decode less, resize beforehand, cache what is read again, keep the files on a faster disk"
+)
+_KERAS = (
+    "Make batches beside the training: keras.utils.PyDataset with workers=… and use_multiprocessing=True in the place of a "
+    "generator; in tf.data .map(…, num_parallel_calls=tf.data.AUTOTUNE) and .prefetch(tf.data.AUTOTUNE). Or "
+    f"{_CHEAPER}."
+)
+
+
 def _more_workers(workers: float | None, wait: float, step: float, cpus: float | None) -> str:
-    cheaper = "make a batch cheaper: decode less, resize beforehand, cache what is read again, keep the files on a faster disk"
+    cheaper = _CHEAPER
     if workers is None:
         return f"Load in the background, or {cheaper}."
     needed = max(workers_to_cover(workers, wait, step), int(workers) + 1)

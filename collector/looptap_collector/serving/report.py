@@ -34,8 +34,7 @@ def report(backend: Backend, model: str, *, since_ns: int, until_ns: int, drift:
 
 
 def _told(backend: Backend, version: str | None, summary: Summary, baselines: Baselines | None) -> VersionFields:
-    # What the program calls a version may be a digest, too.
-    origin = origin_of(backend, summary.digest or version)
+    origin = origin_of(backend, version)
     held: list[Held] = []
     missing: list[str] = []
     if baselines is not None:
@@ -43,7 +42,6 @@ def _told(backend: Backend, version: str | None, summary: Summary, baselines: Ba
         held, missing = held_against(baselines, version, summary, origin, reference)
     return VersionFields(
         version=version,
-        digest=summary.digest,
         origin=origin,
         first_ns=summary.first_ns,
         last_ns=summary.last_ns,

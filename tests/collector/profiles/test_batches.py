@@ -37,6 +37,37 @@ def test_a_loop_with_much_around_it(backend: Backend) -> None:
     assert finding.weight == pytest.approx(0.6 * (1 - 4 / 64) * 97 * 0.01 / (87 * 0.01 + 10 * 0.1))
 
 
+def _of_keras(backend: Backend, other: float, batch: int) -> Training:
+    training = Training(backend, step=0.01)
+    training.phases(data=0.001, train=0.009 - other, other=other)
+    training.params({"keras.version": "3.15.1", "fit.batch_size": batch, "model.device": "cpu"})
+    return training
+
+
+def test_tiny_batches_of_keras(backend: Backend) -> None:
+    """Of the parts that Keras' steps have, the loop and its callbacks do not depend on the batch."""
+    finding = _of_keras(backend, 0.004, 4).finding("tiny_batches")
+    assert finding is not None
+    assert "40 % of it would be the same for any number of them: callbacks, and Keras' own loop" in finding.says
+    assert "steps_per_execution" in finding.advice
+    assert "fused" not in finding.advice
+
+
+@pytest.mark.parametrize(("other", "batch"), [(0.0029, 4), (0.004, 33)])
+def test_tiny_batches_of_keras_near_miss(backend: Backend, other: float, batch: int) -> None:
+    assert _of_keras(backend, other, batch).finding("tiny_batches") is None
+
+
+def test_keras_on_a_gpu_that_waits_for_python(backend: Backend) -> None:
+    training = Training(backend, step=0.01)
+    training.phases(data=0.001, train=0.008, other=0.001)
+    training.params({"keras.version": "3.15.1", "model.device": "gpu:0", "data.batch_size": 8})
+    training.samples("system.gpu.0.utilization", 20.0, every=0.1)
+    finding = training.finding("tiny_batches")
+    assert finding is not None
+    assert "steps_per_execution" in finding.advice
+
+
 @pytest.mark.parametrize(("optimizer", "batch"), [(0.0019, 4), (0.004, 33)])
 def test_tiny_batches_near_miss(backend: Backend, optimizer: float, batch: int) -> None:
     assert _on_the_cpu(backend, optimizer, batch).finding("tiny_batches") is None

@@ -24,6 +24,18 @@ def test_waiting_for_data(backend: Backend) -> None:
     assert finding.threshold == "20 % of the step time"
 
 
+def test_waiting_for_data_of_keras(backend: Backend) -> None:
+    """Which has no DataLoader, and its own ways to mend it."""
+    training = Training(backend, step=0.1)
+    training.phases(data=0.06, train=0.03, other=0.01)
+    training.params({"keras.version": "3.15.1"})
+    finding = training.finding("waiting_for_data")
+    assert finding is not None
+    assert "60 % of the time of the steps went by waiting for data: 60 ms of 100 ms" in finding.says
+    assert "keras.utils.PyDataset" in finding.advice
+    assert "DataLoader" not in finding.says + finding.advice
+
+
 def test_waiting_for_data_near_miss(backend: Backend) -> None:
     training = Training(backend, step=0.1)
     training.phases(data=0.019, forward=0.04, backward=0.041)
