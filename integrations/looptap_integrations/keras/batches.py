@@ -10,41 +10,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from operator import not_
+from typing import TYPE_CHECKING, Any
 
 from looptap.events import Context
 from looptap.plain import is_number, number
 from looptap.recorder import Recorder
 
+if TYPE_CHECKING:
+    from looptap_integrations.keras.fits import Fit
+
+_now = time.perf_counter
 _NOTHING: dict[str, Any] = {}
+_FLOATS = frozenset((float,))
 
 
 class Row:
     """What belongs to one moment of a training: ``ready`` is known, the rest Keras still has to convert."""
 
-    __slots__ = ("context", "generation", "name", "numbers", "owed", "ready", "settle", "step", "time_ns")
+    #: What a value is recorded as, by Keras' name for it; None where that is the same.
+    name: Callable[[str], str] | None = None
+    #: Values that are here when Keras' own are, to be read then.
+    owed: dict[str, Any] = _NOTHING
+    #: Called when Keras' values are here, before the row is recorded.
+    settle: Callable[[Row], None] | None = None
+    #: That which waits for the values.
+    fit: Fit | None = None
+    #: The run that it belongs to.
+    generation = -1
+    #: The dict that the program's callbacks get, once it is there.
+    numbers: Mapping[str, Any] = _NOTHING
 
-    def __init__(
-        self,
-        ready: dict[str, float],
-        step: int,
-        context: Context | None = None,
-        name: Callable[[str], str] | None = None,
-    ) -> None:
+    def __init__(self, ready: dict[str, float], step: int, context: Context | None = None) -> None:
         self.ready = ready
         self.step = step
         self.context = context
-        #: What a value is recorded as, by Keras' name for it; None where that is the same.
-        self.name = name
         self.time_ns = time.time_ns()
-        #: Values that are here when Keras' own are, to be read then.
-        self.owed = _NOTHING
-        #: Called when Keras' values are here, before the row is recorded.
-        self.settle: Callable[[Row], None] | None = None
-        #: The run that it belongs to.
-        self.generation = -1
-        #: The dict that the program's callbacks get, once it is there.
-        self.numbers: Mapping[str, Any] = {}
 
 
 class Batches:
@@ -56,17 +58,22 @@ class Batches:
         self.are_converted = False
         #: Values that Keras has not converted yet, by the id of their dict, which is kept with them so that it stays its own.
         self._owed: dict[int, tuple[Any, Row]] = {}
+        #: Whether there are none, as one call that runs no code of Python's.
+        self.owes_nothing: Callable[[], bool] = partial(not_, self._owed)
+        #: The run that is under way.
+        self._generation = -1
         self._step = -1
         self._known: dict[str, float] = {}
 
     def put(self, logs: Any, row: Row) -> None:
         """Record this row: now, if all values in ``logs`` are floats, and otherwise when Keras has converted them."""
         record = self._record
-        if not record.is_under_way():
+        if record.generation != self._generation:
             record.begin()
-        row.generation = record.generation
+            self._generation = record.generation
+        row.generation = self._generation
         if type(logs) is not dict and not isinstance(logs, Mapping):
-            logs = {}
+            logs = _NOTHING
         for value in logs.values():
             if type(value) is not float:
                 if self.are_converted:
@@ -76,9 +83,6 @@ class Batches:
                 break
         self.converted(row, logs)
 
-    def owes_nothing(self) -> bool:
-        return not self._owed
-
     def before_conversion(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Row | None:
         """Keras is about to convert a dict; None when it is none of ours."""
         found = self._owed.pop(id(args[-1] if args else kwargs.get("logs")), None)
@@ -86,22 +90,23 @@ class Batches:
 
     def converted(self, row: Row, numbers: Mapping[str, Any]) -> None:
         record = self._record
+        if row.fit is not None:
+            row.fit.here = _now()
         if row.generation != record.generation:
             return  # of a fit that failed, after whose end another run has begun
         if row.settle is not None:
             row.settle(row)
-        values, name = row.ready, row.name
-        for key, value in row.owed.items():
-            values[key] = number(value)
-        for key, value in numbers.items():
-            if type(value) is float:
-                values[key if name is None else name(key)] = value
-            else:
-                record.note("keras", f"{key} is left out: it is no single number")
-        row.numbers = numbers
-        record.metrics(values, row.step, row.context, row.time_ns)
+        values, step = row.ready, row.step
+        if row.owed:
+            values.update((key, number(value)) for key, value in row.owed.items())
+        if row.name is None and _FLOATS.issuperset(map(type, numbers.values())):
+            values.update(numbers)
+        else:
+            self._sift(row, numbers)
+        record.metrics(values, step, row.context, row.time_ns)
         if row.context is None:
-            self._remember(values, row.step)
+            self._known = values if step != self._step else {**self._known, **values}
+            self._step = step
 
     def known_at(self, step: int) -> dict[str, float]:
         """What is on record of the last step: for those who are told the same again."""
@@ -109,13 +114,18 @@ class Batches:
 
     def forget(self) -> None:
         """Of a run that is over: what Keras has not converted by now, nobody gets."""
-        owed, self._owed = self._owed, {}
-        for logs, _ in owed.values():
+        while self._owed:
+            _, (logs, _) = self._owed.popitem()
             self._record.drop("not_converted", len(logs))
 
-    def _remember(self, values: dict[str, float], step: int) -> None:
-        self._known = {**self._known, **values} if step == self._step else values
-        self._step = step
+    def _sift(self, row: Row, numbers: Mapping[str, Any]) -> None:
+        """Add these to the row, as far as they are numbers."""
+        row.numbers = numbers
+        for key, value in numbers.items():
+            if type(value) is float:
+                row.ready[key if row.name is None else row.name(key)] = value
+            else:
+                self._record.note("keras", f"{key} is left out: it is no single number")
 
 
 def _is_here(value: Any) -> bool:

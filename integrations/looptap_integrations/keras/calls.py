@@ -20,9 +20,12 @@ from looptap_integrations.keras.counts import Counts
 from looptap_integrations.keras.fits import Fit
 from looptap_integrations.keras.losses import Losses
 from looptap_integrations.keras.optimizers import batches_seen
+from looptap_integrations.keras.phases import DATA, OTHER, STEP, TRAIN
 from looptap_integrations.keras.rates import RatesOfFit
 
 _now = time.perf_counter
+#: What steps write down is read after so many of them at the most, or so many seconds.
+_STEPS, _SECONDS = 256, 0.5
 
 
 class Calls:
@@ -50,10 +53,12 @@ class Calls:
                 fit = self._lead(model, until_over)
             else:
                 fit = Fit(model, self.counts.own(model), {"model": name_of(model)})
-            until_over.enter_context(self.record.cover("loss", "epoch", "validation", "data"))
+            until_over.enter_context(self.record.cover("loss", "epoch", "validation", "data", "time"))
             params = getattr(callbacks, "params", None) or {}
             steps = params.get("steps")
             fit.batches = steps if isinstance(steps, int) else None
+            fit.is_sure = fit.at_once == 1 or fit.batches is not None
+            fit.is_async = getattr(callbacks, "_async_train", False) is True
             if self.losses.has_graphs:
                 fit.settle = functools.partial(self._settle, fit)
             self.set_aside(model)
@@ -62,50 +67,70 @@ class Calls:
             self._fits[place] = (weakref.ref(callbacks, lambda _: self.end(place)), fit)
             fit.until_over = until_over.pop_all()
 
-    def on_epoch_begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def on_epoch_begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fit | None:
         fit = self.fit_of(args[0])
         if fit is not None:
             fit.epoch = args[1] if len(args) > 1 else kwargs.get("epoch")
-            fit.ended = _now()
+            fit.ended = fit.here = _now()
+            fit.waited = 0.0
+        return fit
 
-    # These two are the path of every batch, and written for speed.
+    # These three are the path of every batch, and written for speed.
 
     def on_train_batch_begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found = self._fits.get(id(args[0]))
         if found is not None:
             fit = found[1]
-            fit.batch = args[1] if len(args) > 1 else kwargs["batch"]
+            fit.began = _now()
             fit.is_in_step = True
-            if fit.context is None:
-                self.rates.is_in_step = True
+            fit.batch = args[1] if len(args) > 1 else kwargs["batch"]
 
-    def on_train_batch_end(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def on_train_batch_end(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Fit | None:
         """Before the program's callbacks: what they log belongs to the step that is over now."""
         found = self._fits.get(id(args[0]))
         if found is None:
-            return
-        fit, now = found[1], _now()
+            return None
+        now = _now()
+        fit = found[1]
         count = 1 if fit.at_once == 1 else fit.executed()
-        fit.done += count
+        fit.done = done = fit.done + count
         fit.is_in_step = False
-        step = fit.first + fit.done - 1
-        row = Row({"step_time": (now - fit.ended) / count}, step, fit.context)
-        fit.ended = now
+        step = fit.first + done - 1
+        values = {STEP: (now - fit.ended) / count}
+        row = Row(values, step, fit.context)
+        between: float | None = None
+        inside = 0.0
+        if fit.is_timed:
+            told, began, here = fit.told, fit.began, fit.here
+            between, inside = began - told, now - began + here - fit.ended
+            values[OTHER] = (told - here) / count
+            if fit.is_fed:
+                waited = fit.waited
+                values[DATA], values[TRAIN] = (between + waited) / count, (inside - waited) / count
+                fit.waited = 0.0
+        if fit.graph is not None:
+            fit.graph.ended((done, row.time_ns, between, inside))
+        fit.ended = fit.here = now
+        if not fit.is_async:
+            row.fit = fit
         if fit.epoch is not None:
-            row.ready["epoch"] = float(fit.epoch)
+            values["epoch"] = float(fit.epoch)
             fit.epoch = None
         if fit.context is None:
             self.record.step = step
-            self.rates.end_step(fit.done, count)
+            self.rates.end_step(done, count)
         if fit.losses:
             fit.has_losses = True
             losses, fit.losses = fit.losses, {}
             self.losses.add(losses, row)
-        graph = fit.graph
-        if graph is not None and not graph.missing:
-            graph.ended(fit.done, row.time_ns)
-        row.settle = fit.settle
+        if fit.settle is not None and (done >= fit.settle_at or now >= fit.settle_by or not fit.is_sure):
+            row.settle = fit.settle
         self.batches.put(args[2] if len(args) > 2 else kwargs.get("logs"), row)
+        return fit
+
+    def told(self, fit: Fit) -> None:
+        """The callbacks know that the batch is over, or that the epoch begins: Keras goes for the next batch."""
+        fit.told = _now()
 
     def on_epoch_end(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Row | None:
         """Gives the row of the epoch."""
@@ -122,8 +147,9 @@ class Calls:
         fit.losses.clear()
         fit.read_graph()
         if fit.context is None:
-            self.rates.settle(fit.done, is_last=True)
-        row = Row({}, max(fit.step, 0), fit.context, name_at_end)
+            self.rates.settle(fit.done)
+        row = Row({}, max(fit.step, 0), fit.context)
+        row.name = name_at_end
         self.batches.put(args[2] if len(args) > 2 else kwargs.get("logs"), row)
         return row
 
@@ -149,8 +175,7 @@ class Calls:
             return
         fit = found[1]
         fit.read_graph(is_whole=False)
-        if fit.done and fit.graph is None and not fit.has_losses:
-            self.losses.none_came()
+        self.losses.ended(fit)
         fit.until_over.close()
         self.counts.trained(fit.model, fit.done)
         self.go_on(fit.model)
@@ -187,15 +212,19 @@ class Calls:
         """Keras has waited for this batch: what its steps have written down can be read without a wait."""
         graph = fit.graph
         if graph is not None and not graph.missing:
-            if not fit.is_sure and (made := graph.steps()):
-                fit.done = min(fit.done, made)
+            if not fit.is_sure and (made := graph.steps()) and made < fit.done:
+                surplus, fit.done = fit.done - made, made
                 row.step = fit.step
+                for name in (STEP, OTHER):
+                    if name in row.ready:
+                        row.ready[name] *= fit.at_once / max(1, fit.at_once - surplus)
                 if fit.context is None:
                     self.record.step = fit.step
-            if not fit.is_sure or graph.is_due():
-                fit.read_graph()
+            fit.read_graph()
         if fit.context is None:
             self.rates.settle(fit.done)
+        fit.settle_at = fit.done + (_STEPS if graph is None else graph.room)
+        fit.settle_by = _now() + _SECONDS
 
     def _lead(self, model: Any, until_over: ExitStack) -> Fit:
         record = self.record

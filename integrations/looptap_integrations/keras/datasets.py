@@ -98,6 +98,9 @@ class Datasets:
     def _tell(self, described: Description | None, role: str) -> None:
         if described is not None:
             self._record.dataset(described, role=role)
+            size = described.details.get("batch_size")
+            if role == "train" and isinstance(size, int):
+                self._record.param("data.batch_size", size, "keras")
 
     def _arguments(self, method: str, call: Call) -> dict[str, Any]:
         """By name; none for a call that Keras will refuse."""

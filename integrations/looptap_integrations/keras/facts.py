@@ -28,7 +28,8 @@ CAPTURES = (
         "once a run, model and optimizer",
     ),
     Capture(
-        "model.class, model.parameters, model.parameters_trainable, model.dtype_policy, model.layers: a line for each layer",
+        "model.class, model.parameters, model.parameters_trainable, model.dtype_policy, model.device, model.layers: a line for each"
+        " layer",
         "the model",
         "once a run, model and optimizer",
     ),
@@ -178,6 +179,7 @@ class Facts:
                 f"{prefix}.parameters": _count(model.weights),
                 f"{prefix}.parameters_trainable": _count(model.trainable_weights),
                 f"{prefix}.dtype_policy": policies[0] if len(policies) == 1 else policies,
+                f"{prefix}.device": _device(model.weights),
                 f"{prefix}.layers": lines,
             }
         )
@@ -220,6 +222,19 @@ def _policy(layer: Any) -> str:
 
 def _count(weights: list[Any]) -> int:
     return sum(math.prod(weight.shape) for weight in weights)
+
+
+def _device(weights: list[Any]) -> str | None:
+    """Where the first weight lies: ``cpu``, ``gpu:0``, ``cuda:0``, …"""
+    if not weights:
+        return None
+    value = weights[0] if hasattr(weights[0], "device") else weights[0].value
+    if hasattr(value, "devices"):  # JAX
+        first = min(value.devices(), key=lambda device: device.id)
+        found = f"{first.platform}:{first.id}"
+    else:
+        found = str(value.device).rpartition("device:")[2].lower()
+    return "cpu" if found.startswith("cpu") else found
 
 
 def _seed(package: str) -> Any:

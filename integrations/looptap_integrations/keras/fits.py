@@ -9,12 +9,44 @@ from typing import Any
 
 from looptap.events import Context
 from looptap_integrations.keras.batches import Row
-from looptap_integrations.keras.graph_losses import GraphLosses
+from looptap_integrations.keras.compiled_steps import CompiledSteps
 from looptap_integrations.keras.optimizers import batches_seen
 
 
 class Fit:
     """The list of callbacks that Keras makes for it tells what happens."""
+
+    #: Not a dict: what the path of every batch looks up lies together in memory.
+    __slots__ = (
+        "at_once",
+        "batch",
+        "batches",
+        "before",
+        "began",
+        "context",
+        "done",
+        "ended",
+        "epoch",
+        "first",
+        "graph",
+        "has_losses",
+        "here",
+        "is_async",
+        "is_fed",
+        "is_in_step",
+        "is_sure",
+        "is_timed",
+        "is_validating",
+        "losses",
+        "model",
+        "names",
+        "settle",
+        "settle_at",
+        "settle_by",
+        "told",
+        "until_over",
+        "waited",
+    )
 
     def __init__(self, model: Any, first: int, context: Context | None) -> None:
         self.model = model
@@ -39,21 +71,29 @@ class Fit:
         #: The losses of the step under way, by name: numbers, or tensors that are still to be waited for.
         self.losses: dict[str, Any] = {}
         self.has_losses = False
-        #: What its compiled steps write down, and what reads that once Keras has waited for a batch.
-        self.graph: GraphLosses | None = None
+        #: What a loss is recorded as, by the id of its metric, which is kept; None for metrics that are none of the model's losses.
+        self.names: dict[int, tuple[Any, str | None]] = {}
+        #: What its compiled steps write down, and what reads that once Keras has waited for a batch: at this step or this time.
+        self.graph: CompiledSteps | None = None
         self.settle: Callable[[Row], None] | None = None
-        #: When the step before ended, or the epoch began.
-        self.ended = time.perf_counter()
+        self.settle_at = 0
+        self.settle_by = 0.0
+        #: When the step before ended, or the epoch began; when Keras had waited for its values, where it does; when the callbacks
+        #: had been told of it; when the step under way began.
+        self.ended = self.here = self.told = self.began = time.perf_counter()
+        #: Whether Keras converts the values of its steps in a thread of its own.
+        self.is_async = False
+        #: Whether it is Keras' own, whose parts are known, and whether so is how long it waits for data: those seconds of the step
+        #: under way that are in the train function.
+        self.is_timed = self.is_fed = False
+        self.waited = 0.0
+        #: Whether :meth:`executed` is: the data may come to its end in the middle of an execution.
+        self.is_sure = self.at_once == 1
 
     @property
     def step(self) -> int:
         """The last step."""
         return self.first + self.done - 1
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether :meth:`executed` is: the data may come to its end in the middle of an execution."""
-        return self.at_once == 1 or self.batches is not None
 
     def executed(self) -> int:
         """How many steps the execution that is over had, at most."""
@@ -62,6 +102,6 @@ class Fit:
         return max(1, min(self.at_once, self.batches - self.batch))
 
     def read_graph(self, is_whole: bool = True) -> None:
-        """Record the losses that its steps have written down by now. ``is_whole``: no step has begun that is not over."""
+        """Record what its steps have written down by now. ``is_whole``: no step has begun that is not over."""
         if self.graph is not None and self.done and not self.graph.missing:
             self.graph.read(self.first, self.done, self.context, is_whole)

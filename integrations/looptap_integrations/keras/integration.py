@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
-from looptap_integrations.keras import datasets, decisions, facts, model_files, rates
+from looptap_integrations.keras import datasets, decisions, facts, model_files, rates, waits
 from looptap_integrations.keras.batches import Batches
 from looptap_integrations.keras.calls import Calls
 from looptap_integrations.keras.decisions import Decisions
@@ -25,6 +25,7 @@ from looptap_integrations.keras.losses import Losses
 from looptap_integrations.keras.rates import Rates, RatesOfFit
 from looptap_integrations.keras.settings import fit_settings
 from looptap_integrations.keras.single_batches import SingleBatches
+from looptap_integrations.keras.waits import Waits
 
 Tap: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
@@ -38,6 +39,7 @@ class KerasIntegration(Integration):
             "each batch",
         ),
         Capture("step_time, epoch", "CallbackList", "each batch, each epoch"),
+        *waits.CAPTURES,
         Capture(
             "batch_loss, batch_a_loss, …: the loss of the batch itself, by the metric that keeps its mean; of every step of"
             " steps_per_execution",
@@ -74,11 +76,15 @@ class KerasIntegration(Integration):
         *datasets.NOT_CAPTURED,
     )
 
+    #: None where nothing tells the parts of a step.
+    waits: Waits | None = None
+
     def install(self, patch: Patcher, record: Recorder) -> None:
         keras = importlib.import_module("keras")
         backend = keras.backend.backend()
         losses, rates = Losses(record, backend), Rates(record, backend)
         self.prepare(record, keras, backend, losses, rates)
+        self.waits = Waits(losses, backend)
         callbacks = importlib.import_module("keras.src.callbacks.callback_list").CallbackList
         self.watch_calls(patch, keras, _trainer())
         trainer = importlib.import_module("keras.src.trainers.trainer").Trainer
@@ -88,6 +94,7 @@ class KerasIntegration(Integration):
         self._watch_conversions(patch, callbacks)
         losses.install(patch)
         rates.install(patch)
+        self.waits.install(patch)
 
     def prepare(self, record: Recorder, keras: Any, backend: str, losses: Losses, rates: RatesOfFit) -> None:
         self.record, self.rates = record, rates
@@ -115,9 +122,9 @@ class KerasIntegration(Integration):
         """What Keras tells its list of callbacks, and who takes the values."""
         calls = self.calls
         patch.tap(callbacks, "on_train_begin", self.on_train_begin, None)
-        patch.tap(callbacks, "on_epoch_begin", calls.on_epoch_begin, None)
+        patch.tap(callbacks, "on_epoch_begin", calls.on_epoch_begin, calls.told)
         patch.tap(callbacks, "on_train_batch_begin", calls.on_train_batch_begin, None)
-        patch.tap(callbacks, "on_train_batch_end", batch_end, None)
+        patch.tap(callbacks, "on_train_batch_end", batch_end, calls.told)
         patch.tap(callbacks, "on_epoch_end", epoch_end, calls.after_epoch_end)
         patch.tap(callbacks, "on_train_end", None, self.after_train_end)
         patch.tap(callbacks, "on_test_begin", self.evaluations.on_test_begin, None)
@@ -152,11 +159,13 @@ class KerasIntegration(Integration):
             return
         self.facts.trained(fit.model)
         if fit.context is None:
-            self.rates.begin(fit.model, fit.first)
+            self.rates.begin(fit)
             self.decisions.begin(callbacks)
         under_way = self._under_way()
         if under_way and under_way[-1].place is None and under_way[-1].model is fit.model:
             under_way[-1].place = id(callbacks)
+            if self.waits is not None:
+                self.waits.begin(fit)
             if fit.context is None:
                 self.record.params({"fit": fit_settings(self.signature, under_way[-1].call)}, "keras")
             self.datasets.trained(under_way[-1].call)

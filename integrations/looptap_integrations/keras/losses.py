@@ -5,7 +5,7 @@ those of programs that follow Keras' guides. There we take it, under the metric'
 ``batch_kl_loss`` of ``kl_loss``.
 
 - PyTorch, and what runs eagerly elsewhere: the tensor. Read at once on the CPU, and otherwise when the device has it.
-- TensorFlow, in a graph: :mod:`~looptap_integrations.keras.graph_losses`.
+- TensorFlow, in a graph: :mod:`~looptap_integrations.keras.compiled_steps`.
 - JAX, compiled: the value exists inside of a function that hands out what the program returns and nothing else. It stays missing.
 """
 
@@ -20,21 +20,19 @@ from typing import Any
 from looptap.patching import Patcher
 from looptap.recorder import Recorder
 from looptap_integrations.keras.batches import Row
+from looptap_integrations.keras.compiled_steps import CompiledSteps
 from looptap_integrations.keras.fits import Fit
-from looptap_integrations.keras.graph_losses import GraphLosses
 
 
 class Losses:
     def __init__(self, record: Recorder, backend: str) -> None:
-        self._record = record
+        self.record = record
         self._backend = backend
         #: Whether compiled steps write their losses down.
         self.has_graphs = backend == "tensorflow"
         #: By thread.
         self._under_way: dict[int, Fit] = {}
-        #: What a loss is recorded as, by metric; None for metrics that are none of the model's losses.
-        self._names: weakref.WeakKeyDictionary[Any, str | None] = weakref.WeakKeyDictionary()
-        self._graphs: weakref.WeakKeyDictionary[Any, GraphLosses] = weakref.WeakKeyDictionary()
+        self._graphs: weakref.WeakKeyDictionary[Any, CompiledSteps] = weakref.WeakKeyDictionary()
         self._mean: type = object
         #: Whether a value is a place in a graph that is being built, and no number.
         self._is_symbolic: Callable[[Any], bool] = lambda value: False
@@ -68,6 +66,14 @@ class Losses:
 
         return leave
 
+    def fit_here(self) -> Fit | None:
+        """What is under way in this thread."""
+        return self._under_way.get(threading.get_ident())
+
+    def are_idle(self) -> bool:
+        """Whether no fit is under way in any thread."""
+        return not self._under_way
+
     def on_update(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         metric = args[0]
         if type(metric) is not self._mean:
@@ -75,33 +81,37 @@ class Losses:
         fit = self._under_way.get(threading.get_ident())
         if fit is None or not fit.is_in_step:
             return
-        try:
-            name = self._names[metric]
-        except KeyError:
-            name = self._names[metric] = _name(metric, fit.model)
+        known = fit.names.get(id(metric))
+        if known is None:
+            known = fit.names[id(metric)] = (metric, _name(metric, fit.model))
+        name = known[1]
         if name is None:
             return
         value = args[1] if len(args) > 1 else kwargs["values"]
         if self._is_symbolic(value):
             if self.has_graphs:
-                self._graph_of(fit).write(name, value)
+                self.graph_of(fit).write(name, value)
         elif name in fit.losses:
             fit.losses[name] = None  # a second one: neither is the loss of the batch
         else:
             fit.losses[name] = _taken(value)
 
-    def _graph_of(self, fit: Fit) -> GraphLosses:
-        """What writes down the losses of the model whose step is being compiled."""
+    def graph_of(self, fit: Fit) -> CompiledSteps:
+        """What the steps of the model write into, one of which is being compiled."""
         if fit.graph is None:
-            fit.graph = self._graphs[fit.model] = GraphLosses(self._record, fit.at_once)
+            fit.graph = self._graphs[fit.model] = CompiledSteps(self.record, fit.at_once)
             if fit.done:
                 fit.graph.came_late()
         return fit.graph
 
-    def none_came(self) -> None:
-        """A fit is over that has told of no loss of a batch."""
-        if self.has_graphs:
-            self._record.note(
+    def ended(self, fit: Fit) -> None:
+        """A fit is over; say so if it has told of no loss of a batch."""
+        if (
+            self.has_graphs
+            and fit.done
+            and not (fit.has_losses or (fit.graph is not None and (fit.graph.has_losses or fit.graph.missing)))
+        ):
+            self.record.note(
                 "keras",
                 "no batch_loss: the model was compiled before autolog(), or its train_step has no metric for it",
             )
@@ -110,20 +120,23 @@ class Losses:
 
     def add(self, losses: dict[str, Any], row: Row) -> None:
         """The losses of a step belong to this row."""
+        if all(type(value) is float for value in losses.values()):
+            row.ready.update(losses)
+            return
         of_device: dict[str, Any] = {}
         for name, value in losses.items():
             if type(value) is float:
                 row.ready[name] = value
             elif value is None:
-                self._record.note("keras", f"{name} is left out: the metric is updated more than once in a step")
+                self.record.note("keras", f"{name} is left out: the metric is updated more than once in a step")
             elif self._backend == "torch":
                 of_device[name] = value
             else:
                 row.owed = {**row.owed, name: value}
         if of_device:
             step, context, time_ns = row.step, row.context, row.time_ns
-            self._record.take_from_device(
-                of_device, lambda numbers: self._record.metrics(numbers, step, context, time_ns)
+            self.record.take_from_device(
+                of_device, lambda numbers: self.record.metrics(numbers, step, context, time_ns)
             )
 
 
@@ -137,10 +150,10 @@ def _name(metric: Any, model: Any) -> str | None:
 
 def _taken(value: Any) -> Any:
     """The number, where it is here already; otherwise the tensor, without the graph behind it. None if it is no single number."""
+    if getattr(value, "is_cpu", False) is True and not value.shape:  # of PyTorch
+        return value.item()
     if isinstance(value, (int, float)):
         return float(value)
     if tuple(getattr(value, "shape", (0,))) != ():
         return None
-    if getattr(value, "requires_grad", False):
-        value = value.detach()
-    return value.item() if getattr(value, "is_cpu", False) is True else value
+    return value.detach() if getattr(value, "requires_grad", False) else value

@@ -1,6 +1,7 @@
 """Learning rates: of every optimizer of the model that is being trained, at each step where it is another one than before.
 
-- A number is a variable of Keras, which callbacks and programs assign to. It is read when a fit begins, and watched from then on.
+- A number is a variable of Keras, which callbacks and programs assign to. It is read when a fit begins, and watched from then on:
+  PyTorch counts what is done to a tensor, elsewhere the call is seen.
 - A schedule is asked by the optimizer at every step. What runs eagerly (PyTorch; TensorFlow with ``run_eagerly``) shows the answer.
   In a graph of TensorFlow a ring beside the program's operations keeps it. What JAX has compiled shows nothing: there a schedule of
   Keras is asked once more, beside the training, for the steps that were made. That may differ in the last digit of float32.
@@ -10,17 +11,19 @@ from __future__ import annotations
 
 import importlib
 import threading
-import time
 import weakref
 from collections.abc import Callable
+from functools import partial
+from operator import not_
 from typing import Any, Protocol
 
 import numpy
 
 from looptap.events import Context
 from looptap.integration import Capture
-from looptap.patching import Call, Observation, Patcher
+from looptap.patching import Patcher
 from looptap.recorder import Recorder
+from looptap_integrations.keras.fits import Fit
 from looptap_integrations.keras.optimizers import iterations, optimizers_of
 
 CAPTURES = (
@@ -32,28 +35,43 @@ CAPTURES = (
     ),
 )
 NAME = "lr"
-#: A ring is read after so many steps, or so many seconds; JAX is asked for so many steps at once.
-_STEPS, _SECONDS, _AT_ONCE = 256, 1.0, 256
+#: JAX is asked that often, in seconds, and for so many steps at once.
+_SECONDS, _AT_ONCE = 1.0, 256
 
 
 class RatesOfFit(Protocol):
     """What a fit that leads tells of its steps, and what is asked when a callback may have set a rate."""
 
-    is_in_step: bool
-
     @property
     def assigned(self) -> object:
         """Another value when a rate was set."""
 
-    def begin(self, model: Any, first: int) -> None: ...
+    def begin(self, fit: Fit) -> None: ...
     def end_step(self, done: int, count: int) -> None: ...
-    def settle(self, done: int, is_last: bool = False) -> None: ...
+    def settle(self, done: int) -> None: ...
     def end(self) -> None: ...
     def set_last(self) -> list[tuple[float, Context | None]]: ...
 
 
 class Rate:
     """Of one optimizer in one fit."""
+
+    __slots__ = (
+        "before",
+        "compute",
+        "computed",
+        "context",
+        "first",
+        "given",
+        "last",
+        "made",
+        "news",
+        "optimizer",
+        "read",
+        "ring",
+        "tensor",
+        "version",
+    )
 
     def __init__(self, optimizer: Any, first: int, context: Context | None) -> None:
         self.optimizer = optimizer
@@ -66,6 +84,9 @@ class Rate:
         self.last: float | None = None
         #: What has been set or answered since: a number, or a value that has one.
         self.news: Any = None
+        #: On PyTorch, of what it was given: the tensor, and how often that had been written to when it was read last.
+        self.tensor: Any = None
+        self.version = 0
         #: Where graphs of TensorFlow keep what the schedule has answered, and in how many of the fit's steps that was read.
         self.ring: Any = None
         self.read = 0
@@ -84,18 +105,17 @@ class Rates:
         #: On JAX: of fits that are over, until they are computed. By whom is one at a time.
         self._left: list[Rate] = []
         self._computing = threading.Lock()
-        #: By the id of a variable, or of an optimizer that has a schedule.
+        #: By the id of a variable, and by that of an optimizer that has a schedule.
         self._watched: dict[int, Rate] = {}
+        self._scheduled: dict[int, Rate] = {}
         #: Graphs in which a rate is kept already.
         self._graphs: weakref.WeakSet[Any] = weakref.WeakSet()
         self._rings: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         self._is_symbolic: Callable[[Any], bool] = lambda value: False
-        self._read_at = 0.0
         self._is_eager = False
-        #: Set when a batch begins: what the schedule answers then is the rate of a step.
-        self.is_in_step = False
-        #: How often a rate was set.
-        self.assigned = 0
+        self._fit: Fit | None = None
+        #: How often a rate was set, where the call is seen.
+        self._assigned = 0
 
     def install(self, patch: Patcher) -> None:
         if self._backend == "tensorflow":
@@ -106,16 +126,18 @@ class Rates:
             patch.hook(self._record.every, self.compute, _SECONDS)
         variables = importlib.import_module("keras.src.backend.common.variables")
         variable = getattr(variables, "Variable", None) or variables.KerasVariable
-        patch.tap(variable, "assign", self.on_assign, None)
+        if self._backend != "torch":
+            patch.tap(variable, "assign", self.on_assign, None)
         base = importlib.import_module("keras.src.optimizers.base_optimizer").BaseOptimizer
-        patch.observe(base, "_get_current_learning_rate", self.on_rate)
+        has_none = partial(not_, self._scheduled)
+        patch.tap(base, "_get_current_learning_rate", self.before_rate, self.after_rate, unless=has_none)
 
     # --- the fit ----------------------------------------------------------------------------------------------------
 
-    def begin(self, model: Any, first: int) -> None:
-        """A fit of this model leads from here on; its first step has this number."""
-        self._rates, self._watched = [], {}
-        self._read_at, self.is_in_step = time.monotonic(), False
+    def begin(self, fit: Fit) -> None:
+        """This fit leads from here on."""
+        self._fit, model, first = fit, fit.model, fit.first
+        self._forget()
         # Where steps are compiled, somebody else is asking: a callback, say.
         is_run_eagerly = bool(getattr(model, "run_eagerly", False))
         self._is_eager = self._backend == "torch" or (self._backend == "tensorflow" and is_run_eagerly)
@@ -127,28 +149,26 @@ class Rates:
 
     def end_step(self, done: int, count: int) -> None:
         """The fit has made so many steps, of them so many just now."""
-        self.is_in_step = False
         for rate in self._rates:
             if rate.optimizer._learning_rate is not rate.given:
                 self._watch(rate)
+            elif rate.tensor is not None and rate.tensor._version != rate.version:
+                _look(rate)
             rate.made = done
             if rate.news is not None and (value := self._number(rate, done - count)) is not None:
                 rate.news = None
                 self._emit(rate, done - count, value)
 
-    def settle(self, done: int, is_last: bool = False) -> None:
+    def settle(self, done: int) -> None:
         """What the device was given in so many steps of the fit, it has done."""
         for rate in self._rates:
             ring = rate.ring
-            if ring is None or (
-                not is_last and done - rate.read < _STEPS and time.monotonic() - self._read_at < _SECONDS
-            ):
+            if ring is None:
                 continue
-            self._read_at = time.monotonic()
             values = ring.read()
             if len(values) != done - rate.read or ring.lost:
                 rate.ring = None
-                self._watched.pop(id(rate.optimizer), None)
+                self._scheduled.pop(id(rate.optimizer), None)
                 self._record.note("keras", "lr is left out: not every step asks the schedule once")
                 continue
             for step, value in enumerate(values, rate.read):
@@ -157,13 +177,14 @@ class Rates:
 
     def end(self) -> None:
         """The fit is over."""
-        rates, watched = self._rates, self._watched
-        self._rates, self._watched = [], {}
+        rates = self._rates
         self._left += [rate for rate in rates if rate.compute is not None]
         if self._backend == "tensorflow" and any(
-            callable(rate.given) and rate.made and rate.last is None and id(rate.optimizer) in watched for rate in rates
+            rate.made and rate.last is None and id(rate.optimizer) in self._scheduled for rate in rates
         ):
             self._record.note("keras", "no lr: the model was compiled before autolog()")
+        self._forget()
+        self._fit = None
 
     def compute(self) -> None:
         """On JAX: the schedules' rates of the steps since the last time. In the background, and when the run ends."""
@@ -193,23 +214,29 @@ class Rates:
             value = args[1] if len(args) > 1 else kwargs.get("value")
             if not self._is_symbolic(value) and self._is_known(value):
                 rate.news = self._kept(value)
-                self.assigned += 1
+                self._assigned += 1
+
+    @property
+    def assigned(self) -> object:
+        """Another value when a rate was set."""
+        return self._assigned, [rate.tensor._version for rate in self._rates if rate.tensor is not None]
 
     def set_last(self) -> list[tuple[float, Context | None]]:
         """What the program or a callback has just set, as far as it is here."""
         found = []
         for rate in self._rates:
+            if rate.tensor is not None and rate.tensor._version != rate.version:
+                _look(rate)
             if rate.news is not None and (value := self._number(rate, rate.made)) is not None:
                 found.append((value, rate.context))
         return found
 
-    def on_rate(self, call: Call) -> Observation:
-        rate = self._watched.get(id(call.instance))
-        if rate is None or not self.is_in_step:
-            return
-        yield
-        value = call.result
-        if call.error is not None or value is None:
+    def before_rate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rate | None:
+        """What the schedule answers in a step is its rate."""
+        return self._scheduled.get(id(args[0])) if self._fit is not None and self._fit.is_in_step else None
+
+    def after_rate(self, rate: Rate, value: Any) -> None:
+        if value is None:
             return
         if not self._is_symbolic(value):
             if self._is_eager and self._is_known(value):
@@ -226,20 +253,31 @@ class Rates:
 
     # --- private ----------------------------------------------------------------------------------------------------
 
+    def _forget(self) -> None:
+        self._rates = []
+        self._watched.clear()
+        self._scheduled.clear()
+
     def _watch(self, rate: Rate) -> None:
         optimizer = rate.optimizer
         self._watched.pop(id(rate.given), None)
+        self._scheduled.pop(id(optimizer), None)
+        rate.tensor = None
         given = rate.given = getattr(optimizer, "_learning_rate", None)
         if given is None:
             return
         if not callable(given):
             self._watched[id(given)] = rate
+            if self._backend == "torch":
+                rate.tensor = given.value
+                _look(rate)
+                return
             value = given.value if hasattr(given, "value") else given
             # On TensorFlow this reads a device that has nothing to do yet.
             if self._backend == "tensorflow" or _is_here(value):
                 rate.news = self._kept(value)
             return
-        self._watched[id(optimizer)] = rate
+        self._scheduled[id(optimizer)] = rate
         rate.ring = self._rings.get(optimizer)
         if rate.ring is not None:
             rate.ring.read()  # of fits before this one
@@ -281,6 +319,12 @@ class Rates:
         if value != rate.last:
             rate.last = value
             self._record.metrics({NAME: value}, rate.first + step, rate.context)
+
+
+def _look(rate: Rate) -> None:
+    """On PyTorch: what it was given has been written to."""
+    rate.version = rate.tensor._version
+    rate.news = rate.tensor
 
 
 def _is_here(value: Any) -> bool:

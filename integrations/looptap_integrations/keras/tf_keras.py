@@ -16,6 +16,7 @@ from looptap.integration import Capture
 from looptap.patching import Patcher
 from looptap.recorder import Recorder
 from looptap_integrations.keras import datasets, decisions, facts, model_files
+from looptap_integrations.keras.fits import Fit
 from looptap_integrations.keras.integration import KerasIntegration
 from looptap_integrations.keras.losses import Losses
 from looptap_integrations.keras.optimizers import optimizers_of
@@ -72,17 +73,16 @@ class Rates:
         self._first = 0
         self._optimizers: list[tuple[Context | None, Any]] = []
         self._last: dict[int, float] = {}
-        self.is_in_step = False
 
-    def begin(self, model: Any, first: int) -> None:
-        self._first = first
+    def begin(self, fit: Fit) -> None:
+        self._first = fit.first
         self._last.clear()
         self._optimizers = [
             (
                 None if label == "optimizer" else {"optimizer": label},
                 getattr(optimizer, "inner_optimizer", None) or optimizer,
             )
-            for label, optimizer in optimizers_of(model)
+            for label, optimizer in optimizers_of(fit.model)
         ]
 
     def end_step(self, done: int, count: int) -> None:
@@ -91,7 +91,7 @@ class Rates:
                 self._last[index] = value
                 self._record.metrics({"lr": value}, self._first + done - count, context)
 
-    def settle(self, done: int, is_last: bool = False) -> None:
+    def settle(self, done: int) -> None:
         """There is nothing to wait for."""
 
     def end(self) -> None:
