@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -149,7 +150,7 @@ def flush(timeout: float | None = None) -> bool:
     return SESSION.flush(timeout)
 
 
-def watch(model: _Model, name: str | None = None, version: str = "auto") -> _Model:
+def watch(model: _Model, name: str | None = None, version: str = "auto", *, features: Sequence[str] = ()) -> _Model:
     """``model = looptap.watch(load_model(), name="intent")`` – what it answers from now on is on record: latency, errors, batch
     sizes, predictions.
 
@@ -157,6 +158,9 @@ def watch(model: _Model, name: str | None = None, version: str = "auto") -> _Mod
     What is returned stands in its place and answers as it does; the model itself is not touched. ``name`` is that of the class or
     function if none is given. With ``auto``, the version is the SHA-256 of the file that the weights were loaded from, which
     leads back to the run that wrote it.
+
+    ``features`` are the names of columns of what it is asked (an array, a table, dicts): their values are counted, too. Nothing
+    else of what a model is asked is ever kept.
     """
     lifetime.install()
     if not SESSION.armed:
@@ -167,8 +171,45 @@ def watch(model: _Model, name: str | None = None, version: str = "auto") -> _Mod
         from looptap.serving.watching import watched  # programs that only train have no time for it
 
         SESSION.serving.is_wanted = True
-        return watched(model, name, version)  # type: ignore[no-any-return]
+        return watched(model, name, version, features)  # type: ignore[no-any-return]
     return model
+
+
+def prediction_id(row: int = 0) -> str | None:
+    """The id of what a watched model has just predicted, for this row of it: send it along, and hand it to :func:`log_outcome` when
+    it is known what was right. None where no model was asked in this request, or where the answer is neither a class nor a number.
+    """
+    with SESSION.guard:
+        from looptap.serving.outcomes import identity
+        from looptap.serving.traffic import LAST
+
+        call = LAST.get()
+        return None if call is None else identity(call, row, int(time.time()))
+    return None
+
+
+def log_outcome(prediction_id: str, label: Any) -> None:
+    """What was right, whenever it becomes known, in this process or any other. A class, or a number where the model predicts
+    numbers.
+
+    It counts for the model that has predicted it: accuracy and error over time. Nothing is raised for an id that is none; it is
+    noted.
+    """
+    lifetime.install()
+    if not SESSION.armed:
+        SESSION.configure({})
+    with SESSION.guard:
+        from looptap.serving.outcomes import outcome
+        from looptap.serving.traffic import TRAFFIC
+
+        try:
+            told = outcome(prediction_id, label)
+        except (TypeError, ValueError) as error:
+            SESSION.recorder.note("outcomes", f"an outcome was left out: {error}")
+            return
+        SESSION.serving.is_wanted = True
+        if TRAFFIC.is_counted or SESSION.serving.start():
+            TRAFFIC.outcomes.append(told)
 
 
 def suppress() -> AbstractContextManager[None]:

@@ -19,7 +19,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from looptap import identity, lines, naming, settings
@@ -275,11 +274,6 @@ class Session:
             begun = self.begin(kind="serving") if self.run is None else None
             if begun is not None:
                 begun.is_implicit = True
-
-    def journal_folder(self) -> Path | None:
-        """Of the run under way, where it has one on disk."""
-        run = self.run
-        return None if run is None else run.journal.folder
 
     # --- private ----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from looptap.events import Rejected
 
@@ -37,6 +37,6 @@ def finite(what: str, number: Any, *, at_least: float, field: str) -> None:
         raise Rejected(f"{what} is not a finite float from {at_least:g} on", field=field)
 
 
-def is_sha256(digest: object) -> bool:
+def is_sha256(digest: object) -> TypeGuard[str]:
     """In hex, as everything is named here."""
     return isinstance(digest, str) and len(digest) == 64 and _HEX.issuperset(digest)

@@ -115,6 +115,14 @@ class Alarms:
         with self._guard, self._lock:
             self._look_at(records)
 
+    def tell(self, changes: Iterable[Change]) -> None:
+        """What somebody else has found."""
+        if self._guard.closed:
+            return
+        with self._guard, self._lock:
+            if not self.is_over:
+                self._raise(changes)
+
     def tick(self) -> None:
         """About once a second."""
         if self._guard.closed:

@@ -60,6 +60,22 @@ def keep_question(asked: Any) -> Any:
     return None
 
 
+def keep_features(asked: Any, names: tuple[str, ...]) -> Any:
+    """Of what a model is asked, the columns or keys of these names; None where it has none. Of tables (``DataFrame``), arrays with
+    as many columns as there are names, dicts, and lists of dicts."""
+    kind = type(asked)
+    if kind is dict:
+        return {name: keep(asked[name]) for name in names if name in asked}
+    if kind is list and asked and type(asked[0]) is dict:
+        return [keep_features(row, names) for row in asked[:MOST_ROWS]]
+    if kind.__name__ == "DataFrame":
+        return {name: keep(asked[name].to_numpy()) for name in names if name in asked.columns}
+    shape = getattr(asked, "shape", None)
+    if shape is not None and len(shape) == 2 and int(shape[1]) == len(names):
+        return {name: keep(asked[:, place]) for place, name in enumerate(names)}
+    return None
+
+
 def shape_of(asked: Any) -> str | None:
     """Of a question that was kept: ``float32[*, 3, 224]``, type and sizes without the rows; None of what is no array."""
     if type(asked) is not tuple:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class Model:
     """The same object for all calls of one watched model; windows are told apart by its name and version."""
 
-    __slots__ = ("digest", "given", "has_modes", "name")
+    __slots__ = ("around", "digest", "features", "given", "has_modes", "name")
 
     def __init__(self, name: str, version: str | None = None, *, has_modes: bool = False) -> None:
         self.name = name
+        #: Names of the columns of what it is asked, where the program wants them counted.
+        self.features: tuple[str, ...] = ()
+        #: Center and spread of the numbers of each stream of its answers, from its training.
+        self.around: Mapping[str, tuple[float, float]] = {}
         #: It has an attribute ``training``, as modules of PyTorch have.
         self.has_modes = has_modes
         #: The version as the program calls it; None where its weights are to say it.

@@ -80,6 +80,9 @@ class Streams:
     def add_numbers(self, stream: str, numbers: Iterable[float]) -> None:
         self._to(stream).numbers += numbers
 
+    def add_names(self, stream: str, names: Iterable[Hashable]) -> None:
+        self._to(stream).names += names
+
     def add(self, kept: Any, name: str = "") -> int:
         """What :func:`looptap.serving.answers.keep` kept of one answer, or of the output of this ``name`` in it. Returns how many
         rows there were."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from looptap.serving.model import Model
 from looptap.serving.traffic import TRAFFIC
 
 if TYPE_CHECKING:
+    from looptap.alerts.latch import Change
+    from looptap.serving.drift import Drifts, Reference
     from looptap.serving.windows import Windows
     from looptap.session import Session
 
@@ -47,6 +50,7 @@ class Recording:
         #: Somebody wants to know what is answered.
         self.is_wanted = False
         self._windows: Windows | None = None
+        self._drifts: Drifts | None = None
         self._counting = threading.Lock()
         self._saved_at = 0.0
         #: Seconds of processor time that this process had used, and when.
@@ -66,6 +70,7 @@ class Recording:
 
             self._over = threading.Event()
             self._windows = Windows()
+            self._drifts = self._drifts_of_run()
             self._thread = threading.Thread(
                 target=self._live, args=(self._over, self._windows), name="looptap-serving", daemon=True
             )
@@ -117,6 +122,11 @@ class Recording:
                 if request.ended >= windows.end_ns:
                     self._turn(windows, request.ended)
                 windows.count(request)
+            while TRAFFIC.outcomes:
+                windows.outcome(TRAFFIC.outcomes.popleft())
+            if self._drifts is not None:
+                for model in windows.models():
+                    self._drifts.look_for(model)
             at = time.perf_counter_ns()
             if is_last or at >= windows.end_ns:
                 self._turn(windows, at)
@@ -131,6 +141,8 @@ class Recording:
         record = self._session.recorder
         for window in closed:
             record.window(msgspec.structs.replace(window, resources=resources))
+        if self._drifts is not None:
+            self._raise(self._drifts.see(closed))
         dropped, TRAFFIC.dropped = TRAFFIC.dropped, 0
         if dropped:
             record.drop("not_counted", dropped)
@@ -138,8 +150,30 @@ class Recording:
         windows.look_at_clock()
         windows.begin(at)
 
+    def _drifts_of_run(self) -> Drifts | None:
+        if not self._session.settings.alerts:
+            return None
+        from looptap.serving.drift import Drifts
+
+        return Drifts(self._reference, lambda said: self._session.recorder.note("drift", said))
+
+    def _reference(self, digest: str) -> Reference | None:
+        """As the store of the run under way has it."""
+        run = self._session.run
+        if run is None:
+            return None
+        from looptap.reading.reference import reference
+
+        return reference(run.store, digest, self._session.settings)
+
+    def _raise(self, changes: Iterable[Change]) -> None:
+        run = self._session.run
+        if run is not None and run.alarms is not None:
+            run.alarms.tell(changes)
+
     def _save(self, windows: list[Window]) -> None:
-        folder = self._session.journal_folder()
+        run = self._session.run
+        folder = None if run is None else run.journal.folder
         if folder is None:
             return
         place = beside.place(folder, NAME)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from looptap.serving.model import Model
+    from looptap.serving.outcomes import Outcome
 
 #: Requests that wait to be counted, at most: only if our thread cannot keep up, or is not there.
 MOST_WAITING = 100_000
@@ -30,6 +31,8 @@ class ModelCall:
     ended = 0
     asked: Any = None
     answer: Any = None
+    #: By name, where the program wants them counted.
+    features: Any = None
     error: str | None = None
 
     def __init__(self, model: Model) -> None:
@@ -76,6 +79,8 @@ class Traffic:
         self.is_counted = False
         self.live: set[Request] = set()
         self.done: deque[Request] = deque()
+        #: Labels that have become known.
+        self.outcomes: deque[Outcome] = deque(maxlen=MOST_WAITING)
         #: Of requests that nobody will count.
         self.dropped = 0
 
@@ -96,10 +101,13 @@ class Traffic:
         """What was under way is the parent's."""
         self.is_counted = False
         self.live, self.done, self.dropped = set(), deque(), 0
+        self.outcomes.clear()
 
 
 TRAFFIC = Traffic()
 #: The request that this thread or task works for.
 REQUEST: ContextVar[Request | None] = ContextVar("looptap_request", default=None)
+#: The last call of a model by this thread or task that has answered.
+LAST: ContextVar[ModelCall | None] = ContextVar("looptap_last_call", default=None)
 #: Whether a watched model is being called.
 IS_INSIDE: ContextVar[bool] = ContextVar("looptap_inside_model", default=False)

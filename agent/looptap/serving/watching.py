@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from looptap.guard import Guard
-from looptap.serving.answers import keep, keep_question
+from looptap.serving.answers import keep, keep_features, keep_question
 from looptap.serving.model import Model
-from looptap.serving.traffic import IS_INSIDE, REQUEST, TRAFFIC, ModelCall, Request, now
+from looptap.serving.traffic import IS_INSIDE, LAST, REQUEST, TRAFFIC, ModelCall, Request, now
 from looptap.session import SESSION
 
 #: By which models are asked, beside being called.
@@ -33,10 +33,11 @@ else:  # before wrapt 2 it takes no type
     _Proxy = wrapt.CallableObjectProxy
 
 
-def watched(model: Any, name: str | None, version: str) -> Any:
+def watched(model: Any, name: str | None, version: str, features: Sequence[str]) -> Any:
     """What stands in the place of the model from now on."""
     title = name or getattr(model, "__name__", None) or type(model).__name__
     described = Model(str(title), None if version == "auto" else str(version), has_modes=hasattr(model, "training"))
+    described.features = tuple(features)
     with _guard:
         from looptap.serving.recording import version_in_background
 
@@ -143,8 +144,11 @@ def _answered(call: ModelCall, own: Request | None, args: Any, result: Any) -> N
     if not _guard.closed:
         try:
             call.answer = keep(result)
+            LAST.set(call)
             if args:
                 call.asked = keep_question(args[0])
+                if call.model.features:
+                    call.features = keep_features(args[0], call.model.features)
         except Exception as error:
             if _guard.strict:
                 raise

@@ -15,6 +15,7 @@ from looptap.events import Window
 from looptap.plain import clean
 from looptap.serving.answers import rows_of, shape_of
 from looptap.serving.model import NO_MODEL, Model
+from looptap.serving.outcomes import Outcome
 from looptap.serving.predictions import Streams
 from looptap.serving.traffic import ModelCall, Request
 from looptap.sketches.histogram import Histogram
@@ -58,7 +59,10 @@ class Counting:
         self.rows = Measured(1.0)
         #: Sizes and types of what was asked.
         self._asked: Counter[Any] = Counter()
-        self.predictions = Streams()
+        self.predictions = Streams(model.around)
+        self.features = Streams()
+        self.outcomes = Streams()
+        self.labels = Streams()
 
     def took(self, part: str, nanoseconds: int) -> None:
         measured = self.latency.get(part)
@@ -115,7 +119,10 @@ class Counting:
             latency={part: measured.histogram().encode() for part, measured in self.latency.items()},
             batch=self.rows.histogram().encode() if len(self.rows.histogram()) else None,
             shapes=self._shapes(),
-            predictions={clean(name): one.encode() for name, one in self.predictions.found().items()},
+            predictions=_encoded(self.predictions),
+            outcomes=_encoded(self.outcomes),
+            labels=_encoded(self.labels),
+            features=_encoded(self.features),
             skipped=dict(self.predictions.skipped),
         )
 
@@ -135,6 +142,8 @@ class Counting:
                 self._asked[asked] += 1
         if rows is not None:
             self.rows.waiting.append(rows)
+        if call.features is not None:
+            self.features.add(call.features)
 
 
 class Windows:
@@ -172,6 +181,16 @@ class Windows:
         for model, calls in by_model.items():
             self._window(model, request.endpoint).count(request, calls, since_ns)
 
+    def outcome(self, outcome: Outcome) -> None:
+        """It belongs to the window in which it became known."""
+        window = self._window(outcome.model, "")
+        label, predicted = outcome.label, outcome.prediction.predicted
+        window.labels.add(label)
+        if isinstance(label, float) and isinstance(predicted, float):
+            window.outcomes.add_numbers("error", [label - predicted])
+        else:
+            window.outcomes.add_names("correct", ["yes" if label == predicted else "no"])
+
     def close(self, live: Iterable[Request]) -> list[Window]:
         """What has been counted. ``live`` requests were under way until the end of the windows, or until now."""
         until = min(self.end_ns, time.perf_counter_ns())
@@ -187,6 +206,10 @@ class Windows:
         self._open.clear()
         return windows
 
+    def models(self) -> set[Model]:
+        """Those that were asked in the windows that are open."""
+        return {counting.model for counting in self._open.values()}
+
     def so_far(self) -> list[Window]:
         """As if they were over now."""
         return [counting.as_window(self._number * _WINDOW_NS) for counting in self._open.values()]
@@ -199,6 +222,10 @@ class Windows:
                 return self._window(model, OTHER)
             known = self._open[key] = Counting(model, endpoint)
         return known
+
+
+def _encoded(streams: Streams) -> dict[str, bytes]:
+    return {clean(name): one.encode() for name, one in streams.found().items()}
 
 
 def _count(counts: Counter[str], name: str) -> None:

@@ -28,6 +28,7 @@ import msgspec
 from looptap.sketches.binning import Bins
 from looptap.sketches.cumulative import kolmogorov_smirnov
 from looptap.sketches.distribution import Distribution
+from looptap.sketches.histogram import Histogram
 
 #: With fewer values on either side nothing is said.
 LEAST_VALUES = 200
@@ -42,7 +43,10 @@ _Z = NormalDist().inv_cdf((1 + _LEVEL) / 2)
 #: Added to each bin, so that an empty one has a logarithm.
 _HALF = 0.5
 
-TOO_FEW, SAME, SLIGHT, MODERATE, LARGE = "too few", "same", "slight", "moderate", "large"
+TOO_FEW, TOO_COARSE = "too few", "too coarse"
+SAME, SLIGHT, MODERATE, LARGE = "same", "slight", "moderate", "large"
+#: Numbers around different centers are compared as long as no bucket has a greater share of them.
+_COARSE = 0.05
 
 
 class Estimate(NamedTuple):
@@ -54,8 +58,8 @@ class Estimate(NamedTuple):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """``verdict``: too few (values to tell), same, slight, moderate or large. With too few, there is no number. ``ks`` is None
-    where there are no numbers."""
+    """``verdict``: same, slight, moderate or large; or too few (values) or too coarse (numbers that are counted around different
+    centers, too many of them in one bucket), where there is no number. ``ks`` is None where there are no numbers."""
 
     count: int
     reference_count: int
@@ -70,6 +74,8 @@ def compare(now: Distribution, reference: Distribution) -> Comparison:
     """A missing or a new class, NaN and missing values count as well as numbers that have moved."""
     if min(len(now), len(reference)) < LEAST_VALUES:
         return Comparison(len(now), len(reference), TOO_FEW)
+    if _is_coarse(now.numbers, reference.numbers):
+        return Comparison(len(now), len(reference), TOO_COARSE)
     bins = Bins(reference)
     counts, known = bins.pooled(bins.counts(now))
     chance, psi = homogeneity(counts, known), population_stability(counts, known)
@@ -131,6 +137,12 @@ def _ks(now: Distribution, reference: Distribution) -> Estimate | None:
     missed = (1 - _LEVEL) / 2
     band = sum(sqrt(log(2 / missed) / (2 * len(one.numbers))) for one in (now, reference))
     return Estimate(value, max(0.0, value - band), min(1.0, value + band))
+
+
+def _is_coarse(one: Histogram, other: Histogram) -> bool:
+    if (one.center, one.spread) == (other.center, other.spread):
+        return False
+    return any(bucket.count > _COARSE * len(side) for side in (one, other) for bucket in side.buckets())
 
 
 class _Side(NamedTuple):

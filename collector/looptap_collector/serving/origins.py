@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from looptap_collector.backend import Backend, Edge, RunWindow, WindowQuery
+from looptap_collector.bounds import is_sha256
 from looptap_collector.datasets import version_of
 from looptap_collector.serving.shapes import Data, Origin
 
 #: What an evaluation saw of the model is the better reference, the less the model has seen of the data.
 SPLITS = ("validation", "test", "train")
-_DIGEST_CHARACTERS = 64
 _MOST_WINDOWS = 1_000
 
 
-def origin_of(backend: Backend, version: str | None) -> Origin | None:
-    """The training that wrote that file first, with its data and its code. None for a version that no run is known to have
-    written."""
-    if version is None or len(version) != _DIGEST_CHARACTERS:
+def origin_of(backend: Backend, digest: str | None) -> Origin | None:
+    """The training that wrote that file first, with its data and its code. None for what no run is known to have written."""
+    if not is_sha256(digest):
         return None
-    written = list(_writers(backend, version))
+    written = list(_writers(backend, digest))
     for edge in reversed(written):
         run = backend.run(edge.run)
         if run is not None and run.kind != "serving":

@@ -34,7 +34,8 @@ def report(backend: Backend, model: str, *, since_ns: int, until_ns: int, drift:
 
 
 def _told(backend: Backend, version: str | None, summary: Summary, baselines: Baselines | None) -> VersionFields:
-    origin = origin_of(backend, version)
+    # What the program calls a version may be a digest, too.
+    origin = origin_of(backend, summary.digest or version)
     held: list[Held] = []
     missing: list[str] = []
     if baselines is not None:
@@ -42,6 +43,7 @@ def _told(backend: Backend, version: str | None, summary: Summary, baselines: Ba
         held, missing = held_against(baselines, version, summary, origin, reference)
     return VersionFields(
         version=version,
+        digest=summary.digest,
         origin=origin,
         first_ns=summary.first_ns,
         last_ns=summary.last_ns,

@@ -101,6 +101,7 @@ class VersionFields(msgspec.Struct, frozen=True, kw_only=True):
     """``missing``: what could not be compared, and why."""
 
     version: str | None
+    digest: str | None
     origin: Origin | None
     first_ns: int | None
     last_ns: int | None

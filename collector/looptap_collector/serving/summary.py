@@ -31,6 +31,8 @@ class Summary:
         #: Journals, one for each process.
         self.replicas: set[str] = set()
         self.runs: set[str] = set()
+        #: SHA-256 of the weights file, as the latest window has it that knows.
+        self.digest: str | None = None
         #: When the first window began and the last one ended; None while there is none.
         self.first_ns: int | None = None
         self.last_ns: int | None = None
@@ -43,6 +45,7 @@ class Summary:
         self.labels: Streams = {}
         self.features: Streams = {}
         self.skipped: Counter[str] = Counter()
+        self._digest_ns = -(2**63)
         self._in_flight_seconds = 0.0
         self._resources: dict[str, list[float]] = {}
 
@@ -52,6 +55,8 @@ class Summary:
         self.errors.update(window.errors)
         self.replicas.add(one.journal)
         self.runs.add(one.run)
+        if window.digest is not None and window.time_ns >= self._digest_ns:
+            self.digest, self._digest_ns = window.digest, window.time_ns
         ends_ns = window.time_ns + round(window.seconds * _NS)
         self.first_ns = window.time_ns if self.first_ns is None else min(self.first_ns, window.time_ns)
         self.last_ns = ends_ns if self.last_ns is None else max(self.last_ns, ends_ns)

@@ -10,14 +10,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from looptap.sketches.comparing import LEAST_VALUES, SAME, TOO_FEW
+from looptap.sketches.comparing import LEAST_VALUES, SAME, TOO_COARSE, TOO_FEW
 from looptap_collector.backend import Served
 from looptap_collector.printable import brief, local_time, number, percent, printable, took
 from looptap_collector.serving.shapes import Held, Origin, Quantiles, Report, StreamFields, VersionFields
 
 _STYLES = {"slight": "yellow", "moderate": "yellow", "large": "red"}
 _WORDS = {SAME: "none"}
-_ORDER = ("too few", "same", "slight", "moderate", "large")
+_ORDER = ("too few", "too coarse", "same", "slight", "moderate", "large")
 #: Of classes, errors and shapes, so many are named.
 _NAMED = 5
 _PARTS = ("total", "queue", "before", "model", "after", "first", "between")
@@ -127,6 +127,8 @@ def _drift(drift: Sequence[Held]) -> Table:
         told = held.reference
         if found.verdict == TOO_FEW:
             told += f": {found.count:,} values and {found.reference_count:,}, {LEAST_VALUES} of each are needed"
+        elif found.verdict == TOO_COARSE:
+            told += ": numbers are counted around different centers"
         psi = "–" if found.psi is None else f"{found.psi.value:.2g} ({found.psi.low:.2g} to {found.psi.high:.2g})"
         table.add_row(
             Text(printable(held.stream)),

@@ -124,6 +124,25 @@ def test_what_is_missing_counts() -> None:
     assert compare(now, normal(generator, 0.0, 2_000)).verdict in ("moderate", "large")
 
 
+def test_numbers_around_different_centers() -> None:
+    """Are compared where the buckets of both are fine enough, and else nothing is said."""
+    generator = np.random.default_rng(6)
+
+    def around(values: object, *frame: float) -> Distribution:
+        made = Distribution(*frame)
+        made.add_numbers(np.asarray(values).tolist())
+        return made
+
+    values = generator.normal(1_000, 1, 5_000)
+    found = compare(around(values), around(values, 1_000.0, 1.0))
+    assert (found.verdict, found.psi, found.ks) == ("too coarse", None, None)
+    small = generator.normal(0, 1, 5_000)
+    found = compare(around(small), around(small, 0.1, 1.5))
+    assert found.verdict == "same"
+    assert found.ks is not None
+    assert found.ks.value < 0.01
+
+
 def test_too_few_to_tell() -> None:
     """No number is made of them."""
     found = compare(classes(cat=199), classes(dog=10_000))

@@ -63,5 +63,20 @@ def test_more_windows_than_are_looked_at(backend: Backend, monkeypatch: pytest.M
     assert (found.versions[0].requests, found.versions[0].first_ns) == (400, NOW_NS - 40 * SECOND)
 
 
+def test_a_version_that_the_program_names(backend: Backend) -> None:
+    """Is traced by the digest of its weights, where that is known; the latest one counts."""
+    trained(backend, "old", NEXT)
+    trained(backend)
+    run = Serving(backend, "server")
+    run.windows(
+        window(30, version="v3", digest=VERSION), window(40, version="v3", digest=NEXT), window(20, version="v3")
+    )
+    (one,) = report(backend, "intent", since_ns=NOW_NS - 1_000 * SECOND, until_ns=NOW_NS).versions
+    assert (one.version, one.digest) == ("v3", VERSION)
+    assert one.origin is not None
+    assert one.origin.name == "calm-otter-12"
+    assert [held.against for held in one.drift] == ["training", "training"]
+
+
 def test_nobody_asked(backend: Backend) -> None:
     assert report(backend, "intent", since_ns=0, until_ns=NOW_NS).versions == []

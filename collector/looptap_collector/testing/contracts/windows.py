@@ -29,6 +29,7 @@ def full(time_ns: int = 1) -> Window:
     return window(
         time_ns=time_ns,
         version=VERSION,
+        digest=OTHER,
         endpoint="POST /predict/{id}",
         requests=7,
         errors={"ValueError": 2, "HTTP 503": 1},

@@ -1,0 +1,110 @@
+"""Answers of a served model held against what its evaluation saw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from looptap.alerts.latch import Change
+from looptap.serving.answers import keep
+from looptap.serving.drift import Drifts, Reference
+from looptap.serving.model import Model
+from looptap.serving.reference import Batch, Sample, reference
+from looptap.serving.traffic import ModelCall, Request
+from looptap.serving.windows import Windows
+
+DIGEST = "ab" * 32
+
+
+def evaluated(scores: torch.Tensor) -> Reference:
+    sample = Sample()
+    for batch in scores.split(64):
+        if sample.wants_next():
+            sample.add(Batch(keep(batch), [], "softmax"))
+    return Reference("r1", "calm-otter-12", "validation", reference(sample, "validation", 1).predictions)
+
+
+def drifts(found: Reference | Exception | None, notes: list[str]) -> Drifts:
+    def find(digest: str) -> Reference | None:
+        assert digest == DIGEST
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return Drifts(find, notes.append)
+
+
+def model() -> Model:
+    made = Model("intent")
+    made.digest = DIGEST
+    return made
+
+
+def until(condition: Callable[[], Any]) -> None:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() < began + 20
+        time.sleep(0.005)
+
+
+def served(watching: Drifts, asked: Model, scores: torch.Tensor) -> list[Change]:
+    """In windows of 200 answers."""
+    found: list[Change] = []
+    for some in scores.split(200):
+        windows = Windows()
+        windows.begin(0)
+        for row in some:
+            request, call = Request(0, 1), ModelCall(asked)
+            request.ended = call.ended = 1
+            call.answer = keep(torch.softmax(row[None], 1))
+            request.calls.append(call)
+            windows.count(request)
+        found += watching.see(windows.close([]))
+    return found
+
+
+def test_a_drift_is_told_once_and_taken_back() -> None:
+    chance = torch.Generator().manual_seed(0)
+    good, shifted = (torch.randn(8_000, 3, generator=chance) for _ in range(2))
+    shifted[:, 0] += 1.0
+    notes: list[str] = []
+    watching, asked = drifts(evaluated(good), notes), model()
+    watching.look_for(asked)
+    until(lambda: watching.look_for(asked) or asked.around)  # type: ignore[func-returns-value]
+    again = torch.randn(6_000, 3, generator=chance)
+    assert served(watching, asked, again) == []
+    told = {(one.key, one.state): one for one in served(watching, asked, shifted)}
+    fired = told["intent.class", "fired"]
+    assert fired.message.startswith(
+        "predictions of intent (version abababababab, trained by calm-otter-12) have drifted from its validation: class, PSI "
+    )
+    assert (fired.kind, fired.severity) == ("drift", "warning")
+    assert ("intent.class", "recovered") in {(one.key, one.state) for one in served(watching, asked, again)}
+    assert notes == []
+
+
+def test_no_reference() -> None:
+    for found, note in (
+        (None, "no evaluation of a training run is known of the model abababababab"),
+        (OSError("it is away"), "the store cannot be asked for a reference: it is away"),
+    ):
+        notes: list[str] = []
+        watching, asked = drifts(found, notes), model()
+        watching.look_for(asked)
+        until(partial(len, notes))
+        watching.look_for(asked)
+        assert note in notes[0]
+        assert served(watching, asked, torch.zeros(400, 3)) == []
+
+
+def test_unknown_weights_are_not_looked_for() -> None:
+    watching = Drifts(lambda digest: pytest.fail("asked"), lambda said: None)
+    asked = Model("intent", "7")
+    watching.look_for(asked)
+    assert served(watching, asked, torch.from_numpy(np.zeros((400, 3)))) == []
