@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from looptap_collector.backend import Backend
+from looptap_collector.backend import Backend, Unavailable
 from looptap_collector.mistake import Mistake
 from looptap_collector.store_option import opened, store_option
 
@@ -27,13 +27,29 @@ _REFRESH_SECONDS = 5.0
     help="Look again every few seconds until Ctrl-C. Default: as long as it is a terminal.",
 )
 @click.option("--no-drift", is_flag=True, help="Compare with nothing: quicker.")
+@click.option(
+    "--otlp",
+    metavar="TARGET",
+    help="Tell the windows as OpenTelemetry metrics: to a file, or to http://localhost:4318/v1/metrics.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, once.")
 @store_option
-def serving(name: str | None, since: str, watch: bool | None, no_drift: bool, as_json: bool, store: str | None) -> None:
+def serving(
+    name: str | None,
+    since: str,
+    watch: bool | None,
+    no_drift: bool,
+    otlp: str | None,
+    as_json: bool,
+    store: str | None,
+) -> None:
     """What the model NAME answers, by version: requests, errors, latency, predictions, the training it comes from, and drift.
     Without a NAME: which models are served. NAME '' is requests that asked no model."""
     span_ns = _span(since)
     with opened(store) as backend:
+        if otlp is not None:
+            _export(backend, name, span_ns, otlp)
+            return
         if as_json:
             click.echo(_json(backend, name, span_ns, not no_drift))
             return
@@ -93,6 +109,26 @@ def _json(backend: Backend, name: str | None, span_ns: int, drift: bool) -> str:
         if not found["versions"]:
             _known(backend, name)
     return to_json(found, indent=2)
+
+
+def _export(backend: Backend, name: str | None, span_ns: int, target: str) -> None:
+    from looptap_collector.backend import WindowQuery, all_windows
+
+    try:
+        from looptap_collector.serving.otlp_target import NotTaken, export
+    except ModuleNotFoundError as error:
+        raise Mistake(f"--otlp needs {error.name}: pip install 'looptap[otlp]'") from error
+
+    query = WindowQuery(models=None if name is None else (name,), since_ns=time.time_ns() - span_ns)
+    try:
+        count = export(all_windows(backend, query), target)
+    except NotTaken as error:
+        raise Mistake(str(error)) from error
+    except Unavailable:
+        raise
+    except OSError as error:
+        raise Mistake(f"cannot write {error.filename or target}: {error.strerror or error}") from error
+    click.echo(f"{count:,} window{'' if count == 1 else 's'} → {target}")
 
 
 def _watch(backend: Backend, name: str | None, span_ns: int, drift: bool) -> None:

@@ -9,9 +9,8 @@ from looptap.settings import Settings
 def reference(store: str, digest: str, settings: Settings) -> Reference | None:
     """Of the run that wrote the file with this SHA-256, as the store has it; None where there is none. Raises OSError and
     ValueError where the store cannot be asked."""
-    from looptap_collector.serving.origins import origin_of, reference_of
-
     from looptap_collector.opening import open_to_read
+    from looptap_collector.serving.origins import origin_of, reference_of
 
     backend = open_to_read(store, settings)
     try:
