@@ -275,6 +275,13 @@ class Session:
             if begun is not None:
                 begun.is_implicit = True
 
+    def end_serving(self) -> None:
+        """The server is about to end, and the process with it."""
+        run = self.run
+        if run is not None and run.is_implicit and run.started.kind == "serving":
+            with self.guard:
+                self.end()
+
     # --- private ----------------------------------------------------------------------------------------------------
 
     def _begin(self) -> JournalWriter | None:

@@ -6,6 +6,7 @@ The application is called with its own scope; every message passes as it is.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from looptap.serving.endpoints import UNMATCHED, Paths, template
@@ -36,10 +37,14 @@ class Middleware:
 
 async def noted(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     """``await app(scope, receive, send)``; an HTTP request is noted, unless it is one already: an application inside another."""
+    if scope["type"] == "lifespan":
+        await app(scope, receive, partial(_ended, send))
+        return
     if scope["type"] != "http" or not (TRAFFIC.is_counted or SESSION.serving.start()) or REQUEST.get() is not None:
         await app(scope, receive, send)
         return
     request = TRAFFIC.begin()
+    request.where = partial(_endpoint, scope)
     exchange = _Exchange(request, receive, send)
     current = REQUEST.set(request)
     try:
@@ -52,6 +57,13 @@ async def noted(app: App, scope: Scope, receive: Receive, send: Send) -> None:
         with SESSION.serving.guard:
             exchange.tell(scope)
         TRAFFIC.end(request)
+
+
+async def _ended(send: Send, message: Message) -> None:
+    """After the last message of an application its server may end the process by a signal, and nothing of ours runs any more."""
+    if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+        SESSION.end_serving()
+    await send(message)
 
 
 class _Exchange:
@@ -99,7 +111,7 @@ class _Exchange:
                 request.error = "incomplete answer"
 
 
-def _endpoint(scope: Scope, status: int) -> str:
+def _endpoint(scope: Scope, status: int = 0) -> str:
     method = scope["method"]
     if "endpoint" in scope:  # Starlette has matched a route
         path = scope.get("path", "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ class Request:
 
     ended = 0
     endpoint = ""
+    #: Tells the endpoint as far as it is known, while the request is under way.
+    where: Callable[[], str] | None = None
     error: str | None = None
     #: How long it had waited before it reached the program.
     queued = 0

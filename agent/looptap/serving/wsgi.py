@@ -7,6 +7,7 @@ at it), or is a file (which a server may send by itself); else piece by piece, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 
 from looptap.serving.endpoints import UNMATCHED, Paths, template
@@ -33,6 +34,7 @@ class Middleware:
         if not (TRAFFIC.is_counted or SESSION.serving.start()) or REQUEST.get() is not None:
             return self.app(environ, start_response)
         request = TRAFFIC.begin()
+        request.where = partial(self._endpoint, environ)
         status = _Status(start_response)
         current = REQUEST.set(request)
         try:
@@ -56,7 +58,7 @@ class Middleware:
             request.error = error
         TRAFFIC.end(request)
 
-    def _endpoint(self, environ: Environ, status: int) -> str:
+    def _endpoint(self, environ: Environ, status: int = 0) -> str:
         method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
         if self._route is None:
             return f"{method} {UNMATCHED}" if status in (404, 405) else _PATHS.told(method, path)
