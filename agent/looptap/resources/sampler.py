@@ -38,6 +38,12 @@ def pause(elapsed: float, cost: float, seconds: float, share: float) -> float:
     return max(seconds, min(_LONGEST_SECONDS, elapsed / _LONGER_AFTER), cost / share)
 
 
+def usual_cost(before: float, spent: float, number: int) -> float:
+    """What a sample costs, after sample ``number`` has taken ``spent``. The first one finds everything cold and says nothing of
+    those to come. Later on, one that was dear (something was slow for once) must not silence the next minute."""
+    return before + (spent - before) / min(number, 4) if number else 0.0
+
+
 class Sampler:
     """:meth:`start` when the run has begun, :meth:`stop` when it ends."""
 
@@ -81,9 +87,7 @@ class Sampler:
         while True:
             is_last = self._over.is_set()
             spent = self.sample(sources, number)
-            # The first one finds everything cold and says nothing of those to come. Later on, one that was dear (something was slow
-            # for once) must not silence the next minute.
-            cost += 0.0 if number == 0 else (spent - cost) / min(number, 4)
+            cost = usual_cost(cost, spent, number)
             number += 1
             if is_last:
                 break

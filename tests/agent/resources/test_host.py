@@ -13,6 +13,7 @@ import pytest
 
 from looptap.resources import machine
 from looptap.resources.host import HostReader
+from looptap.resources.kernel_files import KernelFiles
 from looptap.resources.reader import Subject
 
 
@@ -94,6 +95,40 @@ def test_traffic(tmp_path: Path) -> None:
     assert disks is not None
     told = psutil.disk_io_counters(perdisk=True)
     assert disks.outgoing == pytest.approx(sum(told[name].write_bytes for name in names if name in told), rel=0.02)
+
+
+def test_what_a_core_has_done() -> None:
+    """Time in which it waited for a disk is idle time, and that of guests is in the user's already (proc_stat(5))."""
+    told = b"cpu  1 1 1 1 1 1 1 1 1 1\ncpu0 10 1 2 50 7 3 4 5 6 1\ncpu12 0 0 0 9 0 0 0 0 0 0\nintr 12345\n"
+    assert machine.cores(lambda path: told) == [(25, 82), (0, 9)]
+
+
+def test_swap(tmp_path: Path) -> None:
+    """Where there is swap space its traffic is read each time, in bytes; without any it stands still."""
+    counters = {"total": 0, "in": 5}
+
+    class Told(KernelFiles):
+        def content(self, path: str) -> bytes:
+            if path == "/proc/meminfo":
+                swap = f"SwapTotal: {counters['total']} kB\nSwapFree: {counters['total'] // 2} kB\n"
+                return f"MemTotal: 100 kB\nMemAvailable: 60 kB\n{swap}".encode()
+            if path == "/proc/vmstat":
+                return f"nr_free 1\npswpin {counters['in']}\npswpout 7\n".encode()
+            return super().content(path)
+
+    opened = reader(tmp_path)
+    opened._kept = Told(5)
+    opened.read(1.0)
+    counters["in"] = 9
+    values = opened.read(2.0)
+    assert (values["system.swap.in_rate"], values["system.swap.used"]) == (0, 0)
+    counters["total"] = 8
+    assert opened.read(3.0)["system.swap.in_rate"] == 4 * os.sysconf("SC_PAGE_SIZE")
+    counters["in"] = 10
+    values = opened.read(5.0)
+    assert values["system.swap.in_rate"] == os.sysconf("SC_PAGE_SIZE") / 2
+    assert (values["system.swap.out_rate"], values["system.swap.used"]) == (0, 4096)
+    opened.close()
 
 
 def test_the_working_directory_is_gone(tmp_path: Path) -> None:

@@ -184,6 +184,31 @@ def test_five_hundred_children() -> None:
             child.wait()
 
 
+def test_a_child_that_nobody_has_waited_for() -> None:
+    """It has ended: it counts for nothing, though the kernel still lists it."""
+    child = subprocess.Popen(["true"])
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.001)
+    assert child.pid in processes.Tree(os.getpid()).pids(0.0)
+    assert processes.usages([child.pid]) == []
+    child.wait()
+
+
+def test_what_is_dear_is_read_more_seldom(reader: ProcessReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory that is the program's own takes the kernel long to tell, of a large program: a twentieth of a percent of the
+    time at most."""
+
+    def dear(pid: int) -> int:
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+        return 1
+
+    monkeypatch.setattr(processes, "unique_memory", dear)
+    told = {at for at in (1.0, 40.0, 90.0, 2_000.0) if "system.process.memory_unique" in reader.read(at)}
+    assert told == {1.0, 2_000.0}
+
+
 def test_grandchildren_are_of_the_tree() -> None:
     """Workers start processes, too."""
     code = "import subprocess, sys; subprocess.Popen(['sleep', '600']); print('up', flush=True); sys.stdin.readline()"

@@ -14,7 +14,7 @@ import pytest
 from integrations.recording import Recording
 from looptap.resources.rates import Rates
 from looptap.resources.reader import Absent, Reader, Subject, Unreadable
-from looptap.resources.sampler import SHARE, Sampler, Source, pause
+from looptap.resources.sampler import SHARE, Sampler, Source, pause, usual_cost
 from programs import Programs, assert_conserved
 
 HERE = Subject(os.getpid(), os.getpid(), os.getcwd(), {})
@@ -99,6 +99,17 @@ def test_again_and_again(kind: type[Counting]) -> None:
     count = len(record.points)
     assert not any(thread.name == "looptap-sampler" for thread in threading.enumerate())
     assert [step for step, _ in of(record, "system.test.count")] == list(range(count // 2))
+
+
+def test_one_dear_sample_does_not_silence_the_next_minute() -> None:
+    """The first one is no measure, and later a single one counts for a quarter; what stays dear is believed in the end."""
+    cost = 0.0
+    for number, spent in enumerate([0.02, 0.001, 0.001, 0.001, 0.001, 0.02]):
+        cost = usual_cost(cost, spent, number)
+    assert cost == pytest.approx(0.001 + 0.019 / 4)
+    for number in range(6, 30):
+        cost = usual_cost(cost, 0.02, number)
+    assert cost == pytest.approx(0.02, rel=0.01)
 
 
 def test_pauses_grow_with_the_run_and_with_the_cost() -> None:
