@@ -129,11 +129,13 @@ def _say(line: str) -> None:
 @click.option("--store", help="Where records go: a folder, https://host:port, or 'off'.")
 @click.option("--experiment", help="The group of runs that this run belongs to.")
 @click.option("--name", help="The name of the run.")
+@click.option("--serving", is_flag=True, default=None, help="Record the requests that it answers.")
 @click.option("--quiet", is_flag=True, default=None, help="Print no line of our own.")
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(module: bool, program: str, arguments: tuple[str, ...], **given: Any) -> Callable[[], int]:
-    """Run PROGRAM with its ARGUMENTS, as python would, and record its training."""
+    """Run PROGRAM with its ARGUMENTS, as python would, and record its training, or with --serving what it answers:
+    looptap run --serving -m uvicorn app:app"""
     from looptap import launch
 
     if not module and not os.path.exists(program):

@@ -77,7 +77,8 @@ def _at_exit() -> None:
         with SESSION.guard:
             SESSION.end(status, error)
             if _is_awaited and SESSION.settings.enabled and not SESSION.recorder.generation:
-                SESSION.say("no training was seen, so nothing was recorded · looptap doctor")
+                seen = "request" if SESSION.settings.serving else "training"
+                SESSION.say(f"no {seen} was seen, so nothing was recorded · looptap doctor")
     except KeyboardInterrupt:
         # A second Ctrl-C: nobody wants to wait for the store any more. What is in the journal is safe there.
         pass
