@@ -28,6 +28,16 @@ _REFRESH_SECONDS = 5.0
 )
 @click.option("--no-drift", is_flag=True, help="Compare with nothing: quicker.")
 @click.option(
+    "--compare", is_flag=True, help="Hold two versions against each other: errors, latency, outcomes, predictions."
+)
+@click.option(
+    "--version",
+    "versions",
+    multiple=True,
+    metavar="VERSION",
+    help="With --compare, twice: which versions, by their beginnings. Default: the two that were asked last.",
+)
+@click.option(
     "--otlp",
     metavar="TARGET",
     help="Tell the windows as OpenTelemetry metrics: to a file, or to http://localhost:4318/v1/metrics.",
@@ -39,6 +49,8 @@ def serving(
     since: str,
     watch: bool | None,
     no_drift: bool,
+    compare: bool,
+    versions: tuple[str, ...],
     otlp: str | None,
     as_json: bool,
     store: str | None,
@@ -46,9 +58,18 @@ def serving(
     """What the model NAME answers, by version: requests, errors, latency, predictions, the training it comes from, and drift.
     Without a NAME: which models are served. NAME '' is requests that asked no model."""
     span_ns = _span(since)
+    if compare and name is None:
+        raise Mistake("--compare needs the NAME of a model: looptap serving NAME --compare")
+    if versions and (not compare or len(versions) != 2):
+        raise Mistake(
+            "--version is given twice, with --compare: the version that is there, and the one that is to come"
+        )
     with opened(store) as backend:
         if otlp is not None:
             _export(backend, name, span_ns, otlp)
+            return
+        if compare and name is not None:
+            _compare(backend, name, span_ns, versions, as_json)
             return
         if as_json:
             click.echo(_json(backend, name, span_ns, not no_drift))
@@ -109,6 +130,29 @@ def _json(backend: Backend, name: str | None, span_ns: int, drift: bool) -> str:
         if not found["versions"]:
             _known(backend, name)
     return to_json(found, indent=2)
+
+
+def _compare(backend: Backend, name: str, span_ns: int, versions: tuple[str, ...], as_json: bool) -> None:
+    from looptap_collector import terminal
+    from looptap_collector.serving.experiment import NoVersions, experiment
+
+    first, second = versions or (None, None)
+    now_ns = time.time_ns()
+    try:
+        found = experiment(backend, name, since_ns=now_ns - span_ns, until_ns=now_ns, first=first, second=second)
+    except NoVersions as error:
+        _known(backend, name)
+        raise Mistake(f"{error}. Try a longer --since") from error
+    if as_json:
+        import msgspec
+
+        from looptap_collector.record import to_json
+
+        click.echo(to_json(msgspec.to_builtins(found), indent=2))
+        return
+    from looptap_collector.serving.terminal import comparison_picture
+
+    terminal.console().print(comparison_picture(found))
 
 
 def _export(backend: Backend, name: str | None, span_ns: int, target: str) -> None:

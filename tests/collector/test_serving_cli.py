@@ -105,6 +105,30 @@ def test_what_is_wrong_is_said_in_one_line(backend: Backend) -> None:
     assert "nobody asked it in that time" in looptap("serving", "intent", "--since", "1s").stdout
 
 
+def test_comparing(backend: Backend) -> None:
+    """Two versions side by side, in 80 columns and as JSON; what is wrong with the question in one line."""
+    record(backend)
+    shown = looptap("serving", "intent", "--compare").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    flat = " ".join(shown.split())
+    assert "abababababab: 3,000 requests (33 %) · cdcdcdcdcdcd: 6,000 requests (67 %)" in flat
+    assert "errors 3 % 0 % -3 (-3.9 to -2.3) points better" in flat
+    assert "one after the other" in flat
+    assert "cdcdcdcdcdcd is" in flat
+    told = json.loads(looptap("serving", "intent", "--compare", "--version", "cd", "--version", "ab", "--json").stdout)
+    assert [told["first"]["version"], told["second"]["version"]] == [NEXT, VERSION]
+    for arguments, said in (
+        (("--compare",), "--compare needs the NAME"),
+        (("intent", "--version", "a"), "--version is given twice, with --compare"),
+        (("intent", "--compare", "--version", "x", "--version", "a"), "no version that begins with 'x'"),
+        (("other", "--compare"), "needs two versions"),
+        (("nope", "--compare"), "no model 'nope' was ever served"),
+    ):
+        result = looptap("serving", *arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert said in result.stderr
+
+
 def test_hostile_names_are_only_text(backend: Backend) -> None:
     """No escape sequence reaches the terminal."""
     run = Serving(backend, "server")
@@ -121,7 +145,8 @@ def test_hostile_names_are_only_text(backend: Backend) -> None:
         ),
         window(9, model=ESCAPES, version=ESCAPES, endpoint=""),
     )
-    for arguments in (("serving",), ("serving", ESCAPES)):
+    run.windows(window(9, model=ESCAPES, predictions={ESCAPES: classes(a=300).encode()}))
+    for arguments in (("serving",), ("serving", ESCAPES), ("serving", ESCAPES, "--compare")):
         shown = looptap(*arguments)
         assert shown.exit_code == 0
         assert not any(sign in shown.stdout for sign in ("\x1b", "\x07", "\u202e", "\r"))

@@ -20,6 +20,7 @@ from looptap_collector.remote.backend import Alerts, EdgeFields, Experiments, Po
 from looptap_collector.remote.shapes import Page, Record
 from looptap_collector.remote.windows import ServedModels, Windows
 from looptap_collector.server.access import AccessTable, Scope
+from looptap_collector.serving.experiment import Experiment
 from looptap_collector.serving.shapes import Report
 
 
@@ -132,6 +133,7 @@ _SHAPES: dict[tuple[str, str, int], type] = {
     ("get", "/v1/windows", 200): Windows,
     ("get", "/v1/serving", 200): ServedModels,
     ("get", "/v1/serving/report", 200): Report,
+    ("get", "/v1/serving/comparison", 200): Experiment,
     ("get", "/v1/edges", 200): Edges,
     ("get", "/v1/lineage", 200): Lineage,
 }

@@ -10,13 +10,22 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from looptap.sketches.comparing import LEAST_VALUES, SAME, TOO_COARSE, TOO_FEW
+from looptap.sketches.comparing import LEAST_VALUES, SAME, TOO_COARSE, TOO_FEW, Comparison
 from looptap_collector.backend import Served
 from looptap_collector.printable import brief, local_time, number, percent, printable, took
+from looptap_collector.serving.experiment import BETTER, OPEN, WORSE, Experiment, Measured
+from looptap_collector.serving.experiment import SAME as SAME_AS
 from looptap_collector.serving.shapes import Held, Origin, Quantiles, Report, StreamFields, VersionFields
 
 _STYLES = {"slight": "yellow", "moderate": "yellow", "large": "red"}
 _WORDS = {SAME: "none"}
+_VERDICTS = {WORSE: "red", BETTER: "green"}
+_OVERALL = {
+    WORSE: "worse than",
+    BETTER: "better than",
+    SAME_AS: "as good as",
+    OPEN: "not yet known to be as good as",
+}
 _ORDER = ("too few", "too coarse", "same", "slight", "moderate", "large")
 #: Of classes, errors and shapes, so many are named.
 _NAMED = 5
@@ -129,15 +138,17 @@ def _drift(drift: Sequence[Held]) -> Table:
             told += f": {found.count:,} values and {found.reference_count:,}, {LEAST_VALUES} of each are needed"
         elif found.verdict == TOO_COARSE:
             told += ": numbers are counted around different centers"
-        psi = "–" if found.psi is None else f"{found.psi.value:.2g} ({found.psi.low:.2g} to {found.psi.high:.2g})"
-        table.add_row(
-            Text(printable(held.stream)),
-            Text(_WORDS.get(found.verdict, found.verdict), style=_STYLES.get(found.verdict, "")),
-            Text(psi),
-            Text("–" if found.ks is None else f"{found.ks.value:.2g}"),
-            Text(printable(told)),
-        )
+        table.add_row(Text(printable(held.stream)), *_comparison(found), Text(printable(told)))
     return table
+
+
+def _comparison(found: Comparison) -> tuple[Text, Text, Text]:
+    """The verdict, the PSI with its interval, and the KS distance."""
+    return (
+        Text(_WORDS.get(found.verdict, found.verdict), style=_STYLES.get(found.verdict, "")),
+        Text("–" if found.psi is None else f"{found.psi.value:.2g} ({found.psi.low:.2g} to {found.psi.high:.2g})"),
+        Text("–" if found.ks is None else f"{found.ks.value:.2g}"),
+    )
 
 
 def _endpoints(one: VersionFields) -> Table:
@@ -147,6 +158,52 @@ def _endpoints(one: VersionFields) -> Table:
         quantiles = (_seconds(endpoint.latency.p50), _seconds(endpoint.latency.p99))
         table.add_row(Text(printable(name) or "calls"), *map(Text, (*counts, *quantiles)))
     return table
+
+
+def comparison_picture(told: Experiment) -> Group:
+    """Two versions side by side, what differs, and what that comes to."""
+    return Group(*_compared(told))
+
+
+def _compared(told: Experiment) -> Iterator[RenderableType]:
+    first, second = version_in_words(told.first.version), version_in_words(told.second.version)
+    span = f"{local_time(told.since_ns)} to {local_time(told.until_ns)}"
+    when = "asked at the same time" if told.at_once else "one after the other, which may explain any difference"
+    yield Text.assemble((printable(told.model), "bold"), f" · {first} and {second} · {span}, {when}")
+    arms = [
+        f"{version_in_words(arm.version)}: {arm.requests:,} requests ({percent(arm.share)})"
+        for arm in (told.first, told.second)
+    ]
+    yield Text(" · ".join(arms))
+    table = _table("measure", first, second, "difference (99 %)", "", right=(1, 2, 3))
+    for one in told.measured:
+        table.add_row(
+            Text(printable(one.name)),
+            Text(_amount(one.unit, one.first.value)),
+            Text(_amount(one.unit, one.second.value)),
+            Text(_difference(one)),
+            Text(one.verdict, style=_VERDICTS.get(one.verdict, "")),
+        )
+    yield table
+    if told.streams:
+        streams = _table("stream", "drift", "PSI", "KS", right=(2, 3))
+        for compared in told.streams:
+            streams.add_row(Text(printable(compared.stream)), *_comparison(compared.comparison))
+        yield streams
+    style = _VERDICTS.get(told.verdict, "")
+    yield Text.assemble(f"{second} is ", (_OVERALL[told.verdict], style), f" {first}")
+
+
+def _amount(unit: str, value: float) -> str:
+    return _seconds(value) if unit == "seconds" else percent(value) if unit == "share" else number_of(value)
+
+
+def _difference(one: Measured) -> str:
+    found = one.difference
+    if one.is_relative or one.unit == "share":
+        value, low, high = (f"{100 * part:+.2g}" for part in found)
+        return f"{value} ({low} to {high}) {'%' if one.is_relative else 'points'}"
+    return f"{found.value:+.3g} ({found.low:+.3g} to {found.high:+.3g})"
 
 
 def stream_in_words(stream: StreamFields) -> str:

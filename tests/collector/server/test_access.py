@@ -35,6 +35,7 @@ EXPECTED = {
     ("GET", "/v1/windows"): {"read"},
     ("GET", "/v1/serving"): {"read"},
     ("GET", "/v1/serving/report"): {"read"},
+    ("GET", "/v1/serving/comparison"): {"read"},
     ("GET", "/v1/datasets"): {"read"},
     ("GET", "/v1/datasets/comparison"): {"read"},
     ("GET", "/v1/lineage"): {"read"},

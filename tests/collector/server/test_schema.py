@@ -28,6 +28,7 @@ FURTHER_RULES = {
     "/v1/runs",
     "/v1/lineage",
     "/v1/datasets/comparison",
+    "/v1/serving/comparison",
 }
 #: "run=x" is a list of one, though the schema says list.
 OF_ONE_OR_MANY = {"/v1/alerts", "/v1/windows", "/v1/edges", "/v1/runs", "/v1/datasets"}

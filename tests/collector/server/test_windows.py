@@ -85,6 +85,20 @@ def test_a_report(client: httpx.Client) -> None:
     assert client.get("/v1/serving/report").status_code == 422
 
 
+def test_a_comparison(client: httpx.Client, collector: Collector) -> None:
+    """Of two versions; where there are none, it is said which there are."""
+    question: dict[str, str | int] = {"model": "intent", "since_ns": 0, "until_ns": 100}
+    missing = client.get("/v1/serving/comparison", params=question)
+    assert missing.status_code == 404
+    assert "there are: abababababab" in missing.json()["error"]["message"]
+    other = Window("intent", 15, 10.0, "v2", requests=1_000)
+    assert collector.send(Journal("j-three", "three").batch(started("three"), other)).status_code == 200
+    found = client.get("/v1/serving/comparison", params=question).json()
+    assert [found["first"]["version"], found["second"]["version"], found["at_once"]] == [VERSION, "v2", True]
+    swapped = client.get("/v1/serving/comparison", params=question | {"first": "v", "second": "ab"}).json()
+    assert swapped["first"]["version"] == "v2"
+
+
 def test_a_window_that_cannot_be(collector: Collector) -> None:
     """Is refused in one line, with its place; nothing of its batch is stored."""
     bad = Window("m", 1, 10.0, predictions={"class": b"\xff"})
