@@ -46,7 +46,11 @@ class KerasIntegration(Integration):
             "metrics.Mean.update_state; in a graph of TensorFlow, a ring beside the program's operations",
             "each batch, not on JAX",
         ),
-        Capture("loss, … of train_on_batch, as Keras returns them", "Model.train_on_batch", "each call"),
+        Capture(
+            "loss, … of train_on_batch, as Keras returns them; lr when it changes, on the CPU",
+            "Model.train_on_batch",
+            "each call",
+        ),
         Capture(
             "epoch_loss, epoch_accuracy, …, val_loss, …: values at the end of an epoch, also what callbacks add to them",
             "CallbackList.on_epoch_end",
@@ -70,7 +74,7 @@ class KerasIntegration(Integration):
         "batch_loss on JAX, but for run_eagerly: the value is inside of a compiled function, which hands out nothing but Keras'"
         " values; in train_step compiled by torch.compile; with several replicas of tf.distribute; and of what was compiled before"
         " autolog()",
-        "lr of train_on_batch; of a schedule in a graph that was compiled before autolog(), or that does not ask it once a step",
+        "lr of a schedule in train_on_batch; in a graph that was compiled before autolog(), or that does not ask it once a step",
         "test_on_batch, predict_on_batch",
         *model_files.NOT_CAPTURED,
         *datasets.NOT_CAPTURED,

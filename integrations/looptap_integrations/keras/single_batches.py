@@ -22,6 +22,8 @@ from looptap_integrations.keras.calls import Calls, name_of
 from looptap_integrations.keras.datasets import Datasets
 from looptap_integrations.keras.evaluations import BETWEEN
 from looptap_integrations.keras.facts import Facts
+from looptap_integrations.keras.rates import NAME
+from looptap_integrations.keras.rates_between import RatesBetween
 
 
 class SingleBatches:
@@ -34,6 +36,7 @@ class SingleBatches:
         self._generation = record.generation
         self._trainings = record.trainings
         self._models: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._rates: weakref.WeakKeyDictionary[Any, RatesBetween] = weakref.WeakKeyDictionary()
         #: In each thread that is in such a call: the values by name, which the program may get as a list.
         self._here = threading.local()
 
@@ -42,30 +45,41 @@ class SingleBatches:
             return
         self._here.logs = None
         self._calls.set_aside(call.instance)
+        rates = self._rates_of(call.instance).now(call.instance)
         with self._record.cover("loss", "validation"):
             yield
         self._calls.go_on(call.instance)
         logs = call.result if isinstance(call.result, Mapping) else self._here.logs
         if call.error is None and logs:
             values = {str(name): number(value) for name, value in logs.items() if is_number(value)}
-            self._write(call.instance, values)
+            self._write(call.instance, values, rates)
             self._datasets.given(call)
 
     def on_flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Keras makes a list of the values."""
         self._here.logs = args[1] if len(args) > 1 else kwargs.get("logs")
 
-    def _write(self, model: Any, values: dict[str, float]) -> None:
+    def _rates_of(self, model: Any) -> RatesBetween:
+        found = self._rates.get(model)
+        if found is None:
+            found = self._rates[model] = RatesBetween()
+        return found
+
+    def _write(self, model: Any, values: dict[str, float], rates: dict[str, float]) -> None:
         record, calls = self._record, self._calls
         record.begin()
         self._facts.trained(model)
         if calls.is_leading:
-            record.log_metrics(values, calls.counts.own(model), {"model": name_of(model)}, source="keras")
+            step, context = calls.counts.own(model), {"model": name_of(model)}
+            record.log_metrics(values, step, context, source="keras")
         else:
             step, series = self._step(model, values)
-            for context, its_own in series:
-                record.log_metrics(its_own, step, context, source="keras")
+            context = {"model": name_of(model)} if len(self._models) > 1 else {}
+            for where, its_own in series:
+                record.log_metrics(its_own, step, where, source="keras")
             record.step = step
+        for where, rate in self._rates_of(model).changed(rates, context, record.generation):
+            record.metrics({NAME: rate}, step, where or None)
         calls.counts.trained(model, 1)
 
     def _step(self, model: Any, values: dict[str, float]) -> tuple[int, list[tuple[Context | None, dict[str, float]]]]:

@@ -29,7 +29,11 @@ CAPTURES = (
         "each batch, each epoch",
     ),
     Capture("lr of every optimizer when it changes", "the optimizer's variable", "each batch, on the CPU"),
-    Capture("loss, … of train_on_batch, as Keras returns them", "Model.train_on_batch", "each call"),
+    Capture(
+        "loss, … of train_on_batch, as Keras returns them; lr when it changes, on the CPU",
+        "Model.train_on_batch",
+        "each call",
+    ),
     *facts.CAPTURES,
     *decisions.CAPTURES,
     *model_files.CAPTURES,

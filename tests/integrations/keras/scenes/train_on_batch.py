@@ -24,7 +24,38 @@ def test_values_of_every_batch(record: Recording) -> None:
         enumerate([*(float(accuracy) for _, accuracy in told), by_name["accuracy"]])
     )
     assert record.step == 2
-    assert record.names() == {"loss", "accuracy"}
+    assert record.names() == {"loss", "accuracy", "lr"}
+
+
+def test_learning_rate(record: Recording) -> None:
+    """That of the step, when it is another one; of a schedule it is missing."""
+    model = made()
+    for rate in (None, None, 0.03, 0.03, 0.02):
+        if rate is not None:
+            model.optimizer.learning_rate = rate
+        model.train_on_batch(*data(8))
+    expected = [float(np.float32(rate)) for rate in (0.1, 0.03, 0.02)]
+    assert record.series("lr") == list(zip((0, 2, 4), expected, strict=True))
+    model.compile(optimizer=keras.optimizers.SGD(0.5), loss="sparse_categorical_crossentropy")
+    model.train_on_batch(*data(8))
+    assert record.series("lr")[3:] == [(5, 0.5)]
+    scheduled = made(optimizer=keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.5)))
+    count = len(record.points)
+    scheduled.train_on_batch(*data(8))
+    assert "lr" not in {key for key, *_ in record.points[count:]}
+
+
+def test_learning_rates_of_models_in_turns(record: Recording) -> None:
+    """The one that came first keeps the plain series; a new run is told anew."""
+    first, second = made(0), made(1, optimizer=keras.optimizers.SGD(0.2))
+    for _ in range(3):
+        first.train_on_batch(*data(8))
+        second.train_on_batch(*data(8))
+    second.optimizer.learning_rate = first.optimizer.learning_rate = 0.01
+    first.train_on_batch(*data(8))
+    second.train_on_batch(*data(8))
+    assert record.series("lr") == [(0, float(np.float32(0.1))), (3, float(np.float32(0.01)))]
+    assert record.series("lr", model=second.name) == [(0, float(np.float32(0.2))), (3, float(np.float32(0.01)))]
 
 
 def one_loss(told: Any) -> float:
