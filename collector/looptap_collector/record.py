@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = None) -> dict[str, Any]:
     """Everything that the store has about a run, except the points themselves (``history`` and ``export``
-    have those).
+    have those) and windows of serving (``looptap serving``).
 
     Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``datasets``, ``alerts``, ``environment``, ``notes``,
     ``delivery``.

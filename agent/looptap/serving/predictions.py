@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
-from math import inf, isfinite
-from statistics import quantiles
+from math import isfinite
 from typing import Any
 
 from looptap.serving.answers import Part, Skipped, keep
 from looptap.sketches.distribution import Distribution
+from looptap.sketches.framing import frame_of
 
 #: A text up to so many characters may be the name of a class.
 _NAME_CHARACTERS = 64
@@ -24,15 +24,6 @@ MOST_STREAMS = 16
 _SUM_TOLERANCE = 0.02
 #: Center and spread of numbers that are counted as they are.
 _PLAIN = (0.0, 1.0)
-
-
-def center_and_spread(values: list[float]) -> tuple[float, float]:
-    """Median, and the range of the middle half; ``(0, 1)`` where there is none."""
-    if len(values) < 2:
-        return _PLAIN
-    low, middle, high = quantiles(values, n=4, method="inclusive")
-    spread = high - low
-    return (middle, spread) if isfinite(middle) and 0 < spread < inf else _PLAIN
 
 
 class _Stream:
@@ -73,7 +64,7 @@ class Streams:
         """As :meth:`found`, with the numbers of each stream around their own center: once, when all have been added."""
         for stream in self._streams.values():
             known = stream.distribution
-            stream.distribution = Distribution(*center_and_spread([x for x in stream.numbers if isfinite(x)]))
+            stream.distribution = Distribution(*frame_of(stream.numbers))
             stream.distribution.merge_counts(known)
         return self.found()
 

@@ -1,8 +1,8 @@
 """What an evaluation in training saw of a model: its predictions and the labels, in the same streams as in serving, where they are
 what the served model is compared with.
 
-A pass may be long: rows are taken evenly from all of it. Numbers are counted around their own median, in units of their own spread,
-so that a small shift of large numbers is seen.
+A pass may be long: rows are taken evenly from all of it. Numbers are counted around a center near their own median, in units of
+their own spread (:mod:`looptap.sketches.framing`), so that a small shift of large numbers is seen.
 """
 
 from __future__ import annotations
