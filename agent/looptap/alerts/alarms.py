@@ -205,9 +205,9 @@ class Alarms:
         for change in changes:
             if change.state == FIRED:
                 self._raised += 1
-                if self._raised == MOST_ALERTS:
+                if self._raised == MOST_ALERTS + 1:
                     self._recorder.note("alerts", f"there were {MOST_ALERTS} alerts; no more are raised in this run")
-            if self._raised >= MOST_ALERTS:
+            if self._raised > MOST_ALERTS:
                 continue
             message = self._recorder.redactor.text(clean(change.message))[:_MESSAGE_CHARACTERS]
             told = change._asdict() | {"message": message}

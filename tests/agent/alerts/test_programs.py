@@ -88,6 +88,24 @@ def test_a_keras_training_with_a_loss_that_is_nan(programs: Programs) -> None:
     assert (alert["kind"], alert["state"], alert["step"]) == ("not_finite", "fired", 5)
 
 
+def test_no_more_than_so_many(programs: Programs) -> None:
+    """Of a run that raises one after the other; that there are no more is told once."""
+    code = """
+    import looptap
+    looptap.autolog()
+    from looptap.alerts import alarms, not_finite
+    alarms.MOST_ALERTS, not_finite.FINITE_AGAIN_VALUES = 3, 1
+    for step in range(40):
+        looptap.log_metric("loss", float("nan") if step % 2 else 1.0, step=step)
+    """
+    done = programs.python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("looptap: alert: ") == 3
+    assert [alert["step"] for alert in alerts(programs) if alert["state"] == "fired"] == [1, 3, 5]
+    (note,) = [note for note in programs.record()["notes"] if note["topic"] == "alerts"]
+    assert note["message"] == "there were 3 alerts; no more are raised in this run"
+
+
 def test_the_very_last_value(programs: Programs) -> None:
     """Of a program that ends at once."""
     done = programs.python(program('float("inf") if step == 399 else 1.0'))
