@@ -52,6 +52,17 @@ def test_a_loss_that_is_fine(values: list[float]) -> None:
     assert changes(Diverging("loss"), values) == []
 
 
+def test_a_loss_that_scatters() -> None:
+    """One that goes up by less than ten times its scatter is no wonder, where it had gained little."""
+
+    def noisy(value: float, blocks: int, scatter: float) -> list[float]:
+        return [value + scatter * (-1) ** step for step in range(blocks * BLOCK_VALUES)]
+
+    for scatter, count in ((0.05, 1), (0.2, 0)):
+        values = [*noisy(2.0, 1, scatter), *noisy(1.5, 3, scatter), *noisy(2.9, 3, scatter)]
+        assert len(changes(Diverging("loss"), values)) == count, scatter
+
+
 def test_below_zero() -> None:
     """Objectives may be negative."""
     values = [value - 100 for value in [*falling(6, 50, -50), *level(20, 4)]]

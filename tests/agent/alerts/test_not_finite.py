@@ -60,6 +60,15 @@ def test_those_that_follow_later() -> None:
     assert change.message == "loss is NaN since step 1"
 
 
+def test_steps_that_are_counted_otherwise() -> None:
+    """A loss whose steps are epochs, say, follows, and is not one of the same step."""
+    odd = Odd()
+    odd.of("loss").see(NAN, 7)
+    odd.of("epoch_loss").see(NAN, 0)
+    odd.of("loss_g").see(NAN, 7)
+    assert [change.message for change in odd.complete("")] == ["loss is NaN since step 7, and 1 other loss with it"]
+
+
 def test_a_loss_that_was_fine_beside_one_that_was_not() -> None:
     """A metric that never is a number, such as the mean over an empty validation set, hides no loss that becomes NaN later."""
     found = changes({"val_loss": [NAN, *[None] * 8, NAN], "loss": [*[1.0] * 8, NAN, NAN]})

@@ -33,6 +33,14 @@ def test_fires_once_and_recovers_with_a_step() -> None:
     assert (over.state, over.message, over.step) == ("recovered", "step 20 came after 200 s", 20)
 
 
+def test_steps_that_are_not_all_recorded() -> None:
+    """Each hundredth only, two seconds a step: the time of a step is what counts."""
+    found = Stall()
+    for heard, step in enumerate((0, 100, 200)):
+        assert found.step(step, 2.0 * step, float(heard)) is None
+    assert found.limit() == STALL_FLOOR_SECONDS
+
+
 def test_slow_steps() -> None:
     """Ten times the median: of steps of 20 s it is no stall after three minutes."""
     found = stall(20)

@@ -88,6 +88,26 @@ def test_version_1_without_a_namespace(tmp_path: Path) -> None:
     assert reader.read(12.0)["system.container.cpu"] == pytest.approx(100.0)
 
 
+def test_a_group_that_was_made_anew(tmp_path: Path) -> None:
+    """Its counters begin again: no rate below zero."""
+    files = v2_group(**MEMORY_V2, **CPU_V2)
+    reader = reader_of(machine(tmp_path, V2.format(shown="/"), "0::/\n", {"": files}))
+    reader.read(10.0)
+    stat = "usage_usec 1000\nnr_periods 110\nnr_throttled 2\n"
+    (tmp_path / "sys/fs/cgroup/cpu.stat").write_text(stat)
+    values = reader.read(12.0)
+    assert values["system.container.cpu_throttled"] == 0
+    assert "system.container.cpu" not in values
+
+
+def test_version_1_says_no_limit_by_a_number(tmp_path: Path) -> None:
+    files = {**MEMORY_V1, "memory.limit_in_bytes": f"{NO_LIMIT_V1}\n"}
+    groups = {"memory/docker": files}
+    root = machine(tmp_path, V1.format(shown="/"), "5:memory:/docker\n", groups)
+    assert "system.container.memory_percent" not in reader_of(root).read(10.0)
+    assert limits(root)["allotted.memory"] == psutil.virtual_memory().total
+
+
 def test_hybrid(tmp_path: Path) -> None:
     """Version 1 has the controllers, version 2 only tells pressure."""
     membership = "5:memory:/box/job\n4:cpu,cpuacct:/box/job\n0::/box/job\n"
