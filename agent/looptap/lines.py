@@ -48,7 +48,8 @@ def last_line(run: ActiveRun, status: str, delivered: bool) -> str:
     lost = f"{dropped:,} dropped" + (f" ({reasons})" if reasons else "")
     line = f"run {run.name} {status} · {points:,} points stored, {lost}"
     if delivered:
-        return line if is_collector(run.store) else f"{line} · looptap show {run.name}"
+        look = "serving" if run.started.kind == "serving" else f"show {run.name}"
+        return line if is_collector(run.store) else f"{line} · looptap {look}"
     errors = [state.error for _, state in lanes if state and state.error]
     why = f": {errors[0]}" if errors else ""
     waiting = sum(_waiting(journal, state) for journal, state in lanes)
