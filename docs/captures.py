@@ -25,6 +25,7 @@ PAGES: dict[Path, tuple[str, ...]] = {
     ROOT / "docs" / "pytorch.md": (),
     ROOT / "docs" / "keras.md": ("keras", "tf_keras"),
     ROOT / "docs" / "tensorflow.md": ("tensorflow", "tensorflow_datasets"),
+    ROOT / "docs" / "serving.md": ("flask", "grpc", "starlette.applications"),
 }
 BEGIN, END = "<!-- made by docs/captures.py -->", "<!-- end -->"
 
