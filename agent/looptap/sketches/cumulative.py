@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
+from math import inf
 
 from looptap.sketches.histogram import Histogram
 
@@ -36,7 +37,8 @@ class Cumulative:
     def _count(self, whole: int, value: float) -> float:
         """Those of the first ``whole`` buckets, and the part of the next one that reaches to the value."""
         if whole < len(self._lows) and (low := self._lows[whole]) < value:
-            part = (value - low) / (self._highs[whole] - low)
+            width = self._highs[whole] - low
+            part = (value - low) / width if width < inf else 0.0
             return self._below[whole] + part * (self._below[whole + 1] - self._below[whole])
         return self._below[whole]
 

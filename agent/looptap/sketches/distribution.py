@@ -97,7 +97,7 @@ def decode(encoded: bytes) -> Distribution:
     for name in ("other", "nan", "above", "below", "null"):
         setattr(found, name, getattr(plain, name))
     counts = (found.other, found.nan, found.above, found.below, found.null, *plain.classes.values())
-    if min(counts) < 0 or sum(counts) > histogram.MOST_VALUES:
+    if min(counts) < 0 or 0 in plain.classes.values() or sum(counts) > histogram.MOST_VALUES:
         raise ValueError("a distribution has a count that cannot be")
     if len(plain.classes) > MOST_CLASSES:
         raise ValueError(f"a distribution tells {len(plain.classes)} classes by name; {MOST_CLASSES} are allowed")

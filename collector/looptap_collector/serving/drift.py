@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from looptap.sketches.comparing import compare
 from looptap_collector.backend import Backend, RunWindow, Served, WindowQuery
+from looptap_collector.filters.literals import within_64_bits
 from looptap_collector.printable import local_time
 from looptap_collector.serving.shapes import Held, Origin
 from looptap_collector.serving.streams import Streams
@@ -35,7 +36,8 @@ class Baselines:
     def previous(self, version: str | None) -> str | None:
         """The version that was served first before this one was; None where none was in the week before."""
         if self._served is None:
-            every = self._backend.served(since_ns=self._since_ns - WEEK_NS, until_ns=self._until_ns)
+            week_ago = within_64_bits(self._since_ns - WEEK_NS)
+            every = self._backend.served(since_ns=week_ago, until_ns=self._until_ns)
             self._served = [one for one in every if one.model == self._model]
         first_ns = next((one.first_ns for one in self._served if one.version == version), None)
         before = [one for one in self._served if one.version is not None and one.first_ns < (first_ns or 0)]
@@ -63,8 +65,8 @@ class Baselines:
             query = WindowQuery(
                 models=(self._model,),
                 versions=(version,),
-                since_ns=until - step,
-                until_ns=until,
+                since_ns=within_64_bits(until - step),
+                until_ns=within_64_bits(until),
                 limit=_WINDOWS_OF_PIECE,
             )
             yield from self._backend.windows(query)
