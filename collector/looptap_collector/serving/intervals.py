@@ -11,13 +11,15 @@ All of it is of independent requests. Those of a queue that is full wait togethe
 
 from __future__ import annotations
 
-from math import exp, log, sqrt
+from math import expm1, hypot, log, sqrt
 from statistics import NormalDist
 
 from looptap.sketches.comparing import Estimate
 from looptap.sketches.histogram import Histogram
 
 _Z = NormalDist().inv_cdf(0.995)
+#: Nobody asks how many times more than that.
+_MOST_LOG = 100.0
 #: How far a quantile of a histogram may be from the exact one.
 _BUCKET = 0.0109
 
@@ -48,7 +50,8 @@ def mean(values: list[tuple[float, int]]) -> Estimate | None:
     if count < 2:
         return None
     middle = sum(value * often for value, often in values) / count
-    variance = sum((value - middle) ** 2 * often for value, often in values) / (count - 1)
+    # Not a power, which raises where a product is infinite.
+    variance = sum((value - middle) * (value - middle) * often for value, often in values) / (count - 1)
     reach = _Z * sqrt(variance / count)
     return Estimate(middle, middle - reach, middle + reach)
 
@@ -58,14 +61,14 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
     value = second.value - first.value
     return Estimate(
         value,
-        value - sqrt((second.value - second.low) ** 2 + (first.high - first.value) ** 2),
-        value + sqrt((second.high - second.value) ** 2 + (first.value - first.low) ** 2),
+        value - hypot(second.value - second.low, first.high - first.value),
+        value + hypot(second.high - second.value, first.value - first.low),
     )
 
 
 def relative_difference(first: Estimate, second: Estimate) -> Estimate | None:
-    """By which part of the first the second is greater; None unless both are above zero."""
+    """By which part of the first the second is greater; None unless both are above zero and of sizes that can be compared."""
     if min(first.low, second.low) <= 0:
         return None
-    sides = (Estimate(*map(log, side)) for side in (first, second))
-    return Estimate(*(exp(number) - 1 for number in difference(*sides)))
+    found = difference(*(Estimate(*map(log, side)) for side in (first, second)))
+    return Estimate(*map(expm1, found)) if found.high < _MOST_LOG else None

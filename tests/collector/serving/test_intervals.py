@@ -84,3 +84,13 @@ def test_too_few_to_tell() -> None:
     assert intervals.quantile(histogram([1.0] * 100), 0.5) is not None
     zero, one = Estimate(0.0, 0.0, 0.0), Estimate(1.0, 0.9, 1.1)
     assert intervals.relative_difference(zero, one) is None
+
+
+def test_numbers_beyond_comparison() -> None:
+    """Squares and ratios that no float holds raise nothing."""
+    tiny, huge = Estimate(1e-300, 1e-301, 1e-299), Estimate(1e300, 1e299, 1e301)
+    assert intervals.relative_difference(tiny, huge) is None
+    assert intervals.difference(tiny, huge).value == 1e300
+    found = intervals.mean([(1e300, 2), (-1e300, 2)])
+    assert found is not None
+    assert (found.value, found.high) == (0.0, float("inf"))
