@@ -36,7 +36,7 @@ else:  # before wrapt 2 it takes no type
 def watched(model: Any, name: str | None, version: str, features: Sequence[str]) -> Any:
     """What stands in the place of the model from now on."""
     title = name or getattr(model, "__name__", None) or type(model).__name__
-    described = Model(str(title), None if version == "auto" else str(version), has_modes=hasattr(model, "training"))
+    described = Model(str(title), None if version == "auto" else str(version), has_modes=_has_modes(model))
     described.features = tuple(features)
     with _guard:
         from looptap.serving.recording import version_in_background
@@ -84,7 +84,7 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
     """What the function answers; noted, if it is the outermost call of a model and no training."""
     if not TRAFFIC.is_counted and not SESSION.serving.start():
         return function(*args, **kwargs)
-    if IS_INSIDE.get() or (described.has_modes and _is_training(model)):
+    if IS_INSIDE.get() or (described.has_modes and _is_training(model)) or kwargs.get("training") is True:
         return function(*args, **kwargs)
     if SESSION.recorder.unusual and SESSION.recorder.is_suppressed():
         return function(*args, **kwargs)
@@ -114,6 +114,12 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
 
 def _itself(model: Any) -> Any:
     return model
+
+
+def _has_modes(model: Any) -> bool:
+    """Keras on PyTorch has that attribute, too, and does not use it."""
+    is_keras = any(base.__module__.partition(".")[0] in ("keras", "tf_keras") for base in type(model).__mro__)
+    return hasattr(model, "training") and not is_keras
 
 
 def _is_training(model: Any) -> bool:

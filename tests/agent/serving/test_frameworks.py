@@ -1,0 +1,129 @@
+"""Models of real frameworks, trained by one program and asked by another: the version leads from the one to the other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from programs import Programs
+
+KERAS_TRAINING = """
+import looptap
+looptap.autolog()
+import keras, numpy as np
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+model.compile("sgd", "sparse_categorical_crossentropy")
+rows = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+model.fit(rows, rows.argmax(1) % 3, epochs=1, verbose=0)
+model.save("model.keras")
+"""
+KERAS_SERVING = """
+import looptap
+looptap.autolog(serving=True)
+import keras, numpy as np
+model = keras.saving.load_model("model.keras")
+watched = looptap.watch(model, name="served")
+assert isinstance(watched, keras.Model)
+rows = np.ones((5, 4), "float32")
+expected = model.predict(rows, verbose=0)
+assert (watched.predict(rows, verbose=0) == expected).all()
+assert np.allclose(keras.ops.convert_to_numpy(watched(rows)), expected)
+watched(rows, training=True)
+assert (watched.predict_on_batch(rows) == expected).all()
+assert len(watched.layers) == 1
+"""
+TENSORFLOW_SERVING = """
+import looptap
+looptap.autolog(serving=True)
+import numpy as np, tensorflow as tf
+
+class Doubling(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32)])
+    def double(self, rows):
+        return {"rows": rows * 2}
+
+module = Doubling()
+tf.saved_model.save(module, "saved", signatures=module.double)
+signature = tf.saved_model.load("saved").signatures["serving_default"]
+watched = looptap.watch(signature, name="served")
+assert np.array_equal(watched(rows=tf.ones((2, 3)))["rows"], np.full((2, 3), 2.0))
+assert watched.structured_outputs == signature.structured_outputs
+"""
+TORCH_TRAINING = """
+import looptap
+looptap.autolog()
+import torch
+from safetensors.torch import save_file
+model = torch.nn.Linear(4, 3)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+loss = model(torch.ones(2, 4)).sum()
+loss.backward()
+optimizer.step()
+save_file(model.state_dict(), "model.safetensors")
+torch.jit.script(model).save("scripted.pt")
+"""
+TORCH_SERVING = """
+import looptap
+looptap.autolog(serving=True)
+import torch
+from safetensors.torch import load_file
+model = torch.nn.Linear(4, 3)
+model.load_state_dict(load_file("model.safetensors"))
+looptap.watch(model.eval(), name="served")(torch.ones(2, 4))
+mixed = torch.nn.Linear(4, 3)
+state = load_file("model.safetensors")
+state["bias"] = torch.zeros(3)
+mixed.load_state_dict(state)
+looptap.watch(mixed.eval(), name="changed")(torch.ones(2, 4))
+looptap.watch(torch.jit.load("scripted.pt").eval(), name="scripted")(torch.ones(2, 4))
+"""
+
+
+def run(programs: Programs, code: str, **more: str) -> None:
+    done = programs.python(code, **more)
+    assert done.returncode == 0, done.stderr
+
+
+def served(programs: Programs, name: str = "served") -> Any:
+    told = programs.looptap("serving", name, "--json")
+    assert told.returncode == 0, told.stderr
+    (version,) = json.loads(told.stdout)["versions"]
+    return version
+
+
+def digest(programs: Programs, name: str) -> str:
+    return hashlib.sha256((programs.folder / name).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_keras(programs: Programs, backend: str) -> None:
+    pytest.importorskip("keras")
+    run(programs, KERAS_TRAINING, KERAS_BACKEND=backend)
+    run(programs, KERAS_SERVING, KERAS_BACKEND=backend)
+    found = served(programs)
+    assert (found["requests"], found["version"]) == (3, digest(programs, "model.keras"))
+    assert found["origin"]["file"] == "model.keras"
+    assert found["predictions"]["class"]["count"] == 15
+
+
+def test_signature_of_a_saved_model(programs: Programs) -> None:
+    pytest.importorskip("tensorflow")
+    run(programs, TENSORFLOW_SERVING)
+    found = served(programs)
+    assert (found["requests"], found["version"]) == (1, None)
+    assert found["predictions"]["rows.class"]["count"] == 2
+
+
+def test_torch(programs: Programs) -> None:
+    """Weights of one file are known by it; if one array came from elsewhere, nobody knows whose they are."""
+    pytest.importorskip("safetensors")
+    run(programs, TORCH_TRAINING)
+    run(programs, TORCH_SERVING)
+    found = served(programs)
+    assert (found["requests"], found["version"]) == (1, digest(programs, "model.safetensors"))
+    assert found["origin"]["file"] == "model.safetensors"
+    assert served(programs, "changed")["version"] is None
+    assert served(programs, "scripted")["version"] == digest(programs, "scripted.pt")
