@@ -25,7 +25,14 @@ PAGES: dict[Path, tuple[str, ...]] = {
     ROOT / "docs" / "pytorch.md": (),
     ROOT / "docs" / "keras.md": ("keras", "tf_keras"),
     ROOT / "docs" / "tensorflow.md": ("tensorflow", "tensorflow_datasets"),
-    ROOT / "docs" / "serving.md": ("flask", "grpc", "starlette.applications"),
+    ROOT / "docs" / "serving.md": (
+        "django.core.handlers.asgi",
+        "django.core.handlers.wsgi",
+        "flask",
+        "grpc",
+        "starlette.applications",
+        "uvicorn.server",
+    ),
 }
 BEGIN, END = "<!-- made by docs/captures.py -->", "<!-- end -->"
 

@@ -277,6 +277,7 @@ class Session:
 
     def end_serving(self) -> None:
         """The server is about to end, and the process with it."""
+        self.serving.wait_for_run(self.settings.exit_timeout)
         run = self.run
         if run is not None and run.is_implicit and run.started.kind == "serving":
             with self.guard:

@@ -100,7 +100,7 @@ class _Exchange:
     def tell(self, scope: Scope) -> None:
         """What is known of it when it is over."""
         request = self._request
-        request.endpoint = _endpoint(scope, self.status)
+        request.endpoint = request.endpoint or _endpoint(scope, self.status)
         request.queued = queued_ns(scope.get("headers") or ())
         if self.is_disconnected:
             request.error = "disconnected"

@@ -47,6 +47,8 @@ class Recording:
         self.guard = Guard("serving")
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
+        #: That what is counted has a run.
+        self._has_run = threading.Event()
         #: Somebody wants to know what is answered.
         self.is_wanted = False
         self._windows: Windows | None = None
@@ -68,7 +70,7 @@ class Recording:
                 return False
             from looptap.serving.windows import Windows  # processes that only train have no time for it
 
-            self._over = threading.Event()
+            self._over, self._has_run = threading.Event(), threading.Event()
             self._windows = Windows()
             self._drifts = self._drifts_of_run()
             self._thread = threading.Thread(
@@ -80,6 +82,11 @@ class Recording:
                 return False
             TRAFFIC.is_counted = True
             return True
+
+    def wait_for_run(self, seconds: float) -> None:
+        """Of the first requests: the thread that counts them begins it."""
+        if TRAFFIC.is_counted:
+            self._has_run.wait(seconds)
 
     def finish(self) -> None:
         """The run is about to end: what has been answered until now is in the journal when this returns."""
@@ -108,6 +115,7 @@ class Recording:
             windows.begin(time.perf_counter_ns())
             self._used = (time.process_time(), time.monotonic())
             self._session.begin_serving()
+            self._has_run.set()
         while not over.wait(LOOK_SECONDS) and not self.guard.closed:
             with self.guard:
                 self._look(windows)

@@ -45,8 +45,9 @@ class Request:
     """From the first line to the last byte, in nanoseconds of one clock; 0 for what has not happened."""
 
     ended = 0
+    #: As soon as a framework has told it; at the end in any case.
     endpoint = ""
-    #: Tells the endpoint as far as it is known, while the request is under way.
+    #: Tells the endpoint as far as it can be told, while the request is under way.
     where: Callable[[], str] | None = None
     error: str | None = None
     #: How long it had waited before it reached the program.

@@ -51,7 +51,7 @@ class Middleware:
 
     def _over(self, request: Request, environ: Environ, status: _Status, error: str | None) -> None:
         with SESSION.serving.guard:
-            request.endpoint = self._endpoint(environ, status.code)
+            request.endpoint = request.endpoint or self._endpoint(environ, status.code)
             request.queued = since(environ.get("HTTP_X_REQUEST_START") or environ.get("HTTP_X_QUEUE_START") or "")
             if error is None and status.code >= 400:
                 error = f"HTTP {status.code}"

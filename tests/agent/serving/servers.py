@@ -1,15 +1,22 @@
-"""An application behind a real server, asked over a socket, so that every byte of the answer is seen."""
+"""An application behind a real server, in this process or in one of its own, asked over a socket, so that every byte of the answer
+is seen."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+
+from programs import Programs
 
 
 @contextmanager
@@ -39,3 +46,45 @@ def ask(port: int, method: str, path: str, body: bytes = b"", headers: str = "",
         while len(answer) < most and (piece := client.recv(65536)):
             answer += piece
         return answer
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    began = time.monotonic()
+    while not (found := condition()):
+        assert time.monotonic() < began + seconds, "it takes too long"
+        time.sleep(0.05)
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def server(programs: Programs, words: list[str], port: int, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``python WORDS``, once it listens; killed at the end, if it has not ended by then."""
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=programs.folder,
+        env=programs.environment(**more),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        until(lambda: is_listening(port) or process.poll() is not None)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from agent.serving.servers import ask
+from agent.serving.servers import ask, free_port, server, until
 from programs import Programs, assert_conserved
 
 APP = """
@@ -51,47 +46,6 @@ model = looptap.watch(double, version="7")
 def predict(user):
     return {"rows": model(request.json), "pid": os.getpid()}
 """
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    began = time.monotonic()
-    while not (found := condition()):
-        assert time.monotonic() < began + seconds, "it takes too long"
-        time.sleep(0.05)
-    return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def is_listening(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
-
-
-@contextmanager
-def server(programs: Programs, words: list[str], port: int, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, *words],
-        cwd=programs.folder,
-        env=programs.environment(**more),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        until(lambda: is_listening(port) or process.poll() is not None)
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
 
 
 def predict(port: int, user: int) -> Any:

@@ -339,11 +339,14 @@ def test_interceptors_of_the_program_stay(counted: Counted) -> None:
 
 
 def test_mistakes_are_told_as_ever(counted: Counted) -> None:
+    async def wrong() -> None:
+        grpc.aio.server(interceptors=[object()])
+
     with installed():
         with pytest.raises(TypeError, match="server\\(\\) got an unexpected keyword argument 'threads'"):
             grpc.server(threads=8)
         with pytest.raises(ValueError, match="Interceptor must be ServerInterceptor"):
-            grpc.aio.server(interceptors=[object()])
+            asyncio.run(wrong())
     assert not hasattr(grpc.server, "__wrapped__")
 
 

@@ -1,0 +1,65 @@
+"""Django: every request, over WSGI and over ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+from looptap.integration import Capture, Integration
+from looptap.patching import Patcher
+from looptap.recorder import Recorder
+
+_WHAT = "requests of a server: latency and its parts, errors by status, requests under way, by route; with serving=True"
+
+
+class DjangoWsgiIntegration(Integration):
+    requires = "django>=4.2"
+    captures = (Capture(_WHAT, "WSGIHandler.__call__; the route from its resolve_request", "each request"),)
+    not_captured: ClassVar[tuple[str, ...]] = ("requests of django.test.Client",)
+
+    def install(self, patch: Patcher, record: Recorder) -> None:
+        from django.core.handlers.wsgi import WSGIHandler  # a program has one of the two
+
+        patch.tap(WSGIHandler, "resolve_request", None, on_resolved)
+        patch.wrap(WSGIHandler, "__call__", _noted)
+
+
+class DjangoAsgiIntegration(Integration):
+    requires = "django>=4.2"
+    captures = (Capture(_WHAT, "ASGIHandler.__call__; the route from its resolve_request", "each request"),)
+    not_captured: ClassVar[tuple[str, ...]] = ("WebSocket connections (Channels)",)
+
+    def install(self, patch: Patcher, record: Recorder) -> None:
+        from django.core.handlers.asgi import ASGIHandler
+
+        patch.tap(ASGIHandler, "resolve_request", None, on_resolved)
+        patch.wrap(ASGIHandler, "__call__", _noted_later)
+
+
+def on_resolved(args: tuple[Any, ...]) -> None:
+    from looptap.serving.endpoints import template  # programs that only train have no time for it
+    from looptap.serving.traffic import REQUEST
+
+    request, asked = REQUEST.get(), args[1]
+    if request is not None:
+        route = str(asked.resolver_match.route).removeprefix("^")
+        request.endpoint = template(asked.method, asked.path_info, {}, f"/{route}")
+
+
+def _noted(call: Callable[..., Any]) -> Callable[..., Any]:
+    from looptap.serving.wsgi import Middleware
+
+    def __call__(handler: Any, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        return Middleware(partial(call, handler))(environ, start_response)
+
+    return __call__
+
+
+def _noted_later(call: Callable[..., Any]) -> Callable[..., Any]:
+    from looptap.serving.asgi import noted
+
+    async def __call__(handler: Any, scope: Any, receive: Any, send: Any) -> None:
+        await noted(partial(call, handler), scope, receive, send)
+
+    return __call__
