@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import socket
 import subprocess
 import time
@@ -14,6 +13,7 @@ import httpx
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from collector.backends.servers import found
 from collector.server.collectors import Collector
 from looptap.events import Window
 from looptap.sketches.histogram import Histogram
@@ -134,7 +134,6 @@ def test_all_others_too(collector: Collector, latency: Histogram) -> None:
     assert requests == {"intent": 2_000.0, 'odd "\\\n🦦': 3.0}
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus (Debian: prometheus)")
 def test_a_real_prometheus(collector: Collector, latency: Histogram, tmp_path: Path) -> None:
     """Scrapes native histograms, and its quantiles are ours."""
     with socket.socket() as free:
@@ -147,7 +146,7 @@ def test_a_real_prometheus(collector: Collector, latency: Histogram, tmp_path: P
         f"  static_configs: [{{targets: ['{collector.address.removeprefix('http://')}']}}]\n"
     )
     command = [
-        "prometheus",
+        found("prometheus"),
         f"--config.file={tmp_path / 'prometheus.yml'}",
         f"--storage.tsdb.path={tmp_path / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
