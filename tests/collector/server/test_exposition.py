@@ -172,8 +172,8 @@ def test_a_real_prometheus(collector: Collector, latency: Histogram, tmp_path: P
             assert count == len(latency)
             assert value(f"histogram_sum({name})") == pytest.approx(latency.sum)
             for share in (0.5, 0.9, 0.99):
-                found = value(f"histogram_quantile({share}, {name})")
-                assert found == pytest.approx(latency.quantile(share), rel=0.022)
+                answered = value(f"histogram_quantile({share}, {name})")
+                assert answered == pytest.approx(latency.quantile(share), rel=0.022)
             assert value('looptap_serving_requests_total{model="intent"}') == 2_000
         finally:
             process.terminate()
