@@ -75,6 +75,8 @@ def _at_exit() -> None:
         status, error = "failed", plain.exception(_left)
     try:
         with SESSION.guard:
+            # What a server answers from now on begins no further run.
+            SESSION.serving.is_wanted = False
             SESSION.end(status, error)
             if _is_awaited and SESSION.settings.enabled and not SESSION.recorder.generation:
                 seen = "request" if SESSION.settings.serving else "training"
