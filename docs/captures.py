@@ -2,7 +2,7 @@
 
     python docs/captures.py            # after a change of an integration's ``captures``, or of benchmarks/budget.toml
 
-A cost that is a key of the budget is shown as that budget: what ``python benchmarks/hooks.py`` holds the hook to.
+A cost that is a key of the budget is shown as that budget: what ``python benchmarks/hooks.py`` or ``serving.py`` holds the hook to.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def budget() -> dict[str, float]:
     path = ROOT / "benchmarks" / "budget.toml"
     if not path.exists():
         return {}
-    return {key: float(value) for key, value in tomllib.loads(path.read_text())["nanoseconds"].items()}
+    tables = tomllib.loads(path.read_text())
+    return {key: float(value) for name in ("nanoseconds", "serving") for key, value in tables[name].items()}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class StarletteIntegration(Integration):
             "requests of a server: latency and its parts, errors by class, requests under way, by route; with serving=True",
             "Starlette.__call__",
             "each request",
+            "serving.asgi",
         ),
     )
     not_captured: ClassVar[tuple[str, ...]] = ("WebSocket connections",)

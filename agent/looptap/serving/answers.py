@@ -148,7 +148,10 @@ def _copied(array: Any, copy: str) -> Any:
 def _of_list(answer: Any) -> Any:
     rows = len(answer)
     if rows <= MOST_ROWS:
-        return [keep(item) for item in answer]
+        for item in answer:
+            if type(item) not in _UNCHANGING:
+                return [keep(item) for item in answer]
+        return list(answer)
     return Part([keep(item) for item in answer[:: -(-rows // MOST_ROWS)]], rows)
 
 
@@ -162,9 +165,10 @@ def _of_fields(answer: Any, fields: Iterable[str]) -> Any:
     return {name: keep(values[name]) for name in list(fields)[:_MOST_KEYS] if values.get(name) is not None}
 
 
+_UNCHANGING: frozenset[type] = frozenset({str, bytes, int, float, bool, type(None)})
 #: By class; those that nobody has to be asked about, and those that have been seen.
 _KEPT_BY: dict[type, Callable[[Any], Any]] = {
-    **dict.fromkeys((str, bytes, int, float, bool, type(None)), _itself),
+    **dict.fromkeys(_UNCHANGING, _itself),
     **dict.fromkeys((list, tuple), _of_list),
     dict: _of_dict,
 }

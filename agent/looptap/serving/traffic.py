@@ -36,9 +36,9 @@ class ModelCall:
     features: Any = None
     error: str | None = None
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, begun: int) -> None:
         self.model = model
-        self.begun = now()
+        self.begun = begun
 
 
 class Request:
@@ -93,8 +93,11 @@ class Traffic:
         self.live.add(request)
         return request
 
-    def end(self, request: Request) -> None:
-        request.ended = now()
+    def end(self, request: Request, at: int = 0) -> None:
+        """Now, or at a time that the caller has taken."""
+        request.ended = at or now()
+        # Else all that a server knows of a request stays until it is counted, and makes the collector of garbage come.
+        request.where = None
         self.live.discard(request)
         if len(self.done) < MOST_WAITING:
             self.done.append(request)

@@ -53,7 +53,8 @@ class Watched(_Proxy):
         self._self_model = described
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return answer(self._self_model, self.__wrapped__, self.__wrapped__, args, kwargs)
+        model = self.__wrapped__
+        return answer(self._self_model, model, model, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.__wrapped__, name)
@@ -88,12 +89,11 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
         return function(*args, **kwargs)
     if SESSION.recorder.unusual and SESSION.recorder.is_suppressed():
         return function(*args, **kwargs)
-    request = REQUEST.get()
-    own = None
+    request, own = REQUEST.get(), None
     # One that is over has left a task behind, which is on its own.
     if request is None or request.ended:
         request = own = TRAFFIC.begin()
-    call = ModelCall(described)
+    call = ModelCall(described, now() if own is None else own.begun)
     request.calls.append(call)
     inside = IS_INSIDE.set(True)
     try:
@@ -135,7 +135,7 @@ def _ended(call: ModelCall, own: Request | None, error: BaseException | None) ->
     if error is not None:
         call.error = kind_of(error)
     if own is not None:
-        TRAFFIC.end(own)
+        TRAFFIC.end(own, call.ended)
 
 
 def kind_of(error: BaseException) -> str:
@@ -160,7 +160,7 @@ def _answered(call: ModelCall, own: Request | None, args: Any, result: Any) -> N
                 raise
             _guard.failed(error)
     if own is not None:
-        TRAFFIC.end(own)
+        TRAFFIC.end(own, call.ended)
 
 
 def _later(result: Any, call: ModelCall, own: Request | None, args: Any) -> Any:

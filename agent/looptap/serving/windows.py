@@ -198,8 +198,8 @@ class Windows:
         for request in live:
             calls = request.calls
             model = calls[0].model if calls else NO_MODEL
-            endpoint = request.endpoint or (request.where() if request.where is not None else "")
-            window = self._window(model, endpoint)
+            where = request.where  # gone when it ends, which may be now
+            window = self._window(model, request.endpoint or (where() if where is not None else ""))
             window.busy_ns += max(0, until - max(request.begun, since))
             window.in_flight_max = max(window.in_flight_max, request.in_flight)
             window.between(request)

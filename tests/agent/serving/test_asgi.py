@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -184,6 +185,28 @@ def test_ten_thousand_paths(counted: Counted) -> None:
     assert found["GET /items/{number}"] == 10_000
     assert len(found) <= 52
     assert sum(found.values()) == 20_000
+
+
+def test_what_a_server_knows_of_a_request_goes_with_it(counted: Counted) -> None:
+    """And not when it is counted, which is later."""
+
+    class State:
+        pass
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def nothing(_: Any = None) -> None:
+        pass
+
+    async def program() -> weakref.ref[State]:
+        state = State()
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": state}
+        await Middleware(app)(scope, nothing, nothing)
+        return weakref.ref(state)
+
+    assert asyncio.run(program())() is None
+    assert len(TRAFFIC.done) == 1
 
 
 def test_time_in_a_queue(counted: Counted) -> None:

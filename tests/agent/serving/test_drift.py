@@ -60,7 +60,7 @@ def served(watching: Drifts, asked: Model, scores: torch.Tensor) -> list[Change]
         windows = Windows()
         windows.begin(0)
         for row in some:
-            request, call = Request(0, 1), ModelCall(asked)
+            request, call = Request(0, 1), ModelCall(asked, 0)
             request.ended = call.ended = 1
             call.answer = keep(torch.softmax(row[None], 1))
             request.calls.append(call)

@@ -26,7 +26,7 @@ def request(
     made = Request(int(begun * SECOND), 1)
     made.ended, made.endpoint, made.error = int(ended * SECOND), endpoint, error
     if model is not None:
-        call = ModelCall(model)
+        call = ModelCall(model, 0)
         call.begun, call.ended = made.begun + 10**6, made.ended - 3 * 10**6
         call.answer = [1, 2]
         made.calls.append(call)
