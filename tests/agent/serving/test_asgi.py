@@ -196,8 +196,8 @@ def test_what_a_server_knows_of_a_request_goes_with_it(counted: Counted) -> None
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    async def nothing(_: Any = None) -> None:
-        pass
+    async def nothing(_: Any = None) -> Any:
+        return {}
 
     async def program() -> weakref.ref[State]:
         state = State()
