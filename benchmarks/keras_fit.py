@@ -96,6 +96,7 @@ def open_logger(name: str, folder: str) -> list[Any]:
     elif name == "mlflow":
         import mlflow
 
+        os.chdir(folder)  # where it makes a folder mlruns
         mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
         mlflow.keras.autolog(log_every_epoch=False, log_every_n_steps=1, log_models=False, log_datasets=False)
     return []
