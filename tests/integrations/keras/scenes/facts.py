@@ -109,6 +109,21 @@ def test_model(record: Recording) -> None:
     assert lines[-2:] == ["first: Dense, 25 parameters, (None, 5), frozen", "second: Dense, 18 parameters, (None, 3)"]
 
 
+def test_where_it_computes(record: Recording) -> None:
+    made().fit(*data(), batch_size=8, verbose=0)
+    assert record.params_by_key()["model.device"] == "cpu"
+
+
+def test_a_model_of_many_layers(record: Recording) -> None:
+    """There is a line for a hundred of them, the last of which tells how many more there are."""
+    model = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(3) for _ in range(103))])
+    model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy", run_eagerly=True)
+    model.fit(*data(8), batch_size=8, verbose=0)
+    lines = record.params_by_key()["model.layers"]
+    assert len(lines) == 100
+    assert lines[-1] == "and 4 more"
+
+
 def test_a_model_without_weights_before_its_first_batch(record: Recording) -> None:
     class Own(keras.Model):
         def __init__(self) -> None:

@@ -45,6 +45,27 @@ def test_settings(record: Recording) -> None:
     assert not any(key.startswith(("fit.x", "fit.y", "fit.verbose", "fit.callbacks")) for key in params)
 
 
+def test_size_of_a_batch(record: Recording) -> None:
+    """What Keras takes for arrays where the program says nothing; of a data set, what it says itself."""
+
+    class Batches(keras.utils.PyDataset):
+        batch_size = 8
+
+        def __len__(self) -> int:
+            return 5
+
+        def __getitem__(self, index: int) -> Any:
+            return data(8)
+
+    made().fit(*data(), verbose=0)
+    assert record.params_by_key()["fit.batch_size"] == 32
+    record.written.clear()
+    made().fit(Batches(), verbose=0)
+    params = record.params_by_key()
+    assert params["data.batch_size"] == 8
+    assert "fit.batch_size" not in params
+
+
 @pytest.mark.parametrize("given", ["nothing", "None", "positional", "list", "single"])
 def test_callbacks_stay_the_programs(record: Recording, given: str) -> None:
     """Whatever the program passes: the same object with the same content afterwards, and the same records."""

@@ -190,4 +190,7 @@ def test_errors_of_the_data_are_the_programs(record: Recording, kind: str) -> No
     given = batches() if kind == "generator" else Broken()
     with pytest.raises(Exception, match=r"mine|ZeroDivisionError"):
         made().fit(given, steps_per_epoch=5, shuffle=False, verbose=0, callbacks=[Seen()])
-    assert steps_of(record, "step_time") == [0, 1, 2]
+    steps = steps_of(record, "step_time")
+    # Older ones of Keras get one or two batches ahead, and meet the error that much earlier.
+    assert steps == list(range(len(steps)))
+    assert 1 <= len(steps) <= 3

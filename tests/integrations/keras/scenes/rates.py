@@ -111,6 +111,19 @@ def test_several_steps_in_one_execution(record: Recording) -> None:
         assert found == expected or any("lr is left out" in note for note in record.notes)
 
 
+def test_steps_that_are_not_ours_to_record(record: Recording) -> None:
+    """What the schedule answered in between belongs to no step of the fit that comes after."""
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2, 7, 12], [0.1, 0.05, 0.01, 0.005])
+    model = made(optimizer=keras.optimizers.SGD(schedule))
+    model.fit(*data(), batch_size=8, verbose=0)
+    with record.suppress():
+        model.fit(*data(), batch_size=8, verbose=0)
+    model.fit(*data(), batch_size=8, verbose=0)
+    look(record)
+    assert record.series("lr") == list(zip((0, 3, 5, 8), rounded(0.1, 0.05, 0.01, 0.005), strict=True))
+    assert record.notes == []
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph of TensorFlow")
 def test_compiled_before_us() -> None:
     """Missing, and said to be."""
