@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 from looptap.integration import Capture, Integration
-from looptap.patching import Patcher
+from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
 
-_WHAT = "requests of a server: latency and its parts, errors by status, requests under way, by route; with serving=True"
+_WHAT = "requests of a server: latency and its parts, errors by class, requests under way, by route; with serving=True"
 
 
 class DjangoWsgiIntegration(Integration):
@@ -22,6 +22,7 @@ class DjangoWsgiIntegration(Integration):
         from django.core.handlers.wsgi import WSGIHandler  # a program has one of the two
 
         patch.tap(WSGIHandler, "resolve_request", None, on_resolved)
+        patch.observe("django.core.handlers.exception", "handle_uncaught_exception", on_exception)
         patch.wrap(WSGIHandler, "__call__", _noted)
 
 
@@ -34,6 +35,7 @@ class DjangoAsgiIntegration(Integration):
         from django.core.handlers.asgi import ASGIHandler
 
         patch.tap(ASGIHandler, "resolve_request", None, on_resolved)
+        patch.observe("django.core.handlers.exception", "handle_uncaught_exception", on_exception)
         patch.wrap(ASGIHandler, "__call__", _noted_later)
 
 
@@ -45,6 +47,16 @@ def on_resolved(args: tuple[Any, ...]) -> None:
     if request is not None:
         route = str(asked.resolver_match.route).removeprefix("^")
         request.endpoint = template(asked.method, asked.path_info, {}, f"/{route}")
+
+
+def on_exception(call: Call) -> Observation:
+    """One that nothing of the program has handled: ``handle_uncaught_exception(request, resolver, exc_info)``."""
+    from looptap.serving.traffic import failed
+
+    told = call.args[2] if len(call.args) > 2 else call.kwargs.get("exc_info")
+    if told and isinstance(told[1], BaseException):
+        failed(told[1])
+    yield
 
 
 def _noted(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 
 from looptap.integration import Capture, Integration
-from looptap.patching import Patcher
+from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
 
 
@@ -23,7 +23,17 @@ class FlaskIntegration(Integration):
     )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
+        patch.observe(Flask, "handle_exception", self.on_exception)
         patch.wrap(Flask, "__call__", _noted)
+
+    def on_exception(self, call: Call) -> Observation:
+        """One that nothing of the program has handled."""
+        from looptap.serving.traffic import failed  # programs that only train have no time for it
+
+        error = call.args[1] if len(call.args) > 1 else call.kwargs.get("e")
+        if isinstance(error, BaseException):
+            failed(error)
+        yield
 
 
 def _noted(call: Callable[..., Any]) -> Callable[..., Any]:

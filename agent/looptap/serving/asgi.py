@@ -11,8 +11,7 @@ from typing import Any, TypeAlias
 
 from looptap.serving.endpoints import UNMATCHED, Paths, template
 from looptap.serving.queued import queued_ns
-from looptap.serving.traffic import REQUEST, TRAFFIC, Request
-from looptap.serving.watching import kind_of
+from looptap.serving.traffic import REQUEST, TRAFFIC, Request, kind_of
 from looptap.session import SESSION
 
 Message: TypeAlias = MutableMapping[str, Any]

@@ -14,8 +14,7 @@ from contextvars import Token
 from typing import Any, TypeAlias
 
 from looptap.serving.endpoints import UNMATCHED
-from looptap.serving.traffic import REQUEST, TRAFFIC, Request
-from looptap.serving.watching import kind_of
+from looptap.serving.traffic import REQUEST, TRAFFIC, Request, kind_of
 from looptap.session import SESSION
 
 Behavior: TypeAlias = Callable[..., Any]

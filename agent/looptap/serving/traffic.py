@@ -74,6 +74,20 @@ class Request:
         self.last = at
 
 
+def failed(error: BaseException) -> None:
+    """The request under way here raised this, which its framework is about to make an answer of."""
+    request = REQUEST.get()
+    if request is not None:
+        request.error = kind_of(error)
+
+
+def kind_of(error: BaseException) -> str:
+    """The class by which it is counted."""
+    name = type(error).__name__
+    # By its name: the import of looptap has no time for asyncio.
+    return "cancelled" if name in ("CancelledError", "GeneratorExit") else name
+
+
 class Traffic:
     """Of this process. Its collections are changed by single operations only, each of which the interpreter does at once: no thread
     waits for another here."""

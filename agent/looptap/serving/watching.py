@@ -6,7 +6,6 @@ asked of a coroutine or of a stream is noted when that is over.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ import wrapt
 from looptap.guard import Guard
 from looptap.serving.answers import keep, keep_features, keep_question
 from looptap.serving.model import Model
-from looptap.serving.traffic import IS_INSIDE, LAST, REQUEST, TRAFFIC, ModelCall, Request, now
+from looptap.serving.traffic import IS_INSIDE, LAST, REQUEST, TRAFFIC, ModelCall, Request, kind_of, now
 from looptap.session import SESSION
 
 #: By which models are asked, beside being called.
@@ -136,13 +135,6 @@ def _ended(call: ModelCall, own: Request | None, error: BaseException | None) ->
         call.error = kind_of(error)
     if own is not None:
         TRAFFIC.end(own, call.ended)
-
-
-def kind_of(error: BaseException) -> str:
-    """The class by which it is counted."""
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return "cancelled"
-    return type(error).__name__
 
 
 def _answered(call: ModelCall, own: Request | None, args: Any, result: Any) -> None:

@@ -12,8 +12,7 @@ from typing import Any, TypeAlias
 
 from looptap.serving.endpoints import UNMATCHED, Paths, template
 from looptap.serving.queued import since
-from looptap.serving.traffic import REQUEST, TRAFFIC, Request
-from looptap.serving.watching import kind_of
+from looptap.serving.traffic import REQUEST, TRAFFIC, Request, kind_of
 from looptap.session import SESSION
 
 Environ: TypeAlias = dict[str, Any]
@@ -55,7 +54,8 @@ class Middleware:
             request.queued = since(environ.get("HTTP_X_REQUEST_START") or environ.get("HTTP_X_QUEUE_START") or "")
             if error is None and status.code >= 400:
                 error = f"HTTP {status.code}"
-            request.error = error
+            # A framework that has made an answer of an exception knows better.
+            request.error = request.error or error
         TRAFFIC.end(request)
 
     def _endpoint(self, environ: Environ, status: int = 0) -> str:
