@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
@@ -23,29 +24,35 @@ class FlaskIntegration(Integration):
     )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
-        patch.observe(Flask, "handle_exception", self.on_exception)
+        patch.tap(Flask, "full_dispatch_request", on_request, None)
+        patch.observe(Flask, "handle_exception", on_exception)
         patch.wrap(Flask, "__call__", _noted)
 
-    def on_exception(self, call: Call) -> Observation:
-        """One that nothing of the program has handled."""
-        from looptap.serving.traffic import failed  # programs that only train have no time for it
 
-        error = call.args[1] if len(call.args) > 1 else call.kwargs.get("e")
-        if isinstance(error, BaseException):
-            failed(error)
-        yield
+def on_request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Flask knows the rule by now, and forgets it before the answer is over."""
+    from looptap.serving.endpoints import template  # programs that only train have no time for it
+    from looptap.serving.traffic import REQUEST
+
+    here, rule = REQUEST.get(), request.url_rule
+    if here is not None and rule is not None:
+        here.endpoint = template(request.method, request.path, {}, str(rule.rule))
+
+
+def on_exception(call: Call) -> Observation:
+    """One that nothing of the program has handled."""
+    from looptap.serving.traffic import failed
+
+    error = call.args[1] if len(call.args) > 1 else call.kwargs.get("e")
+    if isinstance(error, BaseException):
+        failed(error)
+    yield
 
 
 def _noted(call: Callable[..., Any]) -> Callable[..., Any]:
     from looptap.serving.wsgi import Middleware  # programs that only train have no time for it
 
     def __call__(app: Flask, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        return Middleware(lambda *given: call(app, *given), _route)(environ, start_response)
+        return Middleware(partial(call, app))(environ, start_response)
 
     return __call__
-
-
-def _route(environ: dict[str, Any]) -> str | None:
-    """Of a request that Flask has matched; it leaves its view of the request in the environment."""
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-    return None if rule is None else str(rule.rule)

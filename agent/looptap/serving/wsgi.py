@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
-from looptap.serving.endpoints import UNMATCHED, Paths, template
+from looptap.serving.endpoints import UNMATCHED, Paths
 from looptap.serving.queued import since
 from looptap.serving.traffic import REQUEST, TRAFFIC, Request, kind_of
 from looptap.session import SESSION
@@ -22,12 +22,11 @@ _PATHS = Paths()
 
 
 class Middleware:
-    """``Middleware(app)`` answers as ``app`` does, and notes each request. ``route`` tells the template that a framework has
-    matched: None where there is none."""
+    """``Middleware(app)`` answers as ``app`` does, and notes each request. A framework that knows its routes says where each
+    belongs (:attr:`looptap.serving.traffic.Request.endpoint`)."""
 
-    def __init__(self, app: App, route: Callable[[Environ], str | None] | None = None) -> None:
+    def __init__(self, app: App) -> None:
         self.app = app
-        self._route = route
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not (TRAFFIC.is_counted or SESSION.serving.start()) or REQUEST.get() is not None:
@@ -60,10 +59,7 @@ class Middleware:
 
     def _endpoint(self, environ: Environ, status: int = 0) -> str:
         method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
-        if self._route is None:
-            return f"{method} {UNMATCHED}" if status in (404, 405) else _PATHS.told(method, path)
-        route = self._route(environ)
-        return f"{method} {UNMATCHED}" if route is None else template(method, path, {}, route)
+        return f"{method} {UNMATCHED}" if status in (404, 405) else _PATHS.told(method, path)
 
 
 class _Status:

@@ -157,6 +157,7 @@ def test_a_preloaded_application_whose_worker_is_killed(programs: Programs) -> N
     assert process.pid not in pids
     found = serving(programs)["versions"]
     assert [(one["version"], one["requests"], one["replicas"]) for one in found] == [("7", sum(pids.values()), 3)]
+    assert set(found[0]["endpoints"]) == {"POST /predict/<int:user>"}
 
 
 def test_a_collector_that_is_away(programs: Programs) -> None:
