@@ -45,9 +45,10 @@ class Programs:
     def looptap(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         return self.command([sys.executable, "-m", "looptap.cli", *words], **more)
 
-    def command(self, words: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+    def command(self, words: list[str], *, seconds: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
+        """``seconds``: longer, and it hangs."""
         return subprocess.run(
-            words, capture_output=True, text=True, cwd=self.folder, env=self.environment(**more), timeout=120
+            words, capture_output=True, text=True, cwd=self.folder, env=self.environment(**more), timeout=seconds
         )
 
     def start(self, code: str, *, launched: bool = False, **more: str) -> subprocess.Popen[str]:
