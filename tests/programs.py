@@ -18,6 +18,8 @@ class Programs:
     """A folder to work in, with a store and a state folder of its own."""
 
     folder: Path
+    #: What takes longer hangs.
+    seconds: float = 120
 
     @property
     def store(self) -> Path:
@@ -45,10 +47,9 @@ class Programs:
     def looptap(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         return self.command([sys.executable, "-m", "looptap.cli", *words], **more)
 
-    def command(self, words: list[str], *, seconds: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
-        """``seconds``: longer, and it hangs."""
+    def command(self, words: list[str], **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            words, capture_output=True, text=True, cwd=self.folder, env=self.environment(**more), timeout=seconds
+            words, capture_output=True, text=True, cwd=self.folder, env=self.environment(**more), timeout=self.seconds
         )
 
     def start(self, code: str, *, launched: bool = False, **more: str) -> subprocess.Popen[str]:

@@ -27,7 +27,8 @@ def free_port() -> int:
 @pytest.mark.parametrize(("name", "replicas"), [("fastapi", 1), ("flask", 2)])
 def test_drift_is_told_with_the_version_and_its_training(programs: Programs, name: str, replicas: int) -> None:
     pytest.importorskip("torch")
-    done = programs.command([sys.executable, str(EXAMPLES / f"serve_{name}.py"), str(free_port())], seconds=270)
+    programs.seconds = 270
+    done = programs.command([sys.executable, str(EXAMPLES / f"serve_{name}.py"), str(free_port())])
     assert done.returncode == 0, done.stderr
     trained = next(run for run in programs.runs() if run["kind"] == "training")
     digest = hashlib.sha256((programs.folder / "serving-output" / "intent.pt").read_bytes()).hexdigest()
