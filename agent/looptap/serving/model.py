@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from looptap.events import File
+from looptap.serving.origins import digest
+
 
 class Model:
     """The same object for all calls of one watched model; windows are told apart by its name and version."""
 
-    __slots__ = ("around", "digest", "features", "given", "has_modes", "name")
+    __slots__ = ("around", "digest", "features", "given", "has_modes", "name", "source")
 
     def __init__(self, name: str, version: str | None = None, *, has_modes: bool = False) -> None:
         self.name = name
@@ -22,6 +25,14 @@ class Model:
         self.given = version
         #: SHA-256 of the file that its weights came from; None while or where nobody knows.
         self.digest: str | None = None
+        #: That file, until somebody has the time to read it: not before a server forks, whose threads its workers have not.
+        self.source: File | None = None
+
+    def read_source(self) -> None:
+        """Takes its time for a large file; once."""
+        source, self.source = self.source, None
+        if source is not None:
+            self.digest = digest(source)
 
     @property
     def version(self) -> str | None:

@@ -13,14 +13,13 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from looptap.events import Window
 from looptap.guard import Guard
 from looptap.journal import beside
-from looptap.serving.model import Model
 from looptap.serving.traffic import TRAFFIC
 
 if TYPE_CHECKING:
@@ -129,6 +128,9 @@ class Recording:
                 request = done.popleft()
                 if request.ended >= windows.end_ns:
                     self._turn(windows, request.ended)
+                for call in request.calls:
+                    if call.model.source is not None:
+                        call.model.read_source()
                 windows.count(request)
             while TRAFFIC.outcomes:
                 windows.outcome(TRAFFIC.outcomes.popleft())
@@ -210,18 +212,3 @@ def forget_left_behind(folder: Path) -> None:
 def left_behind(folder: Path) -> list[Window]:
     """What a dead process had counted of the windows that were open."""
     return beside.found(beside.place(folder, NAME), list[Window], most_bytes=_MOST_BYTES) or []
-
-
-def version_in_background(model: Model, watched: Any) -> None:
-    """Find out which weights these are, beside the program."""
-    from looptap.serving.origins import ORIGINS, digest
-
-    file = ORIGINS.of(watched)
-    if file is None:
-        return
-
-    def find() -> None:
-        model.digest = digest(file)
-
-    with suppress(RuntimeError):  # no threads are started any more
-        threading.Thread(target=find, name="looptap-version", daemon=True).start()

@@ -17,6 +17,7 @@ import wrapt
 from looptap.guard import Guard
 from looptap.serving.answers import keep, keep_features, keep_question
 from looptap.serving.model import Model
+from looptap.serving.origins import ORIGINS
 from looptap.serving.traffic import IS_INSIDE, LAST, REQUEST, TRAFFIC, ModelCall, Request, kind_of, now
 from looptap.session import SESSION
 
@@ -38,9 +39,7 @@ def watched(model: Any, name: str | None, version: str, features: Sequence[str])
     described = Model(str(title), None if version == "auto" else str(version), has_modes=_has_modes(model))
     described.features = tuple(features)
     with _guard:
-        from looptap.serving.recording import version_in_background
-
-        version_in_background(described, model)
+        described.source = ORIGINS.of(model)
     return Watched(model, described)
 
 
