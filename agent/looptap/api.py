@@ -181,9 +181,9 @@ def prediction_id(row: int = 0) -> str | None:
     """
     with SESSION.guard:
         from looptap.serving.outcomes import identity
-        from looptap.serving.traffic import LAST
+        from looptap.serving.traffic import last_call
 
-        call = LAST.get()
+        call = last_call()
         return None if call is None else identity(call, row, int(time.time()))
     return None
 

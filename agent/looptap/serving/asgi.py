@@ -5,13 +5,13 @@ The application is called with its own scope; every message passes as it is.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Any, TypeAlias
 
 from looptap.serving.endpoints import UNMATCHED, Paths, template
 from looptap.serving.queued import queued_ns
-from looptap.serving.traffic import REQUEST, TRAFFIC, Request, kind_of
+from looptap.serving.traffic import REQUEST, TRAFFIC, Request, kind_of, leave
 from looptap.session import SESSION
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -52,7 +52,7 @@ async def noted(app: App, scope: Scope, receive: Receive, send: Send) -> None:
         request.error = kind_of(error)
         raise
     finally:
-        REQUEST.reset(current)
+        leave(REQUEST, current)
         with SESSION.serving.guard:
             exchange.tell(scope)
         TRAFFIC.end(request)
@@ -60,9 +60,14 @@ async def noted(app: App, scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _ended(send: Send, message: Message) -> None:
     """After the last message of an application its server may end the process by a signal, and nothing of ours runs any more."""
-    if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+    if _kind(message) in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
         SESSION.end_serving()
     await send(message)
+
+
+def _kind(message: Any) -> Any:
+    """None of what is no message: the server says what is wrong with it."""
+    return message.get("type") if isinstance(message, Mapping) else None
 
 
 class _Exchange:
@@ -79,12 +84,12 @@ class _Exchange:
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if message["type"] == "http.disconnect" and not self.is_complete:
+        if not self.is_complete and _kind(message) == "http.disconnect":
             self.is_disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
-        kind = message["type"]
+        kind = _kind(message)
         if kind == "http.response.body":
             if message.get("more_body"):
                 self._request.sends()
@@ -93,7 +98,8 @@ class _Exchange:
                     self._request.sends()
                 self.is_complete = True
         elif kind == "http.response.start":
-            self.status = message["status"]
+            status = message.get("status")
+            self.status = status if isinstance(status, int) else 0
         await self._send(message)
 
     def tell(self, scope: Scope) -> None:

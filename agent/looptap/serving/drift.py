@@ -8,6 +8,7 @@ stream are counted around the center of the reference, and each window is shown 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from looptap.sketches.distribution import Distribution
 from looptap.sketches.drifting import Drifting
 
 KIND = "drift"
+#: A store may be away when a server starts, and an evaluation may be delivered later.
+AGAIN_SECONDS = 300.0
 
 
 class Reference(NamedTuple):
@@ -41,14 +44,16 @@ class Drifts:
         self._find = find
         self._note = note
         self._known: dict[str, _Watched | None] = {}
+        #: When to ask again, of those that the store did not have or could not tell.
+        self._due: dict[str, float] = {}
 
     def look_for(self, model: Model) -> None:
         """A model that answers; nothing happens for one that is known, or whose weights nobody knows."""
         digest = model.digest
         if digest is None:
             return
-        if digest not in self._known:
-            self._known[digest] = None
+        if self._known.get(digest) is None and time.monotonic() >= self._due.get(digest, 0.0):
+            self._known[digest], self._due[digest] = None, time.monotonic() + AGAIN_SECONDS
             with suppress(RuntimeError):  # no threads are started any more
                 threading.Thread(target=self._ask, args=(digest,), name="looptap-reference", daemon=True).start()
         watched = self._known[digest]

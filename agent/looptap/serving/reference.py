@@ -15,6 +15,7 @@ from math import exp
 from typing import Any, NamedTuple
 
 from looptap.events import Window
+from looptap.guard import Guard
 from looptap.serving.answers import Part, Skipped
 from looptap.serving.predictions import Streams
 
@@ -58,16 +59,16 @@ class References:
 
     def __init__(self, write: Callable[[Window], None]) -> None:
         self._write = write
+        #: Of all that looks at predictions: an odd one costs the reference, and nothing else.
+        self.guard = Guard("reference")
         self._thread: threading.Thread | None = None
 
     def tell(self, sample: Sample, split: str) -> None:
         """A pass over this split is over."""
-        if not sample.kept:
+        if not sample.kept or self.guard.closed:
             return
-        time_ns = time.time_ns()
-        thread = threading.Thread(
-            target=lambda: self._write(reference(sample, split, time_ns)), name="looptap-reference", daemon=True
-        )
+        told = (sample, split, time.time_ns())
+        thread = threading.Thread(target=self._make, args=told, name="looptap-reference", daemon=True)
         with suppress(RuntimeError):  # the interpreter is shutting down
             thread.start()
             self._thread = thread
@@ -76,6 +77,10 @@ class References:
         """The run is about to end."""
         if self._thread is not None:
             self._thread.join(_SECONDS)
+
+    def _make(self, sample: Sample, split: str, time_ns: int) -> None:
+        with self.guard:
+            self._write(reference(sample, split, time_ns))
 
 
 def reference(sample: Sample, split: str, time_ns: int) -> Window:

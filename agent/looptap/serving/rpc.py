@@ -14,7 +14,7 @@ from contextvars import Token
 from typing import Any, TypeAlias
 
 from looptap.serving.endpoints import UNMATCHED
-from looptap.serving.traffic import REQUEST, TRAFFIC, Request, kind_of
+from looptap.serving.traffic import REQUEST, TRAFFIC, Request, kind_of, leave
 from looptap.session import SESSION
 
 Behavior: TypeAlias = Callable[..., Any]
@@ -62,7 +62,7 @@ class _Call:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if self._current is not None:
-            REQUEST.reset(self._current)
+            leave(REQUEST, self._current)
         if error is not None:
             self.over(error)
 

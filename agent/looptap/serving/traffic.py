@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ class Request:
         self.last = at
 
 
+def leave(variable: ContextVar[Any], token: Token[Any]) -> None:
+    """Give it the value that it had before. What is closed by the collector of garbage runs in another context, where there is
+    nothing to give back."""
+    with suppress(ValueError):
+        variable.reset(token)
+
+
 def failed(error: BaseException) -> None:
     """The request under way here raised this, which its framework is about to make an answer of."""
     request = REQUEST.get()
@@ -86,6 +94,15 @@ def kind_of(error: BaseException) -> str:
     name = type(error).__name__
     # By its name: the import of looptap has no time for asyncio.
     return "cancelled" if name in ("CancelledError", "GeneratorExit") else name
+
+
+def last_call() -> ModelCall | None:
+    """Of this request, in it; elsewhere of this thread or task. A thread of a server has had other requests before."""
+    call, request = LAST.get(), REQUEST.get()
+    if request is None or call in request.calls:
+        return call
+    # In a thread of a pool, whose context the request does not see.
+    return request.calls[-1] if request.calls else None
 
 
 class Traffic:

@@ -7,7 +7,7 @@ asked of a coroutine or of a stream is noted when that is over.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from looptap.guard import Guard
 from looptap.serving.answers import keep, keep_features, keep_question
 from looptap.serving.model import Model
 from looptap.serving.origins import ORIGINS
-from looptap.serving.traffic import IS_INSIDE, LAST, REQUEST, TRAFFIC, ModelCall, Request, kind_of, now
+from looptap.serving.traffic import IS_INSIDE, LAST, REQUEST, TRAFFIC, ModelCall, Request, kind_of, leave, now
 from looptap.session import SESSION
 
 #: By which models are asked, beside being called.
@@ -170,7 +170,7 @@ async def _coroutine(result: Coroutine[Any, Any, Any], call: ModelCall, own: Req
         _ended(call, own, error)
         raise
     finally:
-        IS_INSIDE.reset(inside)
+        leave(IS_INSIDE, inside)
     _answered(call, own, args, found)
     return found
 
@@ -211,14 +211,26 @@ async def _async_generator(
     result: AsyncGenerator[Any, Any], call: ModelCall, own: Request | None
 ) -> AsyncGenerator[Any, Any]:
     error: BaseException | None = None
+    step: Callable[[], Awaitable[Any]] = result.__anext__
     try:
-        async for item in result:
+        while True:
+            try:
+                item = await step()
+            except StopAsyncIteration:
+                return
             if own is not None:
                 own.sends()
-            yield item
+            try:
+                sent = yield item
+            except GeneratorExit:
+                await result.aclose()
+                raise
+            except BaseException as thrown:  # noqa: BLE001 - thrown in by the program, for the model's own generator
+                step = partial(result.athrow, thrown)
+            else:
+                step = partial(result.asend, sent)
     except BaseException as raised:
         error = raised
         raise
     finally:
         _ended(call, own, error)
-        await result.aclose()

@@ -42,7 +42,7 @@ class Middleware:
             raise
         finally:
             REQUEST.reset(current)
-        if hasattr(answer, "__len__") or isinstance(answer, environ.get("wsgi.file_wrapper") or ()):
+        if _is_passed_on(answer, environ.get("wsgi.file_wrapper")):
             self._over(request, environ, status, None)
             return answer
         return _Answer(answer, request, lambda error: self._over(request, environ, status, error))
@@ -60,6 +60,13 @@ class Middleware:
     def _endpoint(self, environ: Environ, status: int = 0) -> str:
         method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
         return f"{method} {UNMATCHED}" if status in (404, 405) else _PATHS.told(method, path)
+
+
+def _is_passed_on(answer: Any, file_wrapper: Any) -> bool:
+    """Whether the server may do something else with it than ask for its pieces. Some servers wrap files by a function."""
+    kind = type(answer)
+    is_file = hasattr(kind, "read") or (isinstance(file_wrapper, type) and issubclass(kind, file_wrapper))
+    return is_file or hasattr(kind, "__len__")
 
 
 class _Status:
@@ -84,7 +91,7 @@ class _Answer:
     def __init__(self, answer: Iterable[bytes], request: Request, over: Callable[[str | None], None]) -> None:
         self._answer = answer
         self._request = request
-        self._over = over
+        self._over: Callable[[str | None], None] | None = over
         self._error: str | None = "incomplete answer"
 
     def __iter__(self) -> Iterator[bytes]:
@@ -112,4 +119,6 @@ class _Answer:
             if close is not None:
                 close()
         finally:
-            self._over(self._error)
+            over, self._over = self._over, None
+            if over is not None:
+                over(self._error)

@@ -171,7 +171,9 @@ class Validation:
             return
         mean = totals.mean(site)
         mean.count += 1
-        totals.look_at(mean, seen)
+        if not self.references.guard.closed:
+            with self.references.guard:
+                totals.look_at(mean, seen)
         self._split = mean.split
         if isinstance(value, float):
             mean.add(value, samples, is_sum)

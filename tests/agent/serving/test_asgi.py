@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
+import types
 import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -236,3 +238,47 @@ def test_other_protocols_pass(counted: Counted) -> None:
     asyncio.run(Middleware(app)(scope, receive, send))
     assert seen.pop() == (scope, receive, send)
     assert counted() == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{}, {"type": "http.response.start"}, {"type": "http.response.start", "status": "200"}, None, {"type": 7}],
+)
+def test_a_message_that_is_none_is_the_servers_to_refuse(message: Any, counted: Counted) -> None:
+    """It reaches the server as it is, and the program gets the server's own error."""
+
+    async def receive() -> Any:
+        return message
+
+    async def send(sent: Any) -> None:
+        assert sent is message
+        raise TypeError("not a message")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert await receive() is message
+        await send(message)
+
+    for kind in ("http", "lifespan"):
+        with pytest.raises(TypeError, match="not a message"):
+            asyncio.run(Middleware(app)({"type": kind, "method": "GET", "path": "/", "headers": []}, receive, send))
+    (window,) = counted()
+    assert window.errors == {"TypeError": 1}
+
+
+def test_a_request_that_is_closed_elsewhere(counted: Counted) -> None:
+    """As the collector of garbage does with what a loop has left behind: in another context."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    @types.coroutine
+    def never() -> Any:
+        yield
+
+    waiting: Any = never
+    request = Middleware(app)({"type": "http", "method": "GET", "path": "/", "headers": []}, waiting, waiting)
+    contextvars.Context().run(request.send, None)
+    contextvars.Context().run(request.close)
+    (window,) = counted()
+    assert window.errors == {"cancelled": 1}
+    assert not TRAFFIC.live

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from looptap.alerts.latch import Change
+from looptap.serving import drift
 from looptap.serving.answers import keep
 from looptap.serving.drift import Drifts, Reference
 from looptap.serving.model import Model
@@ -101,6 +102,31 @@ def test_no_reference() -> None:
         watching.look_for(asked)
         assert note in notes[0]
         assert served(watching, asked, torch.zeros(400, 3)) == []
+
+
+def test_the_store_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was away when the server started, or the evaluation came later."""
+    monkeypatch.setattr(drift, "AGAIN_SECONDS", 0.01)
+    answers: list[Any] = [OSError("away"), None, evaluated(torch.randn(500, 3))]
+
+    def find(digest: str) -> Reference | None:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found  # type: ignore[no-any-return]
+
+    asked, notes = model(), list[str]()
+    watching = Drifts(find, notes.append)
+
+    def look() -> object:
+        watching.look_for(asked)
+        return asked.around
+
+    until(look)
+    assert len(notes) == 2
+    time.sleep(0.05)
+    watching.look_for(asked)
+    assert answers == []
 
 
 def test_unknown_weights_are_not_looked_for() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import looptap
 from looptap.events import Window
 from looptap.serving.outcomes import outcome
+from looptap.serving.traffic import REQUEST, TRAFFIC
 from looptap.serving.windows import Windows
 from looptap.sketches import distribution
 
@@ -44,6 +46,20 @@ def test_an_id_says_what_was_predicted(answer: Any, row: int, predicted: Any) ->
     assert told is not None
     found = outcome(told, predicted).prediction
     assert (found.model, found.version, found.predicted) == ("intent", "3", predicted)
+
+
+def test_a_request_has_the_ids_of_its_own_predictions() -> None:
+    """A thread of a server has had other requests before; a thread of a pool works for a request that does not see its context."""
+    assert identity(1) is not None
+    token = REQUEST.set(TRAFFIC.begin())
+    try:
+        assert looptap.prediction_id() is None
+        contextvars.copy_context().run(identity, 2)
+        told = looptap.prediction_id()
+        assert told is not None
+        assert outcome(told, 2).prediction.predicted == "2"
+    finally:
+        REQUEST.reset(token)
 
 
 @pytest.mark.parametrize("answer", [None, object(), {}, [], np.zeros((2, 2, 2))])

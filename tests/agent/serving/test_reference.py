@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from looptap.events import Window
 from looptap.serving.answers import MOST_ROWS, keep
-from looptap.serving.reference import MOST_BATCHES, Batch, Sample, reference
+from looptap.serving.reference import MOST_BATCHES, Batch, References, Sample, reference
 from looptap.sketches import distribution
 from looptap.sketches.distribution import Distribution
 
@@ -86,3 +87,18 @@ def test_rows_of_a_sample_are_the_same_of_predictions_and_labels() -> None:
     predictions, labels = window_of([(values, values.clone())])
     assert predictions["class"].classes == labels["class"].classes
     assert predictions["class"].classes.total() <= MOST_ROWS
+
+
+def test_an_odd_prediction_costs_the_reference_alone() -> None:
+    """Nothing is printed, nothing is raised, and after three nobody tries again."""
+    written: list[Window] = []
+    references = References(written.append)
+    references.guard.strict = False
+    for _ in range(5):
+        sample = Sample()
+        sample.add(Batch([[1000.0, 1.0]], [0], "exp"))  # no logarithm of a probability
+        references.tell(sample, "validation")
+        references.finish()
+    assert written == []
+    assert references.guard.closed
+    assert "OverflowError" in (references.guard.last_error or "")

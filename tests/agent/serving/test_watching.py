@@ -172,6 +172,35 @@ def test_asynchronous_streams(counted: Counted) -> None:
     assert (window.requests, window.errors, len(histogram.decode(window.latency["between"]))) == (1, {}, 3)
 
 
+def test_what_is_sent_into_an_asynchronous_stream(counted: Counted) -> None:
+    """And thrown into it, as into the model's own."""
+    seen: list[Any] = []
+
+    async def tokens() -> AsyncIterator[int]:
+        for token in range(9):
+            try:
+                seen.append((yield token))
+            except KeyError as error:
+                seen.append(error)
+
+    async def program() -> None:
+        stream: Any = looptap.watch(tokens)()
+        assert await stream.asend(None) == 0
+        assert await stream.asend("hello") == 1
+        thrown = KeyError("x")
+        assert await stream.athrow(thrown) == 2
+        assert seen == ["hello", thrown]
+        await stream.aclose()
+        other: Any = looptap.watch(tokens)()
+        await other.asend(None)
+        with pytest.raises(ZeroDivisionError):
+            await other.athrow(ZeroDivisionError)
+
+    asyncio.run(program())
+    (window,) = counted()
+    assert (window.requests, window.errors) == (2, {"cancelled": 1, "ZeroDivisionError": 1})
+
+
 def test_64_threads(counted: Counted) -> None:
     barrier = threading.Barrier(64)
 

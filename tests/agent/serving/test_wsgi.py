@@ -112,3 +112,22 @@ def test_a_file_stays_one() -> None:
     environ = {"wsgi.file_wrapper": FileWrapper, "PATH_INFO": "/file", "REQUEST_METHOD": "GET"}
     answer = Middleware(application)(environ, lambda *_: None)
     assert isinstance(answer, FileWrapper)
+
+
+@pytest.mark.parametrize("wrapper", [None, FileWrapper, lambda file, size=0: file, object()])
+def test_what_a_server_may_send_by_itself_is_passed_on(wrapper: Any, counted: Counted) -> None:
+    """Whatever it has for wrapping files: a class, a function, or nothing."""
+    file = io.BytesIO(b"content")
+    environ = {"wsgi.file_wrapper": wrapper, "PATH_INFO": "/x", "REQUEST_METHOD": "GET"}
+    for answer in (file, [b"x"], (b"x",), b"x"):
+        assert Middleware(lambda *_, answer=answer: answer)(environ, lambda *_: None) is answer
+    assert sum(one.requests for one in counted()) == 4
+
+
+def test_an_answer_that_is_closed_twice_is_one(counted: Counted) -> None:
+    environ = {"PATH_INFO": "/stream", "REQUEST_METHOD": "GET"}
+    answer: Any = Middleware(application)(environ, lambda *_: None)
+    assert len(list(answer)) == 5
+    answer.close()
+    answer.close()
+    assert sum(one.requests for one in counted()) == 1

@@ -428,6 +428,21 @@ def test_values_that_a_device_owes(record: Recording) -> None:
     assert record.series("validation/loss") == [(4, 2.0), (5, 2.0)]
 
 
+def test_what_cannot_be_looked_at_costs_no_loss(record: Recording) -> None:
+    """Predictions of a kind that has no rows: the mean of the pass is there all the same."""
+    validation = Validation(record, Scalars(FakeDevice()), Passes(), Rounds(), CallSites())
+    validation.references.guard.strict = False
+    record.begin()
+    record.step = 1
+    sparse = torch.eye(100).to_sparse()
+    for _ in range(5):
+        val_seen = Seen("mse_loss", 2, False, False, sparse, torch.ones(100))
+        validation.loss(sys._getframe(), val_seen, torch.tensor(2.0))
+    validation.end()
+    assert [value for _, _, value, _ in record.points] == [2.0]
+    assert validation.references.guard.closed
+
+
 def test_a_lost_value_costs_the_mean(record: Recording) -> None:
     """The mean of the rest would be another number."""
     scalars = Scalars(FakeDevice())
