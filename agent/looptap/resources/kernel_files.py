@@ -62,6 +62,9 @@ class KernelFiles:
         for path in list(self._open):
             self._give_back(path)
 
+    def __del__(self) -> None:
+        self.close()
+
     def _give_back(self, path: str) -> None:
         """A program that closes all files that it does not know may have another one under the number by now."""
         file, identity = self._open.pop(path)

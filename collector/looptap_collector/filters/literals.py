@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 from looptap_collector.filters.tree import FilterError
 
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'"}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\\": "\\", '"': '"', "'": "'"}
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 
 _SECOND = 10**9
@@ -24,7 +24,7 @@ _WORD = 1 << 63
 
 
 def unquoted(text: str, position: int, whole: str = "filter") -> str:
-    r"""What stands between the quotes, with ``\n \t \r \\ \" \'`` and ``\uXXXX`` resolved. Raises :class:`FilterError`."""
+    r"""What stands between the quotes, with ``\n \t \r \b \f \\ \" \'`` and ``\uXXXX`` resolved. Raises :class:`FilterError`."""
 
     def character(escape: re.Match[str]) -> str:
         code = escape[1]
@@ -43,7 +43,7 @@ def unquoted(text: str, position: int, whole: str = "filter") -> str:
 
 def quoted(text: str) -> str:
     """The text as a literal of the language: :func:`unquoted` is its inverse."""
-    return json.dumps(text, ensure_ascii=False).replace("\\b", "\\u0008").replace("\\f", "\\u000c")
+    return json.dumps(text, ensure_ascii=False)
 
 
 def time_ns(text: str, now_ns: int, position: int) -> int:

@@ -110,17 +110,30 @@ def test_a_number_that_was_taken_by_a_file_of_the_program(files: KernelFiles, tm
 
 def test_a_forked_child_has_none_of_them(files: KernelFiles) -> None:
     """Data-loader workers are forks. The parent's stay open."""
+    ours = os.open(os.devnull, os.O_RDONLY)
+    os.close(ours)
     files.content("/proc/meminfo")
+    assert os.readlink(f"/proc/self/fd/{ours}") == "/proc/meminfo"
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, b"held" if "/proc/meminfo" in held() else b"none")
+        os.write(writing, b"held" if os.path.lexists(f"/proc/self/fd/{ours}") else b"none")
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reading, 4) == b"none"
-    assert "/proc/meminfo" in held()
+    assert os.readlink(f"/proc/self/fd/{ours}") == "/proc/meminfo"
     os.close(reading)
     os.close(writing)
+
+
+def test_that_nobody_has_any_more() -> None:
+    """What is forgotten without being closed leaves nothing open."""
+    before = held()
+    kept = KernelFiles(most=2)
+    kept.content("/proc/self/stat")
+    assert held() - before == {f"/proc/{os.getpid()}/stat"}
+    del kept
+    assert held() == before
 
 
 def test_numbers_of_lines() -> None:

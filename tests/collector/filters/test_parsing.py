@@ -236,6 +236,7 @@ def test_limits() -> None:
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+@example("\\f \\b \f\b")
 def test_quoted_text_is_itself(text: str) -> None:
     """Whatever a text holds, quoting it and reading it gives the same text."""
     assert unquoted(quoted(text), 0) == text
