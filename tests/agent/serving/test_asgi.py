@@ -102,6 +102,37 @@ REQUESTS: list[tuple[Any, ...]] = [
 ]
 
 
+def test_a_task_that_outlives_its_request_is_on_its_own(counted: Counted) -> None:
+    """It has the context of the request, whose windows may be written by then."""
+    model, left = looptap.watch(double), list[Any]()
+    app = FastAPI()
+
+    @app.get("/leaves")
+    async def leaves() -> str:
+        async def later() -> None:
+            await over.wait()
+            model([1.0])
+
+        over = asyncio.Event()
+        left.extend((over, asyncio.create_task(later())))
+        return "now"
+
+    @app.get("/waits")
+    async def waits() -> str:
+        left[0].set()
+        await left[1]
+        return "over"
+
+    with uvicorn_server(Middleware(app)) as port:
+        ask(port, "GET", "/leaves")
+        ask(port, "GET", "/waits")
+    assert {(one.model, one.endpoint): one.requests for one in counted()} == {
+        ("", "GET /leaves"): 1,
+        ("", "GET /waits"): 1,
+        ("double", ""): 1,
+    }
+
+
 def test_answers_are_the_same(counted: Counted) -> None:
     """With every request noted and with looptap out of the way: equal to the last byte."""
     plain, noted = application(), Middleware(application())

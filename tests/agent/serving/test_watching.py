@@ -78,6 +78,19 @@ def test_a_module_answers_the_same(counted: Counted) -> None:
     assert (window.model, window.requests) == ("net", 2)
 
 
+def test_what_is_called_for_training_does_not_count(counted: Counted) -> None:
+    """As Keras models are."""
+
+    def model(rows: Any, training: Any = None) -> Any:
+        return rows
+
+    watched = looptap.watch(model)
+    for training in (True, False, None):
+        watched([1.0], training=training)
+    (window,) = counted()
+    assert window.requests == 2
+
+
 def test_errors_are_the_programs(counted: Counted) -> None:
     class Refused(Exception):
         pass
