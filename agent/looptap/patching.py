@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
@@ -165,7 +166,10 @@ class Patcher:
         wrap: Callable[[Callable[..., Any]], Callable[..., Any]],
     ) -> None:
         target = importlib.import_module(owner) if isinstance(owner, str) else owner
-        original = getattr(target, name, None)
+        original, bind = getattr(target, name, None), _as_it_is
+        method = inspect.getattr_static(target, name, None) if isinstance(target, type) else None
+        if isinstance(method, classmethod | staticmethod):  # subclasses are to call it as themselves
+            original, bind = method.__func__, type(method)
         if original is None:
             self.missing.append(f"{getattr(target, '__name__', target)}.{name} does not exist in this version")
             return
@@ -174,16 +178,16 @@ class Patcher:
         for (_, known), (kept, ours) in self._wrappers.items():
             if original is ours and known == identity:
                 # It is inherited, or a module that was imported since has taken it for the original.
-                original, before = kept, before if before is _MISSING else kept
+                original, before = kept, before if before is _MISSING else bind(kept)
                 break
         key = (id(original), identity)
         if key not in self._wrappers:
             self._wrappers[key] = (original, wrap(original))
-        wrapper = self._wrappers[key][1]
-        setattr(target, name, wrapper)
+        placed = bind(self._wrappers[key][1])
+        setattr(target, name, placed)
 
         def restore() -> None:
-            if vars(target).get(name) is not wrapper:
+            if vars(target).get(name) is not placed:
                 return
             if before is _MISSING:
                 delattr(target, name)
@@ -232,6 +236,10 @@ class Patcher:
         guard = Guard(f"{self.name}.{getattr(observer, '__name__', 'observer')}")
         self.guards.append(guard)
         return guard
+
+
+def _as_it_is(function: Any) -> Any:
+    return function
 
 
 def _observed(

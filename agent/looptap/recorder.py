@@ -319,10 +319,9 @@ class Recorder(Suppressible):
         ORIGINS.loaded(result, path)
 
     def copied(self, arrays: Iterable[Any], model: Any) -> None:
-        """These were copied into the model: if all of them came out of one file, it has its weights from there."""
-        file = ORIGINS.of_all(arrays)
-        if file is not None:
-            ORIGINS.put(model, file)
+        """These were copied into the model: if all of them came out of one file, it has its weights from there, and else nobody
+        knows from where."""
+        ORIGINS.put(model, ORIGINS.of_all(arrays))
 
     def files_in(self, path: Any, *, step: int | None = None, description: str | None = None) -> None:
         """A checkpoint that is a folder: each file in it is recorded, as ``folder/file``. Folders inside are left out."""

@@ -30,6 +30,10 @@ class Base:
     def still(value: int) -> int:
         return value
 
+    @classmethod
+    def kind(cls, value: int) -> tuple[type, int]:
+        return cls, value
+
 
 class Derived(Base):
     pass
@@ -178,12 +182,34 @@ def test_undo_restores_the_identical_objects() -> None:
 
     patcher.observe(Base, "run", observer)
     patcher.observe(Derived, "run", observer)
+    patcher.observe(Base, "still", observer)
+    patcher.observe(Base, "kind", observer)
+    patcher.observe(Derived, "kind", observer)
     assert "run" in vars(Derived)
     assert Derived().run(1) == 2
     patcher.undo()
-    assert vars(Base)["run"] is before["run"]
-    assert vars(Base)["still"] is before["still"]
-    assert "run" not in vars(Derived)
+    for name in ("run", "still", "kind"):
+        assert vars(Base)[name] is before[name]
+        assert name not in vars(Derived)
+
+
+def test_methods_of_classes() -> None:
+    """A class method gets the class that it was called on, a static method what it was called with, of a class and of an object."""
+    seen: list[Any] = []
+
+    def observer(call: Call) -> Observation:
+        seen.append(call.args)
+        yield
+
+    patcher = Patcher("test")
+    patcher.observe(Base, "kind", observer)
+    patcher.observe(Base, "still", observer)
+    try:
+        assert (Base.kind(1), Derived.kind(2), Derived().kind(3)) == ((Base, 1), (Derived, 2), (Derived, 3))
+        assert (Base.still(4), Derived().still(5)) == (4, 5)
+    finally:
+        patcher.undo()
+    assert seen == [(Base, 1), (Derived, 2), (Derived, 3), (4,), (5,)]
 
 
 def test_someone_elses_wrapper_stays(module: Any) -> None:

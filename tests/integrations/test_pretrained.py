@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
 from integrations.recording import Recording, recorded
+from looptap.serving.origins import ORIGINS
 from looptap_integrations.pretrained import PretrainedIntegration, PretrainedTokenizerIntegration
 from looptap_integrations.safetensors import SafetensorsIntegration, SafetensorsTorchIntegration
 from looptap_integrations.torch import TorchIntegration
@@ -104,3 +105,46 @@ def test_read(record: Recording) -> None:
         ("safe/model.safetensors", "input"),
         ("pickled/pytorch_model.bin", "input"),
     ]
+
+
+def origin(model: Any) -> str | None:
+    file = ORIGINS.of(model)
+    return None if file is None else os.path.relpath(file.path)
+
+
+@pytest.mark.usefixtures("record")
+def test_whose_weights() -> None:
+    """All of them from one file, in whatever format; also where some are tied to others and lie there once."""
+    tiny().save_pretrained("safe")
+    os.mkdir("pickled")
+    torch.save(tiny().state_dict(), "pickled/pytorch_model.bin")
+    tiny().config.save_pretrained("pickled")
+    BertForMaskedLM(tiny().config).save_pretrained("tied")
+    assert origin(BertModel.from_pretrained("safe")) == "safe/model.safetensors"
+    assert origin(BertModel.from_pretrained("pickled")) == "pickled/pytorch_model.bin"
+    found: Any = BertForMaskedLM.from_pretrained("tied")
+    assert origin(found) == "tied/model.safetensors"
+    automatic: Any = library.AutoModel.from_pretrained("safe")
+    assert type(automatic) is BertModel
+    assert origin(automatic) == "safe/model.safetensors"
+    told: Any = BertModel.from_pretrained("safe", output_loading_info=True)
+    assert origin(told[0]) == "safe/model.safetensors"
+
+
+@pytest.mark.usefixtures("record")
+def test_weights_of_no_one_file() -> None:
+    """In shards, given by the program, with a head that is new, or replaced after they were read."""
+    tiny().save_pretrained("shards", max_shard_size="2KB")
+    tiny().save_pretrained("safe")
+    assert origin(BertModel.from_pretrained("shards")) is None
+    assert origin(BertModel.from_pretrained(None, config=tiny().config, state_dict=tiny().state_dict())) is None
+    assert origin(BertForSequenceClassification.from_pretrained("safe")) is None
+    other = BertConfig(**{**tiny().config.to_dict(), "vocab_size": 30})
+    assert origin(BertModel.from_pretrained("safe", config=other, ignore_mismatched_sizes=True)) is None
+    model: Any = BertModel.from_pretrained("safe")
+    torch.save({"pooler.dense.bias": torch.ones(8)}, "part.pt")
+    model.load_state_dict(torch.load("part.pt"), strict=False)
+    assert origin(model) is None
+    with pytest.raises(OSError, match="nowhere"):
+        BertModel.from_pretrained("./nowhere")
+    assert origin(BertModel.from_pretrained("safe")) == "safe/model.safetensors"

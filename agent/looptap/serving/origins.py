@@ -35,9 +35,14 @@ class Origins:
             for one in _parts(result):
                 self.put(one, file)
 
-    def put(self, one: Any, file: File) -> None:
-        """What cannot be referred to weakly (a dict, a number) is not remembered."""
+    def put(self, one: Any, file: File | None) -> None:
+        """None: from nowhere that is known, whatever was known before. What cannot be referred to weakly (a dict, a number) is not
+        remembered."""
         number = id(one)
+        if file is None:
+            with self._lock:
+                self._files.pop(number, None)
+            return
 
         def forget(gone: weakref.ref[Any]) -> None:
             with self._lock:

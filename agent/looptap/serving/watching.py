@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from functools import partial
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -39,7 +39,7 @@ def watched(model: Any, name: str | None, version: str, features: Sequence[str])
     described = Model(str(title), None if version == "auto" else str(version), has_modes=_has_modes(model))
     described.features = tuple(features)
     with _guard:
-        described.source = ORIGINS.of(model)
+        described.source = ORIGINS.of(_asked_by(model))
     return Watched(model, described)
 
 
@@ -112,6 +112,14 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
 
 def _itself(model: Any) -> Any:
     return model
+
+
+def _asked_by(model: Any) -> Any:
+    """The model itself, or the one that this is a method of, or the one that it has under the name ``model``, as pipelines do."""
+    if isinstance(model, MethodType):
+        return _asked_by(model.__self__)
+    variables = getattr(model, "__dict__", None)
+    return variables.get("model", model) if type(variables) is dict and ORIGINS.of(model) is None else model
 
 
 def _has_modes(model: Any) -> bool:

@@ -79,8 +79,9 @@ class ModelFiles:
         yield
         if call.error is None:
             state = call.args[1] if len(call.args) > 1 else call.kwargs.get("state_dict")
-            if isinstance(state, Mapping):
-                self._record.copied(state.values(), call.instance)
+            # With ``strict=False``, part of a model may be what it was.
+            is_whole = not getattr(call.result, "missing_keys", None)
+            self._record.copied(state.values() if isinstance(state, Mapping) and is_whole else (), call.instance)
 
     def saved(self, target: Any, step: int) -> None:
         """``torch.save`` has written to ``target`` after this step (-1: before the first)."""

@@ -81,6 +81,36 @@ looptap.watch(mixed.eval(), name="changed")(torch.ones(2, 4))
 looptap.watch(torch.jit.load("scripted.pt").eval(), name="scripted")(torch.ones(2, 4))
 """
 
+PRETRAINED_TRAINING = """
+import looptap
+looptap.autolog()
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+with open("vocab.txt", "w") as file:
+    file.write("\\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]))
+sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=7)
+model = BertForSequenceClassification(BertConfig(**sizes))
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+loss = model(torch.ones(1, 3, dtype=torch.long), labels=torch.ones(1, dtype=torch.long)).loss
+loss.backward()
+optimizer.step()
+model.save_pretrained("trained")
+BertTokenizerFast("vocab.txt").save_pretrained("trained")
+"""
+PRETRAINED_SERVING = """
+import looptap
+looptap.autolog(serving=True)
+import torch
+from transformers import AutoModelForSequenceClassification, pipeline
+model = AutoModelForSequenceClassification.from_pretrained("trained")
+rows = torch.ones(2, 3, dtype=torch.long)
+with torch.no_grad():
+    assert torch.equal(looptap.watch(model, name="served")(rows).logits, model(rows).logits)
+classify = pipeline("text-classification", model="trained", device="cpu")
+assert looptap.watch(classify, name="pipeline")("good good") == classify("good good")
+looptap.watch(classify.model.forward, name="method")(rows)
+"""
+
 
 def run(programs: Programs, code: str, **more: str) -> None:
     done = programs.python(code, **more)
@@ -127,3 +157,16 @@ def test_torch(programs: Programs) -> None:
     assert found["origin"]["file"] == "model.safetensors"
     assert served(programs, "changed")["version"] is None
     assert served(programs, "scripted")["version"] == digest(programs, "scripted.pt")
+
+
+def test_pretrained(programs: Programs) -> None:
+    """A model of ``from_pretrained``, a pipeline around one, and a method of it."""
+    pytest.importorskip("transformers")
+    run(programs, PRETRAINED_TRAINING)
+    run(programs, PRETRAINED_SERVING)
+    trained = next(one for one in programs.runs() if one["kind"] == "training")
+    for name in ("served", "pipeline", "method"):
+        found = served(programs, name)
+        assert (found["requests"], found["version"]) == (1, digest(programs, "trained/model.safetensors"))
+        assert (found["origin"]["run"], found["origin"]["file"]) == (trained["id"], "trained/model.safetensors")
+    assert served(programs, "pipeline")["predictions"]["score.value"]["count"] == 1

@@ -50,7 +50,9 @@ with recording._counting:
     for _ in range(7):
         model([1.0])
 """
-    done = programs.python(MODEL.replace("looptap.autolog(serving=True)", "looptap.autolog(serving=True, quiet=True)") + code)
+    done = programs.python(
+        MODEL.replace("looptap.autolog(serving=True)", "looptap.autolog(serving=True, quiet=True)") + code
+    )
     assert done.returncode == 0, done.stderr
     assert [one["requests"] for one in serving(programs)["versions"]] == [2]
     record = programs.record()
