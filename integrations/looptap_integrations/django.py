@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar
 
 from looptap.integration import Capture, Integration
@@ -21,9 +19,11 @@ class DjangoWsgiIntegration(Integration):
     def install(self, patch: Patcher, record: Recorder) -> None:
         from django.core.handlers.wsgi import WSGIHandler  # a program has one of the two
 
+        from looptap.serving.wsgi import noted
+
         patch.tap(WSGIHandler, "resolve_request", None, on_resolved)
         patch.observe("django.core.handlers.exception", "handle_uncaught_exception", on_exception)
-        patch.wrap(WSGIHandler, "__call__", _noted)
+        patch.wrap(WSGIHandler, "__call__", noted)
 
 
 class DjangoAsgiIntegration(Integration):
@@ -34,9 +34,11 @@ class DjangoAsgiIntegration(Integration):
     def install(self, patch: Patcher, record: Recorder) -> None:
         from django.core.handlers.asgi import ASGIHandler
 
+        from looptap.serving.asgi import noted
+
         patch.tap(ASGIHandler, "resolve_request", None, on_resolved)
         patch.observe("django.core.handlers.exception", "handle_uncaught_exception", on_exception)
-        patch.wrap(ASGIHandler, "__call__", _noted_later)
+        patch.wrap(ASGIHandler, "__call__", noted)
 
 
 def on_resolved(args: tuple[Any, ...]) -> None:
@@ -57,21 +59,3 @@ def on_exception(call: Call) -> Observation:
     if told and isinstance(told[1], BaseException):
         failed(told[1])
     yield
-
-
-def _noted(call: Callable[..., Any]) -> Callable[..., Any]:
-    from looptap.serving.wsgi import Middleware
-
-    def __call__(handler: Any, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        return Middleware(partial(call, handler))(environ, start_response)
-
-    return __call__
-
-
-def _noted_later(call: Callable[..., Any]) -> Callable[..., Any]:
-    from looptap.serving.asgi import noted
-
-    async def __call__(handler: Any, scope: Any, receive: Any, send: Any) -> None:
-        await noted(partial(call, handler), scope, receive, send)
-
-    return __call__

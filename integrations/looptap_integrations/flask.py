@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from flask import Flask, request
@@ -24,9 +22,11 @@ class FlaskIntegration(Integration):
     )
 
     def install(self, patch: Patcher, record: Recorder) -> None:
+        from looptap.serving.wsgi import noted  # programs that only train have no time for it
+
         patch.tap(Flask, "full_dispatch_request", on_request, None)
         patch.observe(Flask, "handle_exception", on_exception)
-        patch.wrap(Flask, "__call__", _noted)
+        patch.wrap(Flask, "__call__", noted)
 
 
 def on_request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -47,12 +47,3 @@ def on_exception(call: Call) -> Observation:
     if isinstance(error, BaseException):
         failed(error)
     yield
-
-
-def _noted(call: Callable[..., Any]) -> Callable[..., Any]:
-    from looptap.serving.wsgi import Middleware  # programs that only train have no time for it
-
-    def __call__(app: Flask, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        return Middleware(partial(call, app))(environ, start_response)
-
-    return __call__

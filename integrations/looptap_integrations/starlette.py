@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from starlette.applications import Starlette
 
@@ -26,14 +24,7 @@ class StarletteIntegration(Integration):
     not_captured: ClassVar[tuple[str, ...]] = ("WebSocket connections",)
 
     def install(self, patch: Patcher, record: Recorder) -> None:
+        from looptap.serving.asgi import noted  # programs that only train have no time for it
+
         # The stack of middlewares is inside of it, with what FastAPI does to it.
-        patch.wrap(Starlette, "__call__", _noted)
-
-
-def _noted(call: Callable[..., Any]) -> Callable[..., Any]:
-    from looptap.serving.asgi import noted  # programs that only train have no time for it
-
-    async def __call__(app: Starlette, scope: Any, receive: Any, send: Any) -> None:
-        await noted(partial(call, app), scope, receive, send)
-
-    return __call__
+        patch.wrap(Starlette, "__call__", noted)

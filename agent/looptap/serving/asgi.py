@@ -5,7 +5,7 @@ The application is called with its own scope; every message passes as it is.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -23,6 +23,35 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 _PATHS = Paths()
 
 
+def noted(call: Callable[..., Awaitable[None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """As ``call``, the method by which an application is called. An HTTP request is noted, unless it is one already: an application
+    inside another."""
+
+    async def __call__(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await call(app, scope, receive, partial(_ended, send))
+            return
+        is_counted = scope["type"] == "http" and (TRAFFIC.is_counted or SESSION.serving.start())
+        if not is_counted or REQUEST.get() is not None:
+            await call(app, scope, receive, send)
+            return
+        request = Request()
+        request.where = partial(_endpoint, scope)
+        TRAFFIC.begin(request)
+        exchange = _Exchange(request, receive, send)
+        current = REQUEST.set(request)
+        try:
+            await call(app, scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            request.error = kind_of(error)
+            raise
+        finally:
+            leave(REQUEST, current)
+            exchange.is_over(scope)
+
+    return __call__
+
+
 class Middleware:
     """``Middleware(app)`` answers as ``app`` does, and notes each HTTP request: for applications of frameworks that looptap does
     not know."""
@@ -30,32 +59,9 @@ class Middleware:
     def __init__(self, app: App) -> None:
         self.app = app
 
+    @noted
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await noted(self.app, scope, receive, send)
-
-
-async def noted(app: App, scope: Scope, receive: Receive, send: Send) -> None:
-    """``await app(scope, receive, send)``; an HTTP request is noted, unless it is one already: an application inside another."""
-    if scope["type"] == "lifespan":
-        await app(scope, receive, partial(_ended, send))
-        return
-    if scope["type"] != "http" or not (TRAFFIC.is_counted or SESSION.serving.start()) or REQUEST.get() is not None:
-        await app(scope, receive, send)
-        return
-    request = TRAFFIC.begin()
-    request.where = partial(_endpoint, scope)
-    exchange = _Exchange(request, receive, send)
-    current = REQUEST.set(request)
-    try:
-        await app(scope, exchange.receive, exchange.send)
-    except BaseException as error:
-        request.error = kind_of(error)
-        raise
-    finally:
-        leave(REQUEST, current)
-        with SESSION.serving.guard:
-            exchange.tell(scope)
-        TRAFFIC.end(request)
+        await self.app(scope, receive, send)
 
 
 async def _ended(send: Send, message: Message) -> None:
@@ -67,7 +73,7 @@ async def _ended(send: Send, message: Message) -> None:
 
 def _kind(message: Any) -> Any:
     """None of what is no message: the server says what is wrong with it."""
-    return message.get("type") if isinstance(message, Mapping) else None
+    return message.get("type") if type(message) is dict or isinstance(message, Mapping) else None
 
 
 class _Exchange:
@@ -79,7 +85,7 @@ class _Exchange:
         self._request = request
         self._receive = receive
         self._send = send
-        self.status = 0
+        self.status: Any = 0
         self.is_complete = self.is_disconnected = False
 
     async def receive(self) -> Message:
@@ -88,30 +94,39 @@ class _Exchange:
             self.is_disconnected = True
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         kind = _kind(message)
-        if kind == "http.response.body":
+        if kind == "http.response.start":
+            self.status = message.get("status")
+        elif kind == "http.response.body":
             if message.get("more_body"):
                 self._request.sends()
             else:
+                self.is_complete = True
                 if self._request.first:
                     self._request.sends()
-                self.is_complete = True
-        elif kind == "http.response.start":
-            status = message.get("status")
-            self.status = status if isinstance(status, int) else 0
-        await self._send(message)
+        return self._send(message)
 
-    def tell(self, scope: Scope) -> None:
+    def is_over(self, scope: Scope) -> None:
+        request, guard = self._request, SESSION.serving.guard
+        try:
+            self._tell(request, scope)
+        except Exception as error:
+            guard.failed(error)
+            if guard.strict:
+                raise
+        TRAFFIC.end(request)
+
+    def _tell(self, request: Request, scope: Scope) -> None:
         """What is known of it when it is over."""
-        request = self._request
-        request.endpoint = request.endpoint or _endpoint(scope, self.status)
+        status = self.status if isinstance(self.status, int) else 0
+        request.endpoint = request.endpoint or _endpoint(scope, status)
         request.queued = queued_ns(scope.get("headers") or ())
         if self.is_disconnected:
             request.error = "disconnected"
         elif request.error is None:
-            if self.status >= 400:
-                request.error = f"HTTP {self.status}"
+            if status >= 400:
+                request.error = f"HTTP {status}"
             elif not self.is_complete:
                 request.error = "incomplete answer"
 

@@ -78,8 +78,11 @@ class Streams:
         """What :func:`looptap.serving.answers.keep` kept of one answer, or of the output of this ``name`` in it. Returns how many
         rows there were."""
         if isinstance(kept, list):
-            for row in kept:
-                self._row(row, name)
+            if kept and _is_scores(kept[0]):
+                self._scores(kept, name)
+            else:
+                for row in kept:
+                    self._row(row, name)
             return len(kept)
         if isinstance(kept, Skipped):
             self.skipped[kept.reason] += kept.rows
@@ -103,8 +106,8 @@ class Streams:
             row = row[0]
         kind = type(row)
         if kind is list:
-            if row and type(row[0]) is float:
-                self._scores(row, name)
+            if _is_scores(row):
+                self._scores([row], name)
             else:
                 self._numbers(row, name)
         elif kind is float:
@@ -120,19 +123,28 @@ class Streams:
         else:
             self.skipped["unknown kind"] += 1
 
-    def _scores(self, row: list[float], name: str) -> None:
-        try:
-            total = sum(row)
-        except TypeError:
-            self.skipped["unknown kind"] += 1
-            return
-        if not isfinite(total) and any(number != number for number in row):
-            self._to(f"{name}class").distribution.nan += 1
-            return
-        greatest = max(row)
-        self._to(f"{name}class").names.append(row.index(greatest))
-        if abs(total - 1.0) <= _SUM_TOLERANCE and min(row) >= 0.0:
-            self._to(f"{name}confidence").numbers.append(greatest)
+    def _scores(self, rows: list[Any], name: str) -> None:
+        """Those of an array, which most answers are, at once."""
+        classes, confident = self._to(f"{name}class"), list[float]()
+        names = classes.names
+        for row in rows:
+            if not _is_scores(row):
+                self._row(row, name)
+                continue
+            try:
+                total = sum(row)
+            except TypeError:
+                self.skipped["unknown kind"] += 1
+                continue
+            if not isfinite(total) and any(number != number for number in row):
+                classes.distribution.nan += 1
+                continue
+            greatest = max(row)
+            names.append(row.index(greatest))
+            if abs(total - 1.0) <= _SUM_TOLERANCE and min(row) >= 0.0:
+                confident.append(greatest)
+        if confident:
+            self._to(f"{name}confidence").numbers += confident
 
     def _numbers(self, row: list[Any], name: str) -> None:
         numbers = _flat(row)
@@ -158,6 +170,10 @@ class Streams:
             else:
                 self.skipped["more outputs than are told apart"] += 1
         return known
+
+
+def _is_scores(row: Any) -> bool:
+    return type(row) is list and len(row) > 1 and type(row[0]) is float
 
 
 def _flat(row: Any) -> list[float] | None:

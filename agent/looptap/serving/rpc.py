@@ -37,7 +37,8 @@ def noted(behavior: Behavior, method: str, arrived: int, *, is_stream: bool) -> 
 def not_found() -> None:
     """A call of a method that the server does not have."""
     if TRAFFIC.is_counted or SESSION.serving.start():
-        request = TRAFFIC.begin()
+        request = Request()
+        TRAFFIC.begin(request)
         request.endpoint, request.error = UNMATCHED, "UNIMPLEMENTED"
         TRAFFIC.end(request)
 
@@ -51,9 +52,10 @@ class _Call:
     __slots__ = ("_context", "_current", "request")
 
     def __init__(self, method: str, arrived: int, context: Any) -> None:
-        self.request = TRAFFIC.begin()
-        self.request.endpoint = method
-        self.request.queued = self.request.begun - arrived
+        request = self.request = Request()
+        TRAFFIC.begin(request)
+        request.endpoint = method
+        request.queued = request.begun - arrived
         self._context = context
         self._current: Token[Request | None] | None = None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
@@ -26,25 +25,10 @@ MOST_ITEMS = 10_000
 now = time.perf_counter_ns
 
 
-class ModelCall:
-    """One call of a watched model. What is asked and answered is what :mod:`looptap.serving.answers` kept of it."""
-
-    # Of the class until they are known: that is what most of a call's price goes into otherwise.
-    ended = 0
-    asked: Any = None
-    answer: Any = None
-    #: By name, where the program wants them counted.
-    features: Any = None
-    error: str | None = None
-
-    def __init__(self, model: Model, begun: int) -> None:
-        self.model = model
-        self.begun = begun
-
-
 class Request:
     """From the first line to the last byte, in nanoseconds of one clock; 0 for what has not happened."""
 
+    # Of the class until they are known: that is what most of a request's price goes into otherwise.
     ended = 0
     #: As soon as a framework has told it; at the end in any case.
     endpoint = ""
@@ -56,11 +40,11 @@ class Request:
     #: Of a streamed answer: when its first and its last piece so far were sent, and the times between its pieces.
     first = last = 0
     items: deque[int] | None = None
+    #: Requests under way when it began, this one among them.
+    in_flight = 0
 
-    def __init__(self, begun: int, in_flight: int) -> None:
-        self.begun = begun
-        #: Requests under way when it began, this one among them.
-        self.in_flight = in_flight
+    def __init__(self) -> None:
+        self.begun = now()
         self.calls: list[ModelCall] = []
 
     def sends(self) -> None:
@@ -75,11 +59,31 @@ class Request:
         self.last = at
 
 
+class ModelCall(Request):
+    """One call of a watched model. What is asked and answered is what :mod:`looptap.serving.answers` kept of it. Outside of any
+    request it is one itself."""
+
+    asked: Any = None
+    answer: Any = None
+    #: By name, where the program wants them counted.
+    features: Any = None
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.begun = now()
+
+    @property
+    def calls(self) -> list[ModelCall]:  # type: ignore[override]
+        return [self]
+
+
 def leave(variable: ContextVar[Any], token: Token[Any]) -> None:
     """Give it the value that it had before. What is closed by the collector of garbage runs in another context, where there is
     nothing to give back."""
-    with suppress(ValueError):
+    try:  # noqa: SIM105 - at half the price
         variable.reset(token)
+    except ValueError:
+        pass
 
 
 def failed(error: BaseException) -> None:
@@ -98,7 +102,7 @@ def kind_of(error: BaseException) -> str:
 
 def last_call() -> ModelCall | None:
     """Of this request, in it; elsewhere of this thread or task. A thread of a server has had other requests before."""
-    call, request = LAST.get(), REQUEST.get()
+    call, request = CALL.get(), REQUEST.get()
     if request is None or call in request.calls:
         return call
     # In a thread of a pool, whose context the request does not see.
@@ -119,10 +123,10 @@ class Traffic:
         #: Of requests that nobody will count.
         self.dropped = 0
 
-    def begin(self) -> Request:
-        request = Request(now(), len(self.live) + 1)
-        self.live.add(request)
-        return request
+    def begin(self, request: Request) -> None:
+        live = self.live
+        request.in_flight = len(live) + 1
+        live.add(request)
 
     def end(self, request: Request, at: int = 0) -> None:
         """Now, or at a time that the caller has taken."""
@@ -145,7 +149,5 @@ class Traffic:
 TRAFFIC = Traffic()
 #: The request that this thread or task works for.
 REQUEST: ContextVar[Request | None] = ContextVar("looptap_request", default=None)
-#: The last call of a model by this thread or task that has answered.
-LAST: ContextVar[ModelCall | None] = ContextVar("looptap_last_call", default=None)
-#: Whether a watched model is being called.
-IS_INSIDE: ContextVar[bool] = ContextVar("looptap_inside_model", default=False)
+#: The call of a watched model that this thread or task is in, which has not ended; or else the last one that it has made.
+CALL: ContextVar[ModelCall | None] = ContextVar("looptap_model_call", default=None)

@@ -18,7 +18,7 @@ from looptap.guard import Guard
 from looptap.serving.answers import keep, keep_features, keep_question
 from looptap.serving.model import Model
 from looptap.serving.origins import ORIGINS
-from looptap.serving.traffic import IS_INSIDE, LAST, REQUEST, TRAFFIC, ModelCall, Request, kind_of, leave, now
+from looptap.serving.traffic import CALL, REQUEST, TRAFFIC, ModelCall, kind_of, now
 from looptap.session import SESSION
 
 #: By which models are asked, beside being called.
@@ -83,27 +83,31 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
     """What the function answers; noted, if it is the outermost call of a model and no training."""
     if not TRAFFIC.is_counted and not SESSION.serving.start():
         return function(*args, **kwargs)
-    if IS_INSIDE.get() or (described.has_modes and _is_training(model)) or kwargs.get("training") is True:
+    before = CALL.get()
+    if before is not None and not before.ended:
+        return function(*args, **kwargs)  # inside a model
+    if (described.has_modes and _is_training(model)) or (kwargs and kwargs.get("training") is True):
         return function(*args, **kwargs)
     if SESSION.recorder.unusual and SESSION.recorder.is_suppressed():
         return function(*args, **kwargs)
-    request, own = REQUEST.get(), None
-    # One that is over has left a task behind, which is on its own.
-    if request is None or request.ended:
-        request = own = TRAFFIC.begin()
-    call = ModelCall(described, now() if own is None else own.begun)
-    request.calls.append(call)
-    inside = IS_INSIDE.set(True)
+    request = REQUEST.get()
+    call = ModelCall(described)
+    # A request that is over has left a task behind, which is on its own.
+    is_alone = request is None or request.ended > 0
+    if is_alone:
+        TRAFFIC.begin(call)
+    else:
+        request.calls.append(call)  # type: ignore[union-attr]
     try:
+        CALL.set(call)
         result = function(*args, **kwargs)
     except BaseException as error:
-        _ended(call, own, error)
+        _ended(call, is_alone, error)
         raise
-    finally:
-        IS_INSIDE.reset(inside)
     if type(result) in _LATER:
-        return _later(result, call, own, args)
-    _answered(call, own, args, result)
+        CALL.set(before)
+        return _later(result, call, is_alone, args)
+    _answered(call, is_alone, args, result)
     return result
 
 
@@ -136,20 +140,19 @@ def _is_training(model: Any) -> bool:
     return torch is not None and bool(torch.is_grad_enabled())
 
 
-def _ended(call: ModelCall, own: Request | None, error: BaseException | None) -> None:
+def _ended(call: ModelCall, is_alone: bool, error: BaseException | None) -> None:
     call.ended = now()
     if error is not None:
         call.error = kind_of(error)
-    if own is not None:
-        TRAFFIC.end(own, call.ended)
+    if is_alone:
+        TRAFFIC.end(call, call.ended)
 
 
-def _answered(call: ModelCall, own: Request | None, args: Any, result: Any) -> None:
+def _answered(call: ModelCall, is_alone: bool, args: Any, result: Any) -> None:
     call.ended = now()  # what follows is ours
     if not _guard.closed:
         try:
             call.answer = keep(result)
-            LAST.set(call)
             if args:
                 call.asked = keep_question(args[0])
                 if call.model.features:
@@ -158,52 +161,48 @@ def _answered(call: ModelCall, own: Request | None, args: Any, result: Any) -> N
             if _guard.strict:
                 raise
             _guard.failed(error)
-    if own is not None:
-        TRAFFIC.end(own, call.ended)
+    if is_alone:
+        TRAFFIC.end(call, call.ended)
 
 
-def _later(result: Any, call: ModelCall, own: Request | None, args: Any) -> Any:
+def _later(result: Any, call: ModelCall, is_alone: bool, args: Any) -> Any:
     if type(result) is CoroutineType:
-        return _coroutine(result, call, own, args)
+        return _coroutine(result, call, is_alone, args)
     if type(result) is GeneratorType:
-        return _generator(result, call, own)
-    return _async_generator(result, call, own)
+        return _generator(result, call, is_alone)
+    return _async_generator(result, call, is_alone)
 
 
-async def _coroutine(result: Coroutine[Any, Any, Any], call: ModelCall, own: Request | None, args: Any) -> Any:
-    inside = IS_INSIDE.set(True)
+async def _coroutine(result: Coroutine[Any, Any, Any], call: ModelCall, is_alone: bool, args: Any) -> Any:
     try:
+        CALL.set(call)
         found = await result
     except BaseException as error:
-        _ended(call, own, error)
+        _ended(call, is_alone, error)
         raise
-    finally:
-        leave(IS_INSIDE, inside)
-    _answered(call, own, args, found)
+    _answered(call, is_alone, args, found)
     return found
 
 
-def _generator(result: Generator[Any, Any, Any], call: ModelCall, own: Request | None) -> Generator[Any, Any, Any]:
+def _generator(result: Generator[Any, Any, Any], call: ModelCall, is_alone: bool) -> Generator[Any, Any, Any]:
     error: BaseException | None = None
     try:
-        return (yield from _told(result, own))
+        return (yield from (_told(result, call) if is_alone else result))
     except BaseException as raised:
         error = raised
         raise
     finally:
-        _ended(call, own, error)
+        _ended(call, is_alone, error)
 
 
-def _told(result: Generator[Any, Any, Any], own: Request | None) -> Generator[Any, Any, Any]:
-    if own is None:
-        return (yield from result)
+def _told(result: Generator[Any, Any, Any], call: ModelCall) -> Generator[Any, Any, Any]:
     step: Callable[[], Any] = partial(next, result)
     while True:
         try:
             item = step()
         except StopIteration as over:
             return over.value
-        own.sends()
+        call.sends()
         try:
             sent = yield item
         except GeneratorExit:
@@ -216,7 +215,7 @@ def _told(result: Generator[Any, Any, Any], own: Request | None) -> Generator[An
 
 
 async def _async_generator(
-    result: AsyncGenerator[Any, Any], call: ModelCall, own: Request | None
+    result: AsyncGenerator[Any, Any], call: ModelCall, is_alone: bool
 ) -> AsyncGenerator[Any, Any]:
     error: BaseException | None = None
     step: Callable[[], Awaitable[Any]] = result.__anext__
@@ -226,8 +225,8 @@ async def _async_generator(
                 item = await step()
             except StopAsyncIteration:
                 return
-            if own is not None:
-                own.sends()
+            if is_alone:
+                call.sends()
             try:
                 sent = yield item
             except GeneratorExit:
@@ -241,4 +240,4 @@ async def _async_generator(
         error = raised
         raise
     finally:
-        _ended(call, own, error)
+        _ended(call, is_alone, error)

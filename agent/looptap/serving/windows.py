@@ -75,7 +75,8 @@ class Counting:
         """A request has ended that made these calls of this model; the window began at ``since_ns``."""
         begun, ended = request.begun, request.ended
         self.requests += 1
-        self.in_flight_max = max(self.in_flight_max, request.in_flight)
+        if request.in_flight > self.in_flight_max:
+            self.in_flight_max = request.in_flight
         self.busy_ns += ended - max(begun, since_ns)
         error = request.error
         self.took("total", ended - begun)
@@ -84,17 +85,18 @@ class Counting:
         if request.items is not None:
             self.took("first", request.first - begun)
             self.between(request)
-        model_ns = 0
-        finished = [call for call in calls if call.ended]
-        for call in finished:
-            model_ns += call.ended - call.begun
-            error = error or call.error
-            self._look_at(call)
-        if finished:
+        model_ns, first, last = 0, 0, 0
+        for call in calls:
+            if call.ended:
+                model_ns += call.ended - call.begun
+                first, last = first or call.begun, call.ended
+                error = error or call.error
+                self._look_at(call)
+        if last:
             self.took("model", model_ns)
             if request.endpoint:
-                self.took("before", finished[0].begun - begun)
-                self.took("after", ended - finished[-1].ended)
+                self.took("before", first - begun)
+                self.took("after", ended - last)
         if error:
             _count(self.errors, error)
 

@@ -21,45 +21,58 @@ App: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 _PATHS = Paths()
 
 
-class Middleware:
-    """``Middleware(app)`` answers as ``app`` does, and notes each request. A framework that knows its routes says where each
-    belongs (:attr:`looptap.serving.traffic.Request.endpoint`)."""
+def noted(call: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """As ``call``, the method by which an application is called. Each request is noted, unless it is one already: an application
+    inside another. A framework that knows its routes says where it belongs (:attr:`looptap.serving.traffic.Request.endpoint`)."""
 
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(app: Any, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not (TRAFFIC.is_counted or SESSION.serving.start()) or REQUEST.get() is not None:
-            return self.app(environ, start_response)
-        request = TRAFFIC.begin()
-        request.where = partial(self._endpoint, environ)
+            return call(app, environ, start_response)
+        request = Request()
+        request.where = partial(_endpoint, environ)
+        TRAFFIC.begin(request)
         status = _Status(start_response)
         current = REQUEST.set(request)
         try:
-            answer = self.app(environ, status)
+            answer = call(app, environ, status)
         except BaseException as error:
-            self._over(request, environ, status, kind_of(error))
+            _over(request, environ, status, kind_of(error))
             raise
         finally:
             REQUEST.reset(current)
         if _is_passed_on(answer, environ.get("wsgi.file_wrapper")):
-            self._over(request, environ, status, None)
+            _over(request, environ, status, None)
             return answer
-        return _Answer(answer, request, lambda error: self._over(request, environ, status, error))
+        return _Answer(answer, request, partial(_over, request, environ, status))
 
-    def _over(self, request: Request, environ: Environ, status: _Status, error: str | None) -> None:
-        with SESSION.serving.guard:
-            request.endpoint = request.endpoint or self._endpoint(environ, status.code)
-            request.queued = since(environ.get("HTTP_X_REQUEST_START") or environ.get("HTTP_X_QUEUE_START") or "")
-            if error is None and status.code >= 400:
-                error = f"HTTP {status.code}"
-            # A framework that has made an answer of an exception knows better.
-            request.error = request.error or error
-        TRAFFIC.end(request)
+    return __call__
 
-    def _endpoint(self, environ: Environ, status: int = 0) -> str:
-        method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
-        return f"{method} {UNMATCHED}" if status in (404, 405) else _PATHS.told(method, path)
+
+class Middleware:
+    """``Middleware(app)`` answers as ``app`` does, and notes each request."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    @noted
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        return self.app(environ, start_response)
+
+
+def _over(request: Request, environ: Environ, status: _Status, error: str | None) -> None:
+    with SESSION.serving.guard:
+        request.endpoint = request.endpoint or _endpoint(environ, status.code)
+        request.queued = since(environ.get("HTTP_X_REQUEST_START") or environ.get("HTTP_X_QUEUE_START") or "")
+        if error is None and status.code >= 400:
+            error = f"HTTP {status.code}"
+        # A framework that has made an answer of an exception knows better.
+        request.error = request.error or error
+    TRAFFIC.end(request)
+
+
+def _endpoint(environ: Environ, status: int = 0) -> str:
+    method, path = environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", "")
+    return f"{method} {UNMATCHED}" if status in (404, 405) else _PATHS.told(method, path)
 
 
 def _is_passed_on(answer: Any, file_wrapper: Any) -> bool:

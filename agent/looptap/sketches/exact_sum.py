@@ -21,8 +21,8 @@ def exact_sum(values: Iterable[float]) -> tuple[float, ...]:
     ``(inf,)`` or ``(-inf,)`` when the sum is beyond the range of a float; whatever is added to that does not change it.
     """
     left = list(values)
-    if beyond := [value for value in left if value in (inf, -inf)]:
-        return (beyond[0],)
+    if left and (max(left) == inf or min(left) == -inf):
+        return (next(value for value in left if value in (inf, -inf)),)
     try:
         return _terms(left)
     except OverflowError:

@@ -120,18 +120,20 @@ class Histogram:
         """Finite ones only."""
         if not values:
             return
-        self.min = min(self.min, min(values))
-        self.max = max(self.max, max(values))
+        least, greatest = min(values), max(values)
+        self.min = min(self.min, least)
+        self.max = max(self.max, greatest)
         self._count += len(values)
         self._sum = exact_sum((*self._sum, *values))
-        counted: Iterable[float] = values
+        counted = values
         if self.center != 0.0 or self.spread != 1.0:
             center, spread = self.center, self.spread
             counted = [(value - center) / spread for value in values]
-            if max(counted) == inf or min(counted) == -inf:
+            least, greatest = min(counted), max(counted)
+            if greatest == inf or least == -inf:
                 counted = [min(_GREATEST, max(-_GREATEST, value)) for value in counted]
-        above = _buckets(value for value in counted if value > 0)
-        below = _buckets(-value for value in counted if value < 0)
+        above = _buckets(counted if least > 0 else (value for value in counted if value > 0))
+        below = _buckets(-value for value in counted if value < 0) if least < 0 else []
         self.positive.update(above)
         self.negative.update(below)
         self.zero += len(values) - len(above) - len(below)

@@ -27,6 +27,8 @@ def counted() -> Iterator[Callable[[], list[Window]]]:
         return counting.close(list(TRAFFIC.live))
 
     yield windows
+    # A request that ends after its test must not make the agent count for itself, in this process, from then on.
+    SESSION.serving.is_wanted = False
     TRAFFIC.after_fork_in_child()
 
 

@@ -61,8 +61,8 @@ def served(watching: Drifts, asked: Model, scores: torch.Tensor) -> list[Change]
         windows = Windows()
         windows.begin(0)
         for row in some:
-            request, call = Request(0, 1), ModelCall(asked, 0)
-            request.ended = call.ended = 1
+            request, call = Request(), ModelCall(asked)
+            request.begun, request.ended, call.begun, call.ended = 0, 1, 0, 1
             call.answer = keep(torch.softmax(row[None], 1))
             request.calls.append(call)
             windows.count(request)

@@ -13,7 +13,7 @@ import torch
 import looptap
 from looptap.events import Window
 from looptap.serving.outcomes import outcome
-from looptap.serving.traffic import REQUEST, TRAFFIC
+from looptap.serving.traffic import REQUEST, Request
 from looptap.serving.windows import Windows
 from looptap.sketches import distribution
 
@@ -51,7 +51,7 @@ def test_an_id_says_what_was_predicted(answer: Any, row: int, predicted: Any) ->
 def test_a_request_has_the_ids_of_its_own_predictions() -> None:
     """A thread of a server has had other requests before; a thread of a pool works for a request that does not see its context."""
     assert identity(1) is not None
-    token = REQUEST.set(TRAFFIC.begin())
+    token = REQUEST.set(Request())
     try:
         assert looptap.prediction_id() is None
         contextvars.copy_context().run(identity, 2)

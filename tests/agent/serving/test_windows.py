@@ -23,10 +23,11 @@ def windows() -> Windows:
 def request(
     begun: float, ended: float, endpoint: str = "", model: Model | None = None, error: str | None = None
 ) -> Request:
-    made = Request(int(begun * SECOND), 1)
+    made = Request()
+    made.begun, made.in_flight = int(begun * SECOND), 1
     made.ended, made.endpoint, made.error = int(ended * SECOND), endpoint, error
     if model is not None:
-        call = ModelCall(model, 0)
+        call = ModelCall(model)
         call.begun, call.ended = made.begun + 10**6, made.ended - 3 * 10**6
         call.answer = [1, 2]
         made.calls.append(call)
