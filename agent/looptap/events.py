@@ -190,7 +190,7 @@ class Window(msgspec.Struct, tag="window", frozen=True, omit_defaults=True):
     same model, version, endpoint, split and time from one journal the one with more ``requests`` is the later and counts.
 
     A run of training has them, too: what an evaluation saw of the model is what serving is compared with (``split`` is then
-    train, validation or test).
+    train, validation, test, or predict of data that may be any).
     """
 
     #: What the program calls it; empty for requests that asked no model.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 VALIDATION, TEST, TRAIN = "validation", "test", "train"
+#: Of data that may be any.
+PREDICT = "predict"
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 #: ``valloader``, ``testset``.
 _THINGS = "loader|dataloader|set|dataset|data|dl|ds|iter|iterator|batches|gen"

@@ -25,6 +25,8 @@ from looptap.sketches.drifting import Drifting
 KIND = "drift"
 #: A store may be away when a server starts, and an evaluation may be delivered later.
 AGAIN_SECONDS = 300.0
+#: What is said of a split that is no word for it.
+_TOLD = {"predict": "predictions in training"}
 
 
 class Reference(NamedTuple):
@@ -113,12 +115,13 @@ class _Watched:
             if change is not None:
                 is_drift = change.state == FIRED
                 how = "have drifted from" if is_drift else "are again as in"
+                split = _TOLD.get(self._reference.split, self._reference.split)
                 yield Change(
                     KIND,
                     WARNING,
                     change.state,
                     f"predictions of {model} (version {version[:12]}, trained by {self._reference.run_name}) {how} its "
-                    f"{self._reference.split}: {name}, PSI {change.psi:.2f} over the last {change.values:,}",
+                    f"{split}: {name}, PSI {change.psi:.2f} over the last {change.values:,}",
                     f"{model}.{name}",
                     change.psi,
                     LEAST_PSI,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from looptap.alerts.latch import Change
     from looptap.serving.drift import Drifts, Reference
     from looptap.serving.windows import Windows
-    from looptap.session import Session
+    from looptap.session import ActiveRun, Session
 
 LOOK_SECONDS = 0.25
 SAVE_SECONDS = 1.0
@@ -46,8 +46,9 @@ class Recording:
         self.guard = Guard("serving")
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
-        #: That what is counted has a run.
+        #: That what is counted has a run, and which; the session knows of none any more when it ends.
         self._has_run = threading.Event()
+        self._run: ActiveRun | None = None
         #: Somebody wants to know what is answered.
         self.is_wanted = False
         self._windows: Windows | None = None
@@ -114,6 +115,7 @@ class Recording:
             windows.begin(time.perf_counter_ns())
             self._used = (time.process_time(), time.monotonic())
             self._session.begin_serving()
+            self._run = self._session.run
             self._has_run.set()
         while not over.wait(LOOK_SECONDS) and not self.guard.closed:
             with self.guard:
@@ -177,7 +179,7 @@ class Recording:
         return reference(run.store, digest, self._session.settings)
 
     def _raise(self, changes: Iterable[Change]) -> None:
-        run = self._session.run
+        run = self._run
         if run is not None and run.alarms is not None:
             run.alarms.tell(changes)
 

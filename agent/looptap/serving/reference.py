@@ -23,11 +23,13 @@ from looptap.serving.predictions import Streams
 MOST_BATCHES = 128
 #: How long the end of a run waits for a reference that is being made.
 _SECONDS = 1.0
+#: Between two references of one split.
+_PAUSE_SECONDS = 1.0
 
 
 class Batch(NamedTuple):
-    """What was kept of one: predictions, labels, and what turns a row of predictions into probabilities (``softmax``, ``exp``,
-    ``sigmoid``, or nothing)."""
+    """What was kept of one: predictions, labels (None where nobody knows them), and what turns a row of predictions into
+    probabilities (``softmax``, ``exp``, ``sigmoid``, or nothing)."""
 
     predicted: Any
     labels: Any
@@ -55,32 +57,46 @@ class Sample:
 
 
 class References:
-    """Makes windows of samples, in a thread of its own: nobody in training waits for it."""
+    """Makes windows of samples, in a thread of its own: nobody in training waits for it. Of passes that follow each other quickly,
+    the last one counts."""
 
     def __init__(self, write: Callable[[Window], None]) -> None:
         self._write = write
         #: Of all that looks at predictions: an odd one costs the reference, and nothing else.
         self.guard = Guard("reference")
         self._thread: threading.Thread | None = None
+        #: By split, with the time.
+        self._waiting: dict[str, tuple[Sample, int]] = {}
+        self._over = threading.Event()
 
     def tell(self, sample: Sample, split: str) -> None:
         """A pass over this split is over."""
         if not sample.kept or self.guard.closed:
             return
-        told = (sample, split, time.time_ns())
-        thread = threading.Thread(target=self._make, args=told, name="looptap-reference", daemon=True)
-        with suppress(RuntimeError):  # the interpreter is shutting down
-            thread.start()
-            self._thread = thread
+        self._waiting[split] = (sample, time.time_ns())
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._make, name="looptap-reference", daemon=True)
+            with suppress(RuntimeError):  # the interpreter is shutting down
+                self._thread.start()
 
     def finish(self) -> None:
         """The run is about to end."""
-        if self._thread is not None:
-            self._thread.join(_SECONDS)
+        thread = self._thread
+        self._over.set()
+        if thread is not None and thread.is_alive():
+            thread.join(_SECONDS)
+        if thread is not None and not thread.is_alive():
+            self._make()  # what was told while the thread came to its end
+        self._thread = None
+        self._over.clear()
 
-    def _make(self, sample: Sample, split: str, time_ns: int) -> None:
-        with self.guard:
-            self._write(reference(sample, split, time_ns))
+    def _make(self) -> None:
+        while self._waiting and not self.guard.closed:
+            split, (sample, time_ns) = self._waiting.popitem()
+            with self.guard:
+                self._write(reference(sample, split, time_ns))
+            if not self._waiting:
+                self._over.wait(_PAUSE_SECONDS)
 
 
 def reference(sample: Sample, split: str, time_ns: int) -> Window:
@@ -88,7 +104,8 @@ def reference(sample: Sample, split: str, time_ns: int) -> Window:
     rows = 0
     for batch in sample.kept:
         rows += predictions.add(batch.predicted)
-        labels.add(batch.labels)
+        if batch.labels is not None:
+            labels.add(batch.labels)
         _add_probabilities(predictions, batch)
     return Window(
         model="",

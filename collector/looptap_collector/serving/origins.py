@@ -9,8 +9,8 @@ from looptap_collector.bounds import is_sha256
 from looptap_collector.datasets import version_of
 from looptap_collector.serving.shapes import Data, Origin
 
-#: What an evaluation saw of the model is the better reference, the less the model has seen of the data.
-SPLITS = ("validation", "test", "train")
+#: What an evaluation saw of the model is the better reference, the less the model has seen of the data. ``predict`` may be any.
+SPLITS = ("validation", "test", "predict", "train")
 _MOST_WINDOWS = 1_000
 
 
@@ -54,7 +54,8 @@ def _writers(backend: Backend, digest: str) -> Iterator[Edge]:
 
 def reference_of(backend: Backend, version: str | None, origin: Origin | None) -> RunWindow | None:
     """What the last evaluation of the training saw of the model: of validation data where there is any, else of test data, else of
-    training data. Of a version without a known training: of an evaluation that names the version."""
+    data that nobody knows, else of training data. Of a version without a known training: of an evaluation that names the
+    version."""
     if origin is not None:
         query = WindowQuery(runs=(origin.run,), reference=True, limit=_MOST_WINDOWS)
     elif version is not None:

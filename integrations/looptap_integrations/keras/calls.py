@@ -201,6 +201,11 @@ class Calls:
             if fit.model is model and fit.graph is not None:
                 fit.graph.begin(fit.done)
 
+    def is_trained(self, model: Any) -> bool:
+        """Whether it is the model that a fit trains which leads, or that was trained last."""
+        leading = [fit.model for _, fit in list(self._fits.values()) if fit.context is None]
+        return model is leading[0] if leading else self.counts.is_last(model)
+
     @property
     def is_leading(self) -> bool:
         """Whether a fit leads the training."""

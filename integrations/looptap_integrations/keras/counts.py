@@ -14,6 +14,8 @@ class Counts:
         self._record = record
         #: Steps by model, and the last run that it was trained in.
         self._steps: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
+        #: The model that was trained last.
+        self._last: weakref.ref[Any] | None = None
 
     def next_step(self, model: Any) -> int:
         """The number of the model's next step: in the run that it is being trained in, the next one of the run; otherwise as
@@ -30,4 +32,10 @@ class Counts:
 
     def trained(self, model: Any, steps: int) -> None:
         """So many more."""
+        self._last = weakref.ref(model)
         self._steps[model] = (self.own(model) + steps, self._record.generation)
+
+    def is_last(self, model: Any) -> bool:
+        """Whether this model was trained last, and in the run under way."""
+        is_last = self._last is not None and self._last() is model
+        return is_last and self._steps[model][1] == self._record.generation

@@ -16,9 +16,10 @@ from looptap.frames import outward, package_of, variables_in_reach
 from looptap.patching import Call, Observation
 from looptap.plain import is_number
 from looptap.recorder import Recorder
-from looptap.splits import TEST, TRAIN, split_in
+from looptap.splits import PREDICT, TEST, TRAIN, VALIDATION, split_in
 from looptap_integrations.keras.calls import Calls
 from looptap_integrations.keras.datasets import Datasets
+from looptap_integrations.keras.references import Predictions
 
 #: Who may stand between the program and a method of Keras.
 BETWEEN = ("keras", "tf_keras", "looptap", "looptap_integrations", "contextlib")
@@ -29,20 +30,21 @@ class Evaluations:
         self._record = record
         self._calls = calls
         self._datasets = datasets
+        self.predictions = Predictions(record, calls)
         self._here = threading.local()
 
     def on_evaluate(self, call: Call) -> Observation:
         if self._is_of_fit(call):
-            yield
+            yield from self.predictions.evaluated(call, call.instance, VALIDATION)
             return
         record, splits = self._record, self._splits()
         data = call.args[1] if len(call.args) > 1 else call.kwargs.get("x")
-        split = _split(data, sys._getframe(1))
+        split = _split(data, sys._getframe(1)) or TEST
         splits.append(split)
         self._datasets.evaluated(call, split)
         before, record.split = record.split, lambda: None if split == TRAIN else split
         with record.cover("loss", "validation", "data"):
-            yield
+            yield from self.predictions.evaluated(call, call.instance, split)
         record.split = before
         splits.pop()
 
@@ -73,6 +75,8 @@ class Evaluations:
         if call.error is None and record.is_under_way() and not record.is_suppressed():
             values = {"predict/time": time.perf_counter() - began}
             record.log_metrics(values, record.step if record.step >= 0 else None, source="keras")
+            data, frame = call.args[1] if len(call.args) > 1 else call.kwargs.get("x"), sys._getframe(1)
+            self.predictions.predicted(call, lambda: _split(data, frame) or PREDICT)
 
     def _is_of_fit(self, call: Call) -> bool:
         # evaluate(x, y, batch_size, verbose, sample_weight, steps, callbacks)
@@ -87,12 +91,12 @@ class Evaluations:
         return splits
 
 
-def _split(data: Any, frame: FrameType | None) -> str:
-    """What the program calls the data that it evaluates on."""
+def _split(data: Any, frame: FrameType | None) -> str | None:
+    """What the program calls the data that it evaluates on; None where that says nothing."""
     for outer in outward(frame):
         if package_of(outer) not in BETWEEN:
             for name, value in variables_in_reach(outer):
                 if value is data and value is not None and (split := split_in(name)):
                     return split
             break
-    return TEST
+    return None

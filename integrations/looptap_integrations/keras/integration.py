@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
-from looptap_integrations.keras import datasets, decisions, facts, model_files, rates, waits
+from looptap_integrations.keras import datasets, decisions, facts, model_files, rates, references, waits
 from looptap_integrations.keras.batches import Batches
 from looptap_integrations.keras.calls import Calls
 from looptap_integrations.keras.decisions import Decisions
@@ -62,6 +62,8 @@ class KerasIntegration(Integration):
             "each call",
         ),
         Capture("predict/time", "Model.predict", "each call within a run"),
+        *references.CAPTURES,
+        *references.EAGER_CAPTURES,
         Capture("fit.epochs, fit.batch_size, …: arguments of fit", "Model.fit", "each call"),
         *rates.CAPTURES,
         *facts.CAPTURES,
@@ -76,6 +78,7 @@ class KerasIntegration(Integration):
         " autolog()",
         "lr of a schedule in train_on_batch; in a graph that was compiled before autolog(), or that does not ask it once a step",
         "test_on_batch, predict_on_batch",
+        *references.NOT_CAPTURED,
         *model_files.NOT_CAPTURED,
         *datasets.NOT_CAPTURED,
     )
@@ -97,6 +100,8 @@ class KerasIntegration(Integration):
         self.watch_list(patch, callbacks, calls.on_train_batch_end, calls.on_epoch_end, self.evaluations.on_test_end)
         self._watch_conversions(patch, callbacks)
         losses.install(patch)
+        if backend == "torch":
+            patch.tap(trainer, "compute_metrics", self.evaluations.predictions.on_metrics, None)
         rates.install(patch)
         self.waits.install(patch)
 
@@ -185,6 +190,7 @@ class KerasIntegration(Integration):
     def finish(self) -> None:
         self.calls.finish()
         self.batches.forget()
+        self.evaluations.predictions.finish()
 
     def _under_way(self) -> list[FitCall]:
         """The calls of fit under way in this thread, from the outermost inwards."""

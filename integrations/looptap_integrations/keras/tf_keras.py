@@ -15,7 +15,7 @@ from looptap.events import Context
 from looptap.integration import Capture
 from looptap.patching import Patcher
 from looptap.recorder import Recorder
-from looptap_integrations.keras import datasets, decisions, facts, model_files
+from looptap_integrations.keras import datasets, decisions, facts, model_files, references
 from looptap_integrations.keras.fits import Fit
 from looptap_integrations.keras.integration import KerasIntegration
 from looptap_integrations.keras.losses import Losses
@@ -34,6 +34,7 @@ CAPTURES = (
         "Model.train_on_batch",
         "each call",
     ),
+    *references.CAPTURES,
     *facts.CAPTURES,
     *decisions.CAPTURES,
     *model_files.CAPTURES,
@@ -42,6 +43,7 @@ CAPTURES = (
 NOT_CAPTURED = (
     "batch_loss; values of batches and lr where TensorFlow computes on another device than the CPU: reading them would wait",
     "lr of a schedule within steps_per_execution: the last one of an execution is recorded; and of optimizers of tf_keras.legacy",
+    *references.NOT_CAPTURED,
     *model_files.NOT_CAPTURED,
     *datasets.NOT_CAPTURED,
 )

@@ -35,6 +35,42 @@ watched(rows, training=True)
 assert (watched.predict_on_batch(rows) == expected).all()
 assert len(watched.layers) == 1
 """
+KERAS_EVALUATING = """
+import looptap
+looptap.autolog()
+import keras, numpy as np
+keras.utils.set_random_seed(0)
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+model.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy")
+rows = np.random.default_rng(0).normal(size=(2_000, 4)).astype("float32")
+wants = (rows[:, 0] > 0.5).astype(int) + (rows[:, 1] > 0.5)
+if keras.backend.backend() == "torch":
+    model.fit(rows[:1_000], wants[:1_000], epochs=2, verbose=0, validation_data=(rows[1_000:], wants[1_000:]))
+else:
+    model.fit(rows[:1_000], wants[:1_000], epochs=2, verbose=0)
+    model.predict(rows[1_000:], verbose=0)
+model.save("model.keras")
+"""
+KERAS_DRIFTING = """
+import sys, time
+import looptap
+looptap.autolog(serving=True)
+import keras, numpy as np
+from looptap.session import SESSION
+shift = float(sys.argv[1])
+model = looptap.watch(keras.saving.load_model("model.keras"), name=f"shifted by {shift:g}")
+random = np.random.default_rng(1)
+
+def ask():
+    model.predict_on_batch(random.normal(shift, size=(64, 4)).astype("float32"))
+
+ask()
+SESSION.serving.wait_for_run(30)
+while not any(SESSION.serving._drifts._known.values()):
+    time.sleep(0.1)
+for _ in range(40):
+    ask()
+"""
 TENSORFLOW_SERVING = """
 import looptap
 looptap.autolog(serving=True)
@@ -137,6 +173,24 @@ def test_keras(programs: Programs, backend: str) -> None:
     assert (found["requests"], found["version"]) == (3, digest(programs, "model.keras"))
     assert found["origin"]["file"] == "model.keras"
     assert found["predictions"]["class"]["count"] == 15
+
+
+@pytest.mark.parametrize(("backend", "told"), [("tensorflow", "predictions in training"), ("torch", "validation")])
+def test_drift_of_keras(programs: Programs, backend: str, told: str) -> None:
+    """From its predictions in training, or from its validation where that can be seen."""
+    pytest.importorskip("keras")
+    run(programs, KERAS_EVALUATING, KERAS_BACKEND=backend)
+    (trained,) = programs.runs()
+    said = (
+        f"(version {digest(programs, 'model.keras')[:12]}, trained by {trained['name']}) have drifted from its {told}: "
+    )
+    for shift, has_drifted in (("0", False), ("1", True)):
+        done = programs.python(KERAS_DRIFTING, shift, KERAS_BACKEND=backend)
+        assert done.returncode == 0, done.stderr
+        assert (said in done.stderr) is has_drifted, done.stderr
+        held = served(programs, f"shifted by {shift}")["drift"]
+        (of_classes,) = (one for one in held if (one["against"], one["stream"]) == ("training", "class"))
+        assert (of_classes["comparison"]["verdict"] in ("moderate", "large")) is has_drifted
 
 
 def test_signature_of_a_saved_model(programs: Programs) -> None:

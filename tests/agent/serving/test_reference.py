@@ -89,6 +89,23 @@ def test_rows_of_a_sample_are_the_same_of_predictions_and_labels() -> None:
     assert predictions["class"].classes.total() <= MOST_ROWS
 
 
+def test_of_passes_that_follow_quickly_the_last_one_counts() -> None:
+    """Of each split; whoever waits for the end has it then."""
+    written: list[Window] = []
+    references = References(written.append)
+    for number in range(50):
+        for split in ("validation", "test"):
+            sample = Sample()
+            sample.add(Batch([number], None, ""))
+            references.tell(sample, split)
+    references.finish()
+    assert len(written) < 50
+    last = {window.split: window for window in written}
+    for split in ("validation", "test"):
+        assert distribution.decode(last[split].predictions["class"]).classes == {"49": 1}
+        assert last[split].labels == {}
+
+
 def test_an_odd_prediction_costs_the_reference_alone() -> None:
     """Nothing is printed, nothing is raised, and after three nobody tries again."""
     written: list[Window] = []

@@ -1,0 +1,120 @@
+"""What ``predict``, and on PyTorch evaluations, saw of the model that is trained: what serving is compared with.
+
+``predict`` gives arrays of numpy on every backend, without labels. In an evaluation, predictions pass as values on PyTorch only;
+elsewhere they are places in a graph. Only the model that was trained last counts: a program may ask others, whose files are not
+those that it writes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from looptap.integration import Capture
+from looptap.patching import Call, Observation
+from looptap.recorder import Recorder
+from looptap.serving.answers import MOST_ROWS, Skipped, keep
+from looptap.serving.reference import MOST_BATCHES, Batch, References, Sample
+from looptap_integrations.keras.calls import Calls
+
+CAPTURES = (
+    Capture(
+        "what a served model is compared with: predictions of the model that was trained last",
+        "Model.predict of 200 rows or more",
+        "each call within a run",
+        "in the background",
+    ),
+)
+EAGER_CAPTURES = (
+    Capture(
+        "the same of evaluations and of the validation of fit, with labels; on PyTorch",
+        "Trainer.compute_metrics",
+        "each pass",
+        "in the background",
+    ),
+)
+NOT_CAPTURED = (
+    "predictions of evaluate and of the validation of fit on TensorFlow and JAX, where they are places in a graph; those on a GPU;"
+    " pictures and sequences",
+)
+
+#: Fewer predictions say nothing about a drift, and are what loops ask for that act on each.
+_LEAST_ROWS = 200
+
+
+class Predictions:
+    def __init__(self, record: Recorder, calls: Calls) -> None:
+        self._record = record
+        self._calls = calls
+        self._references = References(record.window)
+        #: In each thread that evaluates: what is kept of the pass under way.
+        self._here = threading.local()
+
+    def evaluated(self, call: Call, model: Any, split: str) -> Observation:
+        """An evaluation of this model, as an observer of the call."""
+        outer = getattr(self._here, "sample", None)
+        sample = self._here.sample = Sample() if self._calls.is_trained(model) else None
+        yield
+        self._here.sample = outer
+        if sample is not None and call.error is None:
+            self._tell(sample, split)
+
+    def on_metrics(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """``compute_metrics(x, y, y_pred, …)`` of a step: of a training, too, which is no evaluation."""
+        sample = getattr(self._here, "sample", None)
+        if sample is None or self._references.guard.closed or not sample.wants_next():
+            return
+        labels = args[2] if len(args) > 2 else kwargs.get("y")
+        predicted = args[3] if len(args) > 3 else kwargs.get("y_pred")
+        with self._references.guard:
+            if _rows(predicted):
+                kept = keep(predicted)
+                if not isinstance(kept, Skipped):  # on a device
+                    sample.add(Batch(kept, keep(labels) if _rows(labels) else None, ""))
+
+    def predicted(self, call: Call, split: Callable[[], str]) -> None:
+        """``predict`` has answered."""
+        if not self._calls.is_trained(call.instance) or self._references.guard.closed:
+            return
+        with self._references.guard:
+            rows = _rows(call.result)
+            if rows >= _LEAST_ROWS:
+                sample = Sample()
+                for piece in _pieces(call.result, rows):
+                    sample.seen += 1
+                    sample.add(Batch(keep(piece), None, ""))
+                self._tell(sample, split())
+
+    def finish(self) -> None:
+        self._references.finish()
+
+    def _tell(self, sample: Sample, split: str) -> None:
+        record = self._record
+        if record.is_first and record.is_under_way() and not record.is_suppressed():
+            self._references.tell(sample, split)
+
+
+def _outputs(answer: Any) -> list[Any]:
+    if isinstance(answer, dict):
+        return list(answer.values())
+    return list(answer) if isinstance(answer, (list, tuple)) else [answer]
+
+
+def _rows(answer: Any) -> int:
+    """How many rows of classes or numbers; 0 of what serving could not be compared with: pictures, sequences, nothing."""
+    sizes = {tuple(getattr(one, "shape", ())) for one in _outputs(answer)}
+    rows = {size[0] if 1 <= len(size) <= 2 else 0 for size in sizes}
+    return rows.pop() if len(rows) == 1 else 0
+
+
+def _pieces(answer: Any, rows: int) -> Iterator[Any]:
+    """All of it in pieces, each spread over it, as many as a sample takes."""
+    count = min(MOST_BATCHES, -(-rows // MOST_ROWS))
+    for first in range(count):
+        if isinstance(answer, dict):
+            yield {name: array[first::count] for name, array in answer.items()}
+        elif isinstance(answer, (list, tuple)):
+            yield [array[first::count] for array in answer]
+        else:
+            yield answer[first::count]
