@@ -1,7 +1,8 @@
 """Keeps of a question and an answer what can be counted later, at the price of one small copy.
 
 Called in the thread that answers, so it computes nothing: arrays that may change are copied, a few rows of large ones; what cannot
-change is only referred to. Nothing here waits for a device: an answer that lies on one is not looked at, and counted as such.
+change is only referred to. Nothing here waits for a device: of an answer that lies on one some rows are fetched, which arrive later
+(:mod:`looptap.serving.devices`), or it is not looked at, and counted as such.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
+
+from looptap.serving.devices import DEVICES
 
 #: Of each answer so many rows are looked at, and so many numbers of them.
 MOST_ROWS = 64
@@ -126,7 +129,7 @@ def _of_numpy(array: Any) -> Any:
 
 def _of_torch(tensor: Any) -> Any:
     if not tensor.is_cpu:
-        return Skipped("on a device", int(tensor.shape[0]) if tensor.dim() else 1)
+        return _of_device(tensor)
     if tensor.numel() <= _FEW:
         return tensor.tolist()
     return _copied(tensor.detach(), "clone")
@@ -134,15 +137,37 @@ def _of_torch(tensor: Any) -> Any:
 
 def _copied(array: Any, copy: str) -> Any:
     """Of an array with at least one dimension."""
-    rows, numbers = int(array.shape[0]), 1
+    rows = int(array.shape[0])
+    step = _step(array, rows, MOST_NUMBERS)
+    if step is None:
+        return Skipped("too large", rows)
+    if step == 1:
+        return getattr(array, copy)()
+    return Part(getattr(array[::step], copy)(), rows)
+
+
+def _of_device(tensor: Any) -> Any:
+    if not tensor.dim():
+        return DEVICES.fetch(tensor, 1, 1) or Skipped("on a device")
+    rows = int(tensor.shape[0])
+    step = _step(tensor, rows, MOST_NUMBERS // 4)
+    if step is None:
+        return Skipped("too large", rows)
+    later = DEVICES.fetch(tensor, -(-rows // step), step)
+    if later is None:
+        return Skipped("on a device", rows)
+    return later if step == 1 else Part(later, rows)
+
+
+def _step(array: Any, rows: int, most_numbers: int) -> int | None:
+    """From each row that is looked at to the next one; None where a single one is too long."""
+    numbers = 1
     for size in array.shape[1:]:
         numbers *= int(size)
-    if numbers > MOST_NUMBERS:
-        return Skipped("too large", rows)
-    most = min(rows, MOST_ROWS, MOST_NUMBERS // max(1, numbers))
-    if most == rows:
-        return getattr(array, copy)()
-    return Part(getattr(array[:: -(-rows // most)], copy)(), rows)
+    if numbers > most_numbers:
+        return None
+    most = min(rows, MOST_ROWS, most_numbers // max(1, numbers))
+    return 1 if most == rows else -(-rows // most)
 
 
 def _of_list(answer: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from looptap.events import File
 from looptap.serving.origins import digest
@@ -11,7 +12,7 @@ from looptap.serving.origins import digest
 class Model:
     """The same object for all calls of one watched model; windows are told apart by its name and version."""
 
-    __slots__ = ("around", "digest", "features", "given", "has_modes", "name", "source")
+    __slots__ = ("around", "device", "digest", "features", "given", "has_modes", "name", "source")
 
     def __init__(self, name: str, version: str | None = None, *, has_modes: bool = False) -> None:
         self.name = name
@@ -19,6 +20,8 @@ class Model:
         self.features: tuple[str, ...] = ()
         #: Center and spread of the numbers of each stream of its answers, from its training.
         self.around: Mapping[str, tuple[float, float]] = {}
+        #: Where its last answer lay, if on a device.
+        self.device: Any = None
         #: It has an attribute ``training``, as modules of PyTorch have.
         self.has_modes = has_modes
         #: The version as the program calls it; None where its weights are to say it.

@@ -14,6 +14,7 @@ import msgspec
 
 from looptap.plain import number
 from looptap.serving.answers import Part, Skipped
+from looptap.serving.devices import Later
 from looptap.serving.model import Model
 from looptap.serving.traffic import ModelCall
 
@@ -43,6 +44,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def identity(call: ModelCall, row: int, time_s: int) -> str | None:
     """The id of one row of an answer; None where it is neither a class nor a number."""
+    call.settle()
     predicted = _predicted(call.answer, row)
     if predicted is None:
         return None
@@ -66,6 +68,8 @@ def outcome(identity: str, label: Any) -> Outcome:
 
 
 def _predicted(kept: Any, row: int) -> str | float | None:
+    if isinstance(kept, Later):
+        kept = kept.value
     if hasattr(kept, "tolist"):
         kept = kept.tolist()
     if isinstance(kept, Part | Skipped):

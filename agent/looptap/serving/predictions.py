@@ -14,6 +14,7 @@ from math import isfinite
 from typing import Any
 
 from looptap.serving.answers import Part, Skipped, keep
+from looptap.serving.devices import Later
 from looptap.sketches.distribution import Distribution
 from looptap.sketches.framing import frame_of
 
@@ -69,7 +70,8 @@ class Streams:
         return self.found()
 
     def add_numbers(self, stream: str, numbers: Iterable[float]) -> None:
-        self._to(stream).numbers += numbers
+        if found := list(numbers):
+            self._to(stream).numbers += found
 
     def add_names(self, stream: str, names: Iterable[Hashable]) -> None:
         self._to(stream).names += names
@@ -86,6 +88,11 @@ class Streams:
             return len(kept)
         if isinstance(kept, Skipped):
             self.skipped[kept.reason] += kept.rows
+            return kept.rows
+        if isinstance(kept, Later):
+            if kept.value is not None:
+                return self.add(kept.value, name)
+            self.skipped["on a device"] += kept.rows
             return kept.rows
         if isinstance(kept, Part):
             self.skipped["not in the sample"] += kept.rows - self.add(kept.value, name)
@@ -118,7 +125,7 @@ class Streams:
             self._text(row if kind is str else row.decode("utf-8", "replace"), name)
         elif row is None:
             self._to(f"{name}value").distribution.null += 1
-        elif isinstance(row, Mapping | Skipped | Part) or hasattr(row, "tolist") or hasattr(row, "numpy"):
+        elif isinstance(row, Mapping | Skipped | Part | Later) or hasattr(row, "tolist") or hasattr(row, "numpy"):
             self.add(row, name)
         else:
             self.skipped["unknown kind"] += 1

@@ -100,6 +100,7 @@ class Recording:
         if thread is not threading.current_thread():
             thread.join(_LAST_LOOK_SECONDS)
         with self.guard:
+            TRAFFIC.end_on_device(most=0)
             self._look(windows, is_last=True)
 
     def after_fork_in_child(self) -> None:
@@ -148,6 +149,7 @@ class Recording:
 
     def _turn(self, windows: Windows, at: int) -> None:
         """The windows that are open are over, and others begin."""
+        TRAFFIC.leave_on_device(windows.since_ns)
         closed = windows.close(list(TRAFFIC.live))
         resources = self._resources()
         record = self._session.recorder

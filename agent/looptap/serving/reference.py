@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import exp
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from looptap.events import Window
 from looptap.guard import Guard
 from looptap.serving.answers import Part, Skipped
+from looptap.serving.devices import DEVICES, Later, Waiting
 from looptap.serving.predictions import Streams
 
 #: So many batches of a pass are looked at, at least half of it evenly spread; of each :data:`looptap.serving.answers.MOST_ROWS`.
@@ -43,6 +45,8 @@ class Sample:
         self._every = 1
         self.seen = 0
         self.kept: list[Batch] = []
+        #: What is on its way from a device, in this order.
+        self._waiting: deque[Waiting] = deque()
 
     def wants_next(self) -> bool:
         """Whether the batch that comes now is one of them."""
@@ -51,9 +55,23 @@ class Sample:
 
     def add(self, batch: Batch) -> None:
         self.kept.append(batch)
+        sealed = None if DEVICES.fetching is None else DEVICES.fetching.seal(None)
+        if sealed is not None:
+            self._waiting.append(sealed[0])
+            self._settle()
         if len(self.kept) > MOST_BATCHES:
             del self.kept[1::2]
             self._every *= 2
+
+    def end(self) -> None:
+        """The pass is over. For the thread of the program, as all of this."""
+        self._settle()
+        while self._waiting:
+            self._waiting.popleft().leave()
+
+    def _settle(self) -> None:
+        while self._waiting and self._waiting[0].is_done():
+            self._waiting.popleft().take()
 
 
 class References:
@@ -71,6 +89,7 @@ class References:
 
     def tell(self, sample: Sample, split: str) -> None:
         """A pass over this split is over."""
+        sample.end()
         if not sample.kept or self.guard.closed:
             return
         self._waiting[split] = (sample, time.time_ns())
@@ -130,9 +149,9 @@ def _add_probabilities(predictions: Streams, batch: Batch) -> None:
 
 
 def _rows(kept: Any) -> list[Any]:
-    if isinstance(kept, Part):
+    while isinstance(kept, Part | Later):
         kept = kept.value
-    if isinstance(kept, Skipped):
+    if kept is None or isinstance(kept, Skipped):
         return []
     listed = kept.tolist() if hasattr(kept, "tolist") else kept
     return listed if type(listed) is list else [listed]

@@ -13,16 +13,22 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
+from looptap.guard import Guard
+
 if TYPE_CHECKING:
+    from looptap.serving.devices import Mark, Waiting
     from looptap.serving.model import Model
     from looptap.serving.outcomes import Outcome
 
 #: Requests that wait to be counted, at most: only if our thread cannot keep up, or is not there.
 MOST_WAITING = 100_000
+#: Calls that a device has not ended, at most.
+MOST_ON_DEVICE = 64
 #: Of one stream, between two looks at it.
 MOST_ITEMS = 10_000
 
 now = time.perf_counter_ns
+_guard = Guard("answers on a device")
 
 
 class Request:
@@ -42,6 +48,8 @@ class Request:
     items: deque[int] | None = None
     #: Requests under way when it began, this one among them.
     in_flight = 0
+    #: Something that it has asked a model is still on its way from a device.
+    waits = False
 
     def __init__(self) -> None:
         self.begun = now()
@@ -67,6 +75,10 @@ class ModelCall(Request):
     answer: Any = None
     #: By name, where the program wants them counted.
     features: Any = None
+    #: On a device: where it began, what is on its way from there, and how long the device took for it.
+    mark: Mark | None = None
+    waiting: Waiting | None = None
+    device_ns = 0
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -75,6 +87,24 @@ class ModelCall(Request):
     @property
     def calls(self) -> list[ModelCall]:  # type: ignore[override]
         return [self]
+
+    def settle(self) -> bool:
+        """Take what has arrived from the device. False while it has not. For threads of the program."""
+        waiting = self.waiting
+        if waiting is None:
+            return True
+        with _guard:
+            if waiting.is_done():
+                self.waiting = None
+                self.device_ns = waiting.take()
+                return True
+        return False
+
+    def leave_on_device(self) -> None:
+        """Nobody asks for it any more."""
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.leave()
 
 
 def leave(variable: ContextVar[Any], token: Token[Any]) -> None:
@@ -120,6 +150,8 @@ class Traffic:
         self.done: deque[Request] = deque()
         #: Labels that have become known.
         self.outcomes: deque[Outcome] = deque(maxlen=MOST_WAITING)
+        #: Calls on their own that a device has not ended yet, in their order.
+        self.on_device: deque[ModelCall] = deque()
         #: Of requests that nobody will count.
         self.dropped = 0
 
@@ -131,6 +163,10 @@ class Traffic:
     def end(self, request: Request, at: int = 0) -> None:
         """Now, or at a time that the caller has taken."""
         request.ended = at or now()
+        if request.waits:  # mostly its answer is on its way to the client, and no longer from the device
+            for call in request.calls:
+                if not call.settle():
+                    call.leave_on_device()
         # Else all that a server knows of a request stays until it is counted, and makes the collector of garbage come.
         request.where = None
         self.live.discard(request)
@@ -139,11 +175,42 @@ class Traffic:
         else:
             self.dropped += 1
 
+    def end_on_device(self, most: int = MOST_ON_DEVICE) -> None:
+        """Those calls on their own that the device has ended by now, and the oldest of more than ``most``. For threads of the
+        program."""
+        while (call := self._next_on_device()) is not None:
+            if call.settle():
+                self.end(call, max(call.ended, call.begun + call.device_ns))
+            elif len(self.on_device) >= most:
+                self._leave_on_device(call)
+            else:
+                self.on_device.appendleft(call)
+                return
+
+    def leave_on_device(self, until: int) -> None:
+        """Those that had handed over their work by then: no other call came along since, which would have asked the device."""
+        while (call := self._next_on_device()) is not None:
+            if call.ended >= until:
+                self.on_device.appendleft(call)
+                return
+            self._leave_on_device(call)
+
+    def _next_on_device(self) -> ModelCall | None:
+        try:
+            return self.on_device.popleft()
+        except IndexError:  # or another thread was faster
+            return None
+
+    def _leave_on_device(self, call: ModelCall) -> None:
+        call.leave_on_device()
+        self.end(call, call.ended)
+
     def after_fork_in_child(self) -> None:
         """What was under way is the parent's."""
         self.is_counted = False
         self.live, self.done, self.dropped = set(), deque(), 0
         self.outcomes.clear()
+        self.on_device.clear()
 
 
 TRAFFIC = Traffic()

@@ -16,6 +16,7 @@ import wrapt
 
 from looptap.guard import Guard
 from looptap.serving.answers import keep, keep_features, keep_question
+from looptap.serving.devices import DEVICES
 from looptap.serving.model import Model
 from looptap.serving.origins import ORIGINS
 from looptap.serving.traffic import CALL, REQUEST, TRAFFIC, ModelCall, kind_of, now
@@ -98,6 +99,8 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
         TRAFFIC.begin(call)
     else:
         request.calls.append(call)  # type: ignore[union-attr]
+    if described.device is not None:
+        _begins_on_device(call)
     try:
         CALL.set(call)
         result = function(*args, **kwargs)
@@ -152,6 +155,8 @@ def _answered(call: ModelCall, is_alone: bool, args: Any, result: Any) -> None:
     call.ended = now()  # what follows is ours
     if not _guard.closed:
         try:
+            if call.mark is not None:
+                call.mark.end()
             call.answer = keep(result)
             if args:
                 call.asked = keep_question(args[0])
@@ -161,8 +166,35 @@ def _answered(call: ModelCall, is_alone: bool, args: Any, result: Any) -> None:
             if _guard.strict:
                 raise
             _guard.failed(error)
+    if DEVICES.fetching is not None and _is_on_device(call, is_alone):
+        return
     if is_alone:
         TRAFFIC.end(call, call.ended)
+
+
+def _begins_on_device(call: ModelCall) -> None:
+    with _guard:
+        if TRAFFIC.on_device:
+            TRAFFIC.end_on_device()
+        if DEVICES.fetching is not None:
+            call.mark = DEVICES.fetching.begin(call.model.device)
+
+
+def _is_on_device(call: ModelCall, is_alone: bool) -> bool:
+    """Whether it is the device that ends this call."""
+    with _guard:
+        sealed = DEVICES.fetching.seal(call.mark) if DEVICES.fetching is not None else None
+        if sealed is None:
+            call.model.device = None
+            return False
+        call.waiting, call.model.device = sealed
+        if is_alone:
+            TRAFFIC.on_device.append(call)
+            return True
+        request = REQUEST.get()
+        if request is not None:
+            request.waits = True
+    return False
 
 
 def _later(result: Any, call: ModelCall, is_alone: bool, args: Any) -> Any:

@@ -88,15 +88,17 @@ class Counting:
         model_ns, first, last = 0, 0, 0
         for call in calls:
             if call.ended:
-                model_ns += call.ended - call.begun
-                first, last = first or call.begun, call.ended
+                took = call.device_ns or call.ended - call.begun
+                model_ns += took
+                # On a device the call ends before its work does.
+                first, last = first or call.begun, max(call.ended, call.begun + took)
                 error = error or call.error
                 self._look_at(call)
         if last:
             self.took("model", model_ns)
             if request.endpoint:
                 self.took("before", first - begun)
-                self.took("after", ended - last)
+                self.took("after", max(0, ended - last))
         if error:
             _count(self.errors, error)
 
@@ -171,8 +173,13 @@ class Windows:
         """When those that are open are over, by the clock of requests."""
         return (self._number + 1) * _WINDOW_NS - self._offset_ns
 
+    @property
+    def since_ns(self) -> int:
+        """When they have begun, by the same clock."""
+        return self.end_ns - _WINDOW_NS
+
     def count(self, request: Request) -> None:
-        since_ns = self.end_ns - _WINDOW_NS
+        since_ns = self.since_ns
         calls = request.calls
         if len(calls) < 2:
             self._window(calls[0].model if calls else NO_MODEL, request.endpoint).count(request, calls, since_ns)
@@ -196,7 +203,7 @@ class Windows:
     def close(self, live: Iterable[Request]) -> list[Window]:
         """What has been counted. ``live`` requests were under way until the end of the windows, or until now."""
         until = min(self.end_ns, time.perf_counter_ns())
-        since = self.end_ns - _WINDOW_NS
+        since = self.since_ns
         for request in live:
             calls = request.calls
             model = calls[0].model if calls else NO_MODEL

@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader, dataloader
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
+from looptap.serving.devices import DEVICES
 from looptap_integrations.torch import memory, model_files
+from looptap_integrations.torch.answers import DeviceAnswers
 from looptap_integrations.torch.groups import Groups
 from looptap_integrations.torch.loop import Loop
 from looptap_integrations.torch.losses import watch_losses
@@ -136,6 +138,8 @@ class TorchIntegration(Integration):
                     patch.observe(module, "clip_grad_norm_", self.on_clip_norm)
 
         Groups(record).install(patch)
+        DEVICES.offered = lambda: DeviceAnswers(lambda: loop.scalars)
+        patch.when_undone(DEVICES.forget)
 
     def watch_validation(self, patch: Patcher) -> None:
         if _has_compiled():

@@ -66,7 +66,8 @@ class Ring:
         view = views[place]
         if view is None:
             start = place * _PLACE_BYTES
-            view = views[place] = self._memory[start : start + _PLACE_BYTES].view(dtype)[0]
+            with torch.inference_mode(False):  # else the view of a validation can be written to in validations only
+                view = views[place] = self._memory[start : start + _PLACE_BYTES].view(dtype)[0]
         return place, view
 
     def give_back(self, place: int) -> None:

@@ -22,7 +22,8 @@ _LINKS = {
 
 
 def seen_batch(seen: Seen) -> Batch | None:
-    """None where there is nothing that a served model could be compared with: pictures, sequences, values on a device."""
+    """None where there is nothing that a served model could be compared with: pictures, sequences, values that a device does not
+    give."""
     link = _LINKS.get(seen.function)
     predicted, labels = seen.predicted, seen.labels
     if link is None or predicted.dim() > 2 or not isinstance(labels, torch.Tensor) or labels.dim() > 2:

@@ -53,6 +53,19 @@ def test_numbers_come_when_their_event_is_done(made: Made) -> None:
     assert made.dropped == {}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_the_first_number_in_inference_mode(made: Made, dtype: torch.dtype) -> None:
+    """What is made in that mode can be written to in no other: neither the ring nor a place of it is."""
+    with torch.inference_mode():
+        made.write(loss=queue(made.scalars, 1, dtype))
+        made.device.run()
+    for number in range(PLACES):
+        made.write(loss=queue(made.scalars, number % 2, dtype))
+        made.device.run()
+        made.scalars.drain()
+    assert made.out == [{"loss": 1.0}, *({"loss": float(number % 2)} for number in range(PLACES))]
+
+
 def test_write_without_values_keeps_its_place(made: Made) -> None:
     """Whoever sums up what came before is called after it."""
     made.loss(1.0)
