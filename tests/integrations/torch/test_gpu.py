@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import looptap
 from integrations.recording import recorded
+from looptap.serving.traffic import REQUEST, TRAFFIC, Request, now
+from looptap.serving.windows import Windows
+from looptap.sketches import distribution, histogram
 from looptap_integrations.torch import TorchIntegration
 from looptap_integrations.torch.memory import TorchAllocator
 
@@ -165,6 +170,50 @@ def test_losses_of_two_streams() -> None:
                 losses.append(training.step())
         torch.cuda.synchronize()
     assert recording.series("loss") == list(enumerate(map(float, losses)))
+
+
+def test_served_models() -> None:
+    """Every answer is looked at and timed, and nothing waits but the program for its own answer."""
+    model = nn.Sequential(nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, 10)).to("cuda").eval()
+    rows = torch.randn(32, 64, device="cuda")
+
+    def serve(served: Any, count: int) -> tuple[Counter[str], list[int]]:
+        answers: list[int] = []
+        activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=activities) as profiler:
+            for _ in range(count):
+                request = Request()
+                TRAFFIC.begin(request)
+                token = REQUEST.set(request)
+                with torch.inference_mode():
+                    answers += served(rows).argmax(1).tolist()
+                REQUEST.reset(token)
+                TRAFFIC.end(request)
+        return Counter(event.name for event in profiler.events() or ()), answers
+
+    serve(model, 3)
+    TRAFFIC.after_fork_in_child()
+    TRAFFIC.is_counted = True
+    with recorded(TorchIntegration):
+        watched = looptap.watch(model)
+        serve(watched, 3)  # the pinned memory is made, and where it answers is known
+        TRAFFIC.done.clear()
+        noted, answers = serve(watched, 50)
+        windows = Windows()
+        windows.begin(now())
+        while TRAFFIC.done:
+            windows.count(TRAFFIC.done.popleft())
+    TRAFFIC.after_fork_in_child()
+    alone, expected = serve(model, 50)
+    (window,) = windows.close([])
+    assert answers == expected
+    assert {name: noted[name] for name in WAITS} == {name: alone[name] for name in WAITS}
+    assert noted["cudaMemcpyAsync"] == alone["cudaMemcpyAsync"] + 50
+    assert (window.requests, window.skipped) == (50, {})
+    found = distribution.decode(window.predictions["class"]).classes
+    assert found == {str(place): count for place, count in Counter(expected).items()}
+    took = histogram.decode(window.latency["model"])
+    assert 0 < (took.min or 0) <= (took.max or 0) < 1.0
 
 
 def test_allocator() -> None:
