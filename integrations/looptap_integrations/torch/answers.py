@@ -86,11 +86,14 @@ class DeviceAnswers:
         self.left: deque[Waiting] = deque()
         self._memory: torch.Tensor | None = None
         self._mine = threading.local()
+        #: That something was fetched from.
+        self._streams: set[Hashable] = set()
         #: By stream and whether they have a time.
         self._events: dict[tuple[Hashable, bool], deque[Any]] = {}
 
     def begin(self, place: Any) -> Mark | None:
-        if self.scalars().device.is_capturing():
+        # A place that is not known is of an agent that was stopped since.
+        if place not in self._streams or self.scalars().device.is_capturing():
             return None
         return Mark(self, place)
 
@@ -123,6 +126,7 @@ class DeviceAnswers:
             mine.copies = []
         mine.copies.append(Copy(later, place, memory, source))
         mine.stream = device.stream(tensor)
+        self._streams.add(mine.stream)
         return later
 
     def seal(self, mark: Any) -> tuple[Waiting, Any] | None:

@@ -246,6 +246,23 @@ def test_a_model_that_answers_on_the_host_now_and_then(device: FakeDevice) -> No
     assert timed == [False, False, False, True]
 
 
+def test_a_model_that_was_asked_before_the_agent_was_stopped(device: FakeDevice) -> None:
+    """The streams of then are not known any more."""
+    model, other = model_of(device, seconds=0.25), model_of(device)
+    request(lambda: model(SCORES), device.run)
+    offered = DEVICES.offered
+    assert offered is not None
+    DEVICES.fetching = offered()
+    events = len(device.events)
+    device.current = 1
+    request(lambda: other(SCORES), device.run)
+    counted()
+    device.current = 0
+    request(lambda: model(SCORES), device.run)
+    assert len(device.events) == events + 2, "none to time the call with"
+    assert classes(counted()) == {"1": 2, "0": 1}
+
+
 def test_what_comes_after_the_model(device: FakeDevice) -> None:
     """Begins when the device is done, not when its work was handed over."""
     model = model_of(device, seconds=0.05)
