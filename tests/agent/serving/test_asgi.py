@@ -133,6 +133,12 @@ def test_a_task_that_outlives_its_request_is_on_its_own(counted: Counted) -> Non
     }
 
 
+def test_an_application_inside_another_is_one_request(counted: Counted) -> None:
+    with uvicorn_server(Middleware(Middleware(application()))) as port:
+        ask(port, "GET", "/stream?count=2")
+    assert [window.requests for window in counted()] == [1]
+
+
 def test_answers_are_the_same(counted: Counted) -> None:
     """With every request noted and with looptap out of the way: equal to the last byte."""
     plain, noted = application(), Middleware(application())

@@ -140,6 +140,24 @@ def test_coroutines(counted: Counted) -> None:
     assert distribution.decode(window.predictions["class"]).classes == {"0": 1, "1": 1, "2": 1}
 
 
+def test_what_a_coroutine_asks_inside(counted: Counted) -> None:
+    """Is its own business, however long it waits in between; what is asked after it counts again."""
+    inner = looptap.watch(scale, name="inner")
+
+    async def slow(value: int) -> Any:
+        await asyncio.sleep(0)
+        return inner(value)
+
+    outer = looptap.watch(slow)
+
+    async def program() -> None:
+        assert await outer(2) == 4
+        assert inner(3) == 6
+
+    asyncio.run(program())
+    assert {window.model: window.requests for window in counted()} == {"slow": 1, "inner": 1}
+
+
 def test_streams(counted: Counted) -> None:
     """A generator is one to the program, too: what is sent into it, thrown into it and returned by it passes."""
     seen: list[Any] = []

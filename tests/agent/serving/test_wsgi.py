@@ -107,6 +107,12 @@ def test_what_is_noted(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not TRAFFIC.live
 
 
+def test_an_application_inside_another_is_one_request(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(Middleware(Middleware(application)), monkeypatch) as port:
+        ask(port, "GET", PATHS[0])
+    assert [window.requests for window in counted()] == [1]
+
+
 def test_a_file_stays_one() -> None:
     """A server may send it by itself."""
     environ = {"wsgi.file_wrapper": FileWrapper, "PATH_INFO": "/file", "REQUEST_METHOD": "GET"}

@@ -14,7 +14,7 @@ from torch import nn
 import looptap
 from integrations.torch.fake_device import FakeDevice, on_device
 from looptap.events import Window
-from looptap.serving import answers
+from looptap.serving import answers, reference
 from looptap.serving.devices import DEVICES
 from looptap.serving.recording import Recording
 from looptap.serving.reference import Batch, References, Sample
@@ -292,7 +292,16 @@ def test_ids_of_predictions(device: FakeDevice) -> None:
     assert found[1] is not None
 
 
-def test_an_evaluation_leaves_its_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_evaluation_leaves_its_reference(monkeypatch: pytest.MonkeyPatch, is_first: bool) -> None:
+    """The end of the run waits for it; of the processes of a job, one leaves it."""
+
+    def slow(*told: Any) -> Window:
+        time.sleep(0.2)
+        return made(*told)
+
+    made = reference.reference
+    monkeypatch.setattr(reference, "reference", slow)
     monkeypatch.setitem(answers._KEPT_BY, torch.Tensor, answers._of_device)
     torch.manual_seed(0)
     data = torch.utils.data.TensorDataset(torch.randn(64, 4), torch.randint(0, 3, (64,)))
@@ -300,6 +309,7 @@ def test_an_evaluation_leaves_its_reference(monkeypatch: pytest.MonkeyPatch) -> 
     model = nn.Linear(4, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     with on_device() as (recording, device, integration):
+        recording.is_first = is_first
         for x, y in training:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
@@ -311,7 +321,11 @@ def test_an_evaluation_leaves_its_reference(monkeypatch: pytest.MonkeyPatch) -> 
                 nn.functional.cross_entropy(model(x), y)
                 device.run()
         integration.finish()
-    (window,) = recording.windows
+        found_at_end = list(recording.windows)
+    if not is_first:
+        assert found_at_end == []
+        return
+    (window,) = found_at_end
     assert window.split == "validation"
     found = distribution.decode(window.predictions["class"]).classes
     assert found == {str(place): int((expected == place).sum()) for place in range(3) if (expected == place).any()}
