@@ -53,14 +53,23 @@ def keep(answer: Any) -> Any:
     return known(answer)
 
 
+class Named(tuple[tuple[str, Any, Any], ...]):
+    """Of a question of several arrays: name, sizes and type of each."""
+
+    __slots__ = ()
+
+
 def keep_question(asked: Any) -> Any:
-    """Sizes and type of an array, or the length of a list; for :func:`shape_of` and :func:`rows_of`."""
+    """Sizes and type of an array, or of each of several by name; the length of a list or a table. For :func:`shape_of` and
+    :func:`rows_of`."""
     kind = type(asked)
     if kind is list or kind is tuple:
         return len(asked)
-    if kind.__module__ in _ARRAYS or hasattr(kind, "shape"):
+    if kind is dict:
+        return _named(asked)
+    if _is_array(kind):
         return asked.shape, asked.dtype
-    return None
+    return len(asked) if kind.__name__ == "DataFrame" else None
 
 
 def keep_features(asked: Any, names: tuple[str, ...]) -> Any:
@@ -68,7 +77,8 @@ def keep_features(asked: Any, names: tuple[str, ...]) -> Any:
     as many columns as there are names, dicts, and lists of dicts."""
     kind = type(asked)
     if kind is dict:
-        return {name: keep(asked[name]) for name in names if name in asked}
+        found = {name: keep(asked[name]) for name in names if name in asked}
+        return found if found or len(asked) != 1 else keep_features(next(iter(asked.values())), names)
     if kind is list and asked and type(asked[0]) is dict:
         return [keep_features(row, names) for row in asked[:MOST_ROWS]]
     if kind.__name__ == "DataFrame":
@@ -80,24 +90,49 @@ def keep_features(asked: Any, names: tuple[str, ...]) -> Any:
 
 
 def shape_of(asked: Any) -> str | None:
-    """Of a question that was kept: ``float32[*, 3, 224]``, type and sizes without the rows; None of what is no array."""
-    if type(asked) is not tuple:
-        return None
-    shape, dtype = asked
-    sizes = ", ".join(["*", *(str(size) for size in list(shape)[1:])]) if len(shape) else ""
-    return f"{getattr(dtype, 'name', None) or str(dtype).rpartition('.')[2]}[{sizes}]"
+    """Of a question that was kept: ``float32[*, 3, 224]``, type and sizes without the rows; of several arrays
+    ``ids int64[*, 128], mask int64[*, 128]``. None of what is no array."""
+    if isinstance(asked, Named):
+        return ", ".join(f"{name} {_shape(shape, dtype)}" for name, shape, dtype in asked)
+    return _shape(*asked) if type(asked) is tuple else None
 
 
 def rows_of(asked: Any) -> int | None:
-    """How many rows were asked for at once; None where that cannot be told."""
-    if type(asked) is tuple:
-        return int(asked[0][0]) if len(asked[0]) else 1
+    """How many rows were asked for at once, of several arrays in the first; None where that cannot be told."""
+    if isinstance(asked, tuple):
+        shape = asked[0][1] if isinstance(asked, Named) else asked[0]
+        return int(shape[0]) if len(shape) else 1
     return asked if type(asked) is int else None
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
 
-_ARRAYS = ("torch", "numpy")
+
+def _named(asked: dict[Any, Any]) -> Any:
+    """As the only array of them, where it is one."""
+    arrays = [(name, one) for name, one in islice(asked.items(), _MOST_KEYS) if _is_array(type(one))]
+    if len(arrays) == 1:
+        return keep_question(arrays[0][1])
+    return Named((str(name), one.shape, one.dtype) for name, one in arrays) if arrays else None
+
+
+def _is_array(kind: type) -> bool:
+    known = _ARRAYS.get(kind)
+    if known is None:
+        known = hasattr(kind, "shape") and hasattr(kind, "dtype") and not _is_traced(kind)
+        if len(_ARRAYS) < _MOST_KINDS:
+            _ARRAYS[kind] = known
+    return known
+
+
+def _is_traced(kind: type) -> bool:
+    """Whether it stands for a tensor while a graph is made: there are no numbers in it, and sizes may be unknown."""
+    return any(base.__name__ in _TRACED for base in kind.__mro__)
+
+
+def _shape(shape: Any, dtype: Any) -> str:
+    sizes = ", ".join(["*", *(str(size) for size in list(shape)[1:])]) if len(shape) else ""
+    return f"{getattr(dtype, 'name', None) or str(dtype).rpartition('.')[2]}[{sizes}]"
 
 
 def _how(kind: type) -> Callable[[Any], Any]:
@@ -106,6 +141,8 @@ def _how(kind: type) -> Callable[[Any], Any]:
         return _of_numpy
     if root == "torch" and hasattr(kind, "untyped_storage"):
         return _of_torch
+    if _is_traced(kind):
+        return _unknown
     if root in ("tensorflow", "jaxlib", "jax"):
         return _itself  # these never change
     if (fields := getattr(kind, "__dataclass_fields__", None)) is not None:
@@ -196,5 +233,10 @@ _KEPT_BY: dict[type, Callable[[Any], Any]] = {
     **dict.fromkeys(_UNCHANGING, _itself),
     **dict.fromkeys((list, tuple), _of_list),
     dict: _of_dict,
+    Skipped: _itself,
 }
+#: Of TensorFlow, Keras, JAX and PyTorch.
+_TRACED = frozenset({"SymbolicTensor", "KerasTensor", "Tracer", "FakeTensor"})
+#: Whether it is one, by class.
+_ARRAYS: dict[type, bool] = {}
 _MOST_KINDS = 1_000

@@ -12,7 +12,7 @@ from looptap.serving.origins import digest
 class Model:
     """The same object for all calls of one watched model; windows are told apart by its name and version."""
 
-    __slots__ = ("around", "device", "digest", "features", "given", "has_modes", "name", "source")
+    __slots__ = ("around", "device", "digest", "features", "given", "has_modes", "name", "outputs", "source")
 
     def __init__(self, name: str, version: str | None = None, *, has_modes: bool = False) -> None:
         self.name = name
@@ -24,6 +24,8 @@ class Model:
         self.device: Any = None
         #: It has an attribute ``training``, as modules of PyTorch have.
         self.has_modes = has_modes
+        #: Of a session of ONNX Runtime, what its outputs are called (:mod:`looptap.serving.sessions`); None of other models.
+        self.outputs: tuple[str, ...] | None = None
         #: The version as the program calls it; None where its weights are to say it.
         self.given = version
         #: SHA-256 of the file that its weights came from; None while or where nobody knows.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from looptap.guard import Guard
+from looptap.serving import sessions
 from looptap.serving.answers import keep, keep_features, keep_question
 from looptap.serving.devices import DEVICES
 from looptap.serving.model import Model
@@ -23,7 +24,11 @@ from looptap.serving.traffic import CALL, REQUEST, TRAFFIC, ModelCall, kind_of, 
 from looptap.session import SESSION
 
 #: By which models are asked, beside being called.
-ASKED = frozenset({"predict", "predict_proba", "predict_on_batch", "run", "generate", "forward", "transform", "encode"})
+ASKED = frozenset(
+    {"predict", "predict_proba", "predict_on_batch", "run", "generate", "forward", "transform", "encode", "serve"}
+    # Of a session of ONNX Runtime.
+    | {"run_with_iobinding", "run_with_ort_values"}
+)
 _LATER = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 _guard = Guard("watch")
@@ -41,6 +46,7 @@ def watched(model: Any, name: str | None, version: str, features: Sequence[str])
     described.features = tuple(features)
     with _guard:
         described.source = ORIGINS.of(_asked_by(model))
+        described.outputs = sessions.output_names(getattr(model, "__self__", model))
     return Watched(model, described)
 
 
@@ -109,8 +115,8 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
         raise
     if type(result) in _LATER:
         CALL.set(before)
-        return _later(result, call, is_alone, args)
-    _answered(call, is_alone, args, result)
+        return _later(result, call, is_alone, args, kwargs)
+    _answered(call, is_alone, args, kwargs, result)
     return result
 
 
@@ -151,17 +157,20 @@ def _ended(call: ModelCall, is_alone: bool, error: BaseException | None) -> None
         TRAFFIC.end(call, call.ended)
 
 
-def _answered(call: ModelCall, is_alone: bool, args: Any, result: Any) -> None:
+def _answered(call: ModelCall, is_alone: bool, args: Any, kwargs: Any, result: Any) -> None:
     call.ended = now()  # what follows is ours
     if not _guard.closed:
         try:
             if call.mark is not None:
                 call.mark.end()
+            asked = args[0] if args else kwargs
+            if call.model.outputs is not None:
+                asked = sessions.question(args, kwargs)
+                result = sessions.answer(call.model.outputs, args, kwargs, result)
             call.answer = keep(result)
-            if args:
-                call.asked = keep_question(args[0])
-                if call.model.features:
-                    call.features = keep_features(args[0], call.model.features)
+            call.asked = keep_question(asked)
+            if call.model.features:
+                call.features = keep_features(asked, call.model.features)
         except Exception as error:
             if _guard.strict:
                 raise
@@ -197,22 +206,24 @@ def _is_on_device(call: ModelCall, is_alone: bool) -> bool:
     return False
 
 
-def _later(result: Any, call: ModelCall, is_alone: bool, args: Any) -> Any:
+def _later(result: Any, call: ModelCall, is_alone: bool, args: Any, kwargs: Any) -> Any:
     if type(result) is CoroutineType:
-        return _coroutine(result, call, is_alone, args)
+        return _coroutine(result, call, is_alone, args, kwargs)
     if type(result) is GeneratorType:
         return _generator(result, call, is_alone)
     return _async_generator(result, call, is_alone)
 
 
-async def _coroutine(result: Coroutine[Any, Any, Any], call: ModelCall, is_alone: bool, args: Any) -> Any:
+async def _coroutine(
+    result: Coroutine[Any, Any, Any], call: ModelCall, is_alone: bool, args: Any, kwargs: Any
+) -> Any:
     try:
         CALL.set(call)
         found = await result
     except BaseException as error:
         _ended(call, is_alone, error)
         raise
-    _answered(call, is_alone, args, found)
+    _answered(call, is_alone, args, kwargs, found)
     return found
 
 

@@ -142,7 +142,7 @@ class Counting:
         asked = call.asked
         if asked is not None:
             rows = rows_of(asked)
-            if type(asked) is tuple:
+            if isinstance(asked, tuple):
                 self._asked[asked] += 1
         if rows is not None:
             self.rows.waiting.append(rows)

@@ -10,6 +10,7 @@ from looptap.folders import Place, checkpoint, path_of
 from looptap.integration import Capture
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
+from looptap.weights import of_saved_model
 from looptap_integrations.keras.names import observe_functions
 from looptap_integrations.keras.signatures import signature
 
@@ -93,8 +94,9 @@ class ModelFiles:
     def _read(self, place: Place | None, model: Any) -> None:
         if place is not None and not self._record.is_suppressed():
             place.keep(self._record, role="input", step=self._step())
-            if os.path.isfile(place.path):
-                self._record.loaded(model, place.path)
+            weights = place.path if os.path.isfile(place.path) else of_saved_model(place.path)
+            if weights is not None:
+                self._record.loaded(model, weights)
 
     def _step(self) -> int | None:
         return self._record.step if self._record.step >= 0 else None

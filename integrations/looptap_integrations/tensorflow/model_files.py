@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow
@@ -17,6 +17,7 @@ from looptap.folders import CHECKPOINT, Place, checkpoint, path_of
 from looptap.integration import Capture
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
+from looptap.weights import of_saved_model
 from looptap_integrations.tensorflow.signatures import signature
 
 CAPTURES = (
@@ -27,7 +28,7 @@ CAPTURES = (
         "in the background",
     ),
     Capture(
-        "SavedModels and checkpoints read: SHA-256 of each file (role input)",
+        "SavedModels and checkpoints read: SHA-256 of each file (role input); the version of a watched SavedModel or signature",
         "tf.saved_model.load, tf.train.Checkpoint.restore and read",
         "each file once a run",
         "in the background",
@@ -98,6 +99,10 @@ class ModelFiles:
         path = _path(call, 0, "export_dir")
         if path is not None:
             self._read(call, Place(path))
+            weights = of_saved_model(path) if call.error is None else None
+            if weights is not None:
+                for function in (call.result, *_functions(call.result)):
+                    self._record.loaded(function, weights)
 
     def on_read(self, call: Call) -> Observation:
         yield
@@ -126,6 +131,13 @@ class ModelFiles:
 
     def _step(self) -> int | None:
         return self._record.step if self._record.step >= 0 else None
+
+
+def _functions(loaded: Any) -> Iterator[Any]:
+    """By which a SavedModel is asked, beside being called: its signatures, and the methods that were saved with it."""
+    signatures = getattr(loaded, "signatures", None)
+    yield from signatures.values() if isinstance(signatures, Mapping) else ()
+    yield from (one for one in getattr(loaded, "__dict__", {}).values() if callable(one))
 
 
 def _path(call: Call, position: int, name: str) -> str | None:

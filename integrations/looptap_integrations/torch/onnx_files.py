@@ -8,9 +8,7 @@ from typing import Any
 from looptap.integration import Capture, Integration
 from looptap.patching import Call, Observation, Patcher
 from looptap.recorder import Recorder
-
-#: Where weights go that are too large for the file of the model.
-_WEIGHTS = ".data"
+from looptap.weights import onnx_files
 
 
 class OnnxFilesIntegration(Integration):
@@ -49,8 +47,6 @@ class OnnxFilesIntegration(Integration):
     def _written(self, target: Any) -> None:
         if not isinstance(target, (str, os.PathLike)):
             return
-        path = os.fspath(target)
         step = self.record.step if self.record.step >= 0 else None
-        for written in (path, f"{path}{_WEIGHTS}"):
-            if os.path.isfile(written):
-                self.record.file(written, kind="model", step=step)
+        for written in onnx_files(os.fspath(target)):
+            self.record.file(written, kind="model", step=step)

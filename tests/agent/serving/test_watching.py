@@ -10,8 +10,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
+import tensorflow as tf
 import torch
 
 import looptap
@@ -76,6 +80,45 @@ def test_a_module_answers_the_same(counted: Counted) -> None:
         watched(rows)
     (window,) = counted()
     assert (window.model, window.requests) == ("net", 2)
+
+
+def test_questions_by_keyword(counted: Counted) -> None:
+    """As a signature of TensorFlow and the models of Transformers are asked; what is no array does not matter."""
+
+    def model(ids: Any = None, mask: Any = None, top: int = 1) -> Any:
+        return ids[:, :1]
+
+    watched = looptap.watch(model, features=["ids"])
+    watched(ids=np.ones((4, 2)), mask=np.ones((4, 2), np.int64))
+    watched(ids=torch.ones(4, 2), top=2)
+    watched(ids=np.ones((4, 2)))
+    (window,) = counted()
+    assert window.shapes == {"ids float64[*, 2], mask int64[*, 2]": 1, "float32[*, 2]": 1, "float64[*, 2]": 1}
+    assert histogram.decode(window.batch or b"").quantile(0.0) == histogram.decode(window.batch or b"").max == 4.0
+    assert set(window.features) == {"ids.class"}
+
+
+def test_tables(counted: Counted) -> None:
+    """Have rows, and no single type; nor is it a failure."""
+    table = pd.DataFrame({"age": [1.0, 2.0, 3.0], "name": ["a", "b", "c"]})
+    watched: Any = looptap.watch(lambda rows: [1.0] * len(rows), name="table")
+    for _ in range(5):
+        watched(table)
+    (window,) = counted()
+    assert (window.requests, window.shapes, window.skipped) == (5, {}, {})
+    assert histogram.decode(window.batch or b"").max == 3.0
+    assert len(distribution.decode(window.predictions["value"]).numbers) == 15
+
+
+def test_a_model_in_a_graph_that_is_traced(counted: Counted) -> None:
+    """There are no numbers, and no sizes where a rank is unknown."""
+    watched: Any = looptap.watch(lambda rows: rows * 2, name="traced")
+    traced: Any = tf.function(lambda rows: watched(rows), input_signature=[tf.TensorSpec(None)])
+    assert traced(tf.ones((2, 3))).numpy().tolist() == [[2.0] * 3] * 2
+    assert jax.jit(watched)(jnp.ones((2, 3))).tolist() == [[2.0] * 3] * 2
+    (window,) = counted()
+    assert (window.predictions, window.shapes) == ({}, {})
+    assert window.skipped == {"unknown kind": window.requests}
 
 
 def test_what_is_called_for_training_does_not_count(counted: Counted) -> None:

@@ -12,6 +12,7 @@ import pytest
 import tf_keras
 
 from integrations.recording import Recording, recorded
+from looptap.serving.origins import ORIGINS
 from looptap_integrations.keras import KerasIntegration, TfKerasIntegration
 
 DESCRIPTION = "input float32[None, 3]; output float32[None, 1]"
@@ -59,6 +60,9 @@ def test_every_way_to_write_and_read(record: Recording) -> None:
         for path in ("model.keras", "model.h5", "folder"):
             loaded = tf_keras.models.load_model(path)
             assert numpy.array_equal(loaded.layers[0].kernel, model.layers[0].kernel)
+            origin = ORIGINS.of(loaded)
+            assert origin is not None
+            assert origin.path.endswith((path, "folder/variables/variables.data-00000-of-00001"))
         model.load_weights("only.h5")
         model.load_weights("ckpt")
     read = ["model.keras", "model.h5", *saved, "only.h5", *checkpoint]

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from integrations.recording import Recording, recorded
+from looptap.serving.origins import ORIGINS
 from looptap_integrations.keras import KerasIntegration
 from looptap_integrations.tensorflow import TensorFlowIntegration
 
@@ -74,6 +75,23 @@ def test_a_saved_model(record: Recording) -> None:
         assert numpy.array_equal(loaded(tf.ones((2, 3)))["score"], [[3], [3]])
     inputs = ["scale/assets.extra/mine.txt", *(f"scale/{name}" for name in SAVED)]
     assert told(other) == [(name, "input", None) for name in inputs]
+
+
+def test_whose_weights_a_loaded_model_has(record: Recording) -> None:
+    """Those of the file with its variables; so have its signatures, and its own methods."""
+    for name, score in {"one": 1.0, "two": 2.0}.items():
+        model = keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(score))]
+        )
+        model.export(name, verbose=False)
+        loaded = tf.saved_model.load(name)
+        signature = loaded.signatures["serving_default"]
+        for one in (loaded, signature, loaded.serve):
+            file = ORIGINS.of(one)
+            assert file is not None
+            assert Path(file.path) == Path(name, "variables", "variables.data-00000-of-00001").absolute()
+    with record.suppress():
+        assert ORIGINS.of(tf.saved_model.load("one")) is None
 
 
 def test_a_model_of_keras_is_exported(record: Recording) -> None:

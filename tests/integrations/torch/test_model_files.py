@@ -66,7 +66,7 @@ def test_onnx(record: Recording) -> None:
     """A file that is exported to, a program that is saved later, and the weights beside it."""
     model = nn.Linear(3, 1).eval()
     torch.onnx.export(model, (torch.ones(1, 3),), "exported.onnx", external_data=False, verbose=False)
-    program = torch.onnx.export(model, (torch.ones(1, 3),), verbose=False)
+    program = torch.onnx.export(nn.Linear(64, 64).eval(), (torch.ones(1, 64),), verbose=False)
     assert program is not None
     program.save("saved.onnx", external_data=True)
     buffer: Any = io.BytesIO()
