@@ -16,7 +16,7 @@ from importlib.machinery import SourceFileLoader
 from typing import Any
 
 import looptap
-from looptap import lifetime
+from looptap import children, lifetime
 from looptap.launchers import through_looptap
 from looptap.session import SESSION
 
@@ -53,6 +53,8 @@ def run_module(name: str, arguments: Sequence[str], settings: dict[str, Any]) ->
 def _run(program: Any, settings: dict[str, Any], trains: bool = True) -> int:
     SESSION.command_line = settings
     looptap.autolog()
+    if SESSION.settings.serving:
+        children.reach(settings)
     if trains:
         lifetime.awaits_training()
     try:

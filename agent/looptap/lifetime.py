@@ -78,14 +78,22 @@ def _at_exit() -> None:
             # What a server answers from now on begins no further run.
             SESSION.serving.is_wanted = False
             SESSION.end(status, error)
-            if _is_awaited and SESSION.settings.enabled and not SESSION.recorder.generation:
-                seen = "request" if SESSION.settings.serving else "training"
+            serves = SESSION.settings.serving
+            is_awaited = _is_awaited and SESSION.settings.enabled and not (serves and _has_had_children())
+            if is_awaited and not SESSION.recorder.generation:
+                seen = "request" if serves else "training"
                 SESSION.say(f"no {seen} was seen, so nothing was recorded · looptap doctor")
     except KeyboardInterrupt:
         # A second Ctrl-C: nobody wants to wait for the store any more. What is in the journal is safe there.
         pass
     if status == "killed":
         _die_of_interrupt()
+
+
+def _has_had_children() -> bool:
+    """Whom :mod:`looptap.children` has reached, and who may have answered in the place of this process."""
+    times = os.times()
+    return times.children_user + times.children_system > 0
 
 
 def _die_of_interrupt() -> None:

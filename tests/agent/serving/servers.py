@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -80,11 +80,13 @@ def server(programs: Programs, words: list[str], port: int, **more: str) -> Iter
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # Tests that were started in the background ignore Ctrl-C, and so would whatever they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         until(lambda: is_listening(port) or process.poll() is not None)
         yield process
     finally:
-        if process.poll() is None:
+        with suppress(ProcessLookupError):  # of those that have ended before, some leave workers behind
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

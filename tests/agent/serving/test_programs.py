@@ -188,3 +188,21 @@ def test_spawned_workers(programs: Programs, workers: int) -> None:
     (version,) = serving(programs)["versions"]
     assert version["requests"] == 40
     assert version["replicas"] == len(pids)
+
+
+def test_spawned_workers_of_looptap_run(programs: Programs) -> None:
+    """The application says nothing of looptap but for its model: each worker counts the requests by route, in the store that was
+    typed."""
+    programs.script(APP, "app.py")
+    port = free_port()
+    words = [*uvicorn(port), "--workers", "2"]
+    words[3:3] = ["--store", "typed"]
+    with server(programs, words, port, LOOPTAP_STORE="") as process:
+        pids = {until(lambda: predict(port, 1))["pid"] for _ in range(40)}
+        process.terminate()
+        process.wait(30)
+    told = programs.looptap("serving", "double", "--json", LOOPTAP_STORE=str(programs.folder / "typed"))
+    assert told.returncode == 0, told.stderr
+    (version,) = json.loads(told.stdout)["versions"]
+    assert (version["requests"], version["replicas"]) == (40, len(pids))
+    assert set(version["endpoints"]) == {"POST /predict/{user}"}
