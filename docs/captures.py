@@ -30,6 +30,7 @@ PAGES: dict[Path, tuple[str, ...]] = {
         "django.core.handlers.wsgi",
         "flask",
         "grpc",
+        "onnxruntime",
         "starlette.applications",
         "uvicorn.server",
     ),

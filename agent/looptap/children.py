@@ -16,8 +16,8 @@ _FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "in_children"
 
 
 def reach(typed: Mapping[str, Any]) -> None:
-    """Every process of Python that this one starts from now on, and those that they start, answers on record: with the settings that
-    were ``typed``, and into the same store."""
+    """Every process of Python that this one starts from now on, and those that they start, answers on record: with the settings
+    that were ``typed``, and into the same store."""
     wanted = {name: str(value) for name, value in typed.items() if value is not None}
     wanted["serving"] = "true"
     wanted["store"] = settings.resolve_store(SESSION.settings.store or None, SESSION.recorder.folder)

@@ -1,4 +1,4 @@
-"""What Python imports by this name when it starts, in the processes that ``looptap run --serving`` reaches (:mod:`looptap.children`).
+"""What Python imports by this name as it starts, in the processes that ``looptap run --serving`` starts (:mod:`looptap.children`).
 
 It takes the place of the program's own module of this name, if that has one, and imports it. Nothing is left of the folder that it
 lies in on ``sys.path``; in another environment than ours, which has no looptap, it does nothing.
