@@ -33,8 +33,7 @@ def of_saved_model(folder: str) -> str | None:
         return None
     # Without a variable there is still the graph of the objects, in a file of its own.
     has_variables = b"VARIABLE_VALUE" in keys or b"_CHECKPOINTABLE_OBJECT_GRAPH" not in keys
-    inside = ("variables", *shards) if shards and has_variables else ("saved_model.pb",)
-    path = os.path.join(folder, *inside)
+    path = os.path.join(variables, shards[0]) if shards and has_variables else os.path.join(folder, "saved_model.pb")
     return path if os.path.isfile(path) else None
 
 

@@ -97,12 +97,13 @@ class ModelFiles:
     def on_load_model(self, call: Call) -> Observation:
         yield
         path = _path(call, 0, "export_dir")
-        if path is not None:
-            self._read(call, Place(path))
-            weights = of_saved_model(path) if call.error is None else None
-            if weights is not None:
-                for function in (call.result, *_functions(call.result)):
-                    self._record.loaded(function, weights)
+        if path is None or call.error is not None or self._record.is_suppressed():
+            return
+        self._read(call, Place(path))
+        weights = of_saved_model(path)
+        if weights is not None:
+            for function in (call.result, *_functions(call.result)):
+                self._record.loaded(function, weights)
 
     def on_read(self, call: Call) -> Observation:
         yield

@@ -83,7 +83,7 @@ def test_whose_weights_a_loaded_model_has(record: Recording) -> None:
         model = keras.Sequential(
             [keras.Input((3,)), keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(score))]
         )
-        model.export(name, verbose=False)
+        model.export(name)
         loaded = tf.saved_model.load(name)
         signature = loaded.signatures["serving_default"]
         for one in (loaded, signature, loaded.serve):
