@@ -214,9 +214,7 @@ def _later(result: Any, call: ModelCall, is_alone: bool, args: Any, kwargs: Any)
     return _async_generator(result, call, is_alone)
 
 
-async def _coroutine(
-    result: Coroutine[Any, Any, Any], call: ModelCall, is_alone: bool, args: Any, kwargs: Any
-) -> Any:
+async def _coroutine(result: Coroutine[Any, Any, Any], call: ModelCall, is_alone: bool, args: Any, kwargs: Any) -> Any:
     try:
         CALL.set(call)
         found = await result
