@@ -194,10 +194,11 @@ def test_drift_of_keras(programs: Programs, backend: str, told: str) -> None:
 
 
 def test_signature_of_a_saved_model(programs: Programs) -> None:
+    """Without a variable it is known by its graph; with some, by these (test_runtimes.py)."""
     pytest.importorskip("tensorflow")
     run(programs, TENSORFLOW_SERVING)
     found = served(programs)
-    assert (found["requests"], found["version"]) == (1, None)
+    assert (found["requests"], found["version"]) == (1, digest(programs, "saved/saved_model.pb"))
     assert found["predictions"]["rows.class"]["count"] == 2
 
 
