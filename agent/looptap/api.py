@@ -168,8 +168,11 @@ def watch(model: _Model, name: str | None = None, version: str = "auto", *, feat
     if not SESSION.settings.enabled:
         return model
     with SESSION.guard:
-        from looptap.serving.watching import watched  # programs that only train have no time for it
+        from looptap.serving.watching import no_model, watched  # programs that only train have no time for it
 
+        if (why := no_model(model)) is not None:
+            SESSION.say(f"looptap.watch: {why}")
+            return model
         SESSION.serving.is_wanted = True
         return watched(model, name, version, features)  # type: ignore[no-any-return]
     return model
@@ -204,8 +207,8 @@ def log_outcome(prediction_id: str, label: Any) -> None:
 
         try:
             told = outcome(prediction_id, label)
-        except (TypeError, ValueError) as error:
-            SESSION.recorder.note("outcomes", f"an outcome was left out: {error}")
+        except ValueError as error:
+            SESSION.recorder.note("outcomes", f"outcomes were left out: {error}")
             return
         SESSION.serving.is_wanted = True
         if TRAFFIC.is_counted or SESSION.serving.start():

@@ -139,9 +139,16 @@ def run(module: bool, program: str, arguments: tuple[str, ...], **given: Any) ->
     from looptap import launch
 
     if not module and not os.path.exists(program):
-        raise click.UsageError(f"no such file: {program}")
+        hint = f"; for a module: looptap run -m {program}" if _is_module(program) else ""
+        raise click.UsageError(f"no such file: {program}{hint}")
     start = launch.run_module if module else launch.run_script
     return lambda: start(program, arguments, given)
+
+
+def _is_module(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return name.isidentifier() and find_spec(name) is not None
 
 
 @commands.command("sync")

@@ -15,6 +15,8 @@ from looptap_collector.store_option import opened, store_option
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from looptap_collector.serving.shapes import Report
+
 _REFRESH_SECONDS = 5.0
 
 
@@ -35,7 +37,7 @@ _REFRESH_SECONDS = 5.0
     "versions",
     multiple=True,
     metavar="VERSION",
-    help="With --compare, twice: which versions, by their beginnings. Default: the two that were asked last.",
+    help="Only this one, by its beginning. With --compare, twice: which two. Default: those that were asked last.",
 )
 @click.option(
     "--otlp",
@@ -60,10 +62,13 @@ def serving(
     span_ns = _span(since)
     if compare and name is None:
         raise Mistake("--compare needs the NAME of a model: looptap serving NAME --compare")
-    if versions and (not compare or len(versions) != 2):
+    if versions and len(versions) != 1 + compare:
         raise Mistake(
-            "--version is given twice, with --compare: the version that is there, and the one that is to come"
+            "--version is given twice with --compare (the version that is there, and the one that is to come), else once"
         )
+    if versions and name is None:
+        raise Mistake("--version needs the NAME of a model: looptap serving NAME --version VERSION")
+    only = versions[0] if versions and not compare else None
     with opened(store) as backend:
         if otlp is not None:
             _export(backend, name, span_ns, otlp)
@@ -72,16 +77,16 @@ def serving(
             _compare(backend, name, span_ns, versions, as_json)
             return
         if as_json:
-            click.echo(_json(backend, name, span_ns, not no_drift))
+            click.echo(_json(backend, name, span_ns, not no_drift, only))
             return
         if watch is None:
             watch = sys.stdout.isatty()
         if watch:
-            _watch(backend, name, span_ns, not no_drift)
+            _watch(backend, name, span_ns, not no_drift, only)
             return
         from looptap_collector import terminal
 
-        terminal.console().print(_look(backend, name, span_ns, not no_drift))
+        terminal.console().print(_look(backend, name, span_ns, not no_drift, only))
 
 
 def _span(since: str) -> int:
@@ -89,21 +94,36 @@ def _span(since: str) -> int:
     from looptap_collector.filters.literals import duration_ns
 
     try:
-        return duration_ns(since, 0)
+        return duration_ns(f"{since}s" if since.replace(".", "", 1).isdecimal() else since, 0)
     except FilterError as error:
         raise Mistake(f"--since: {error.message}") from error
 
 
-def _look(backend: Backend, name: str | None, span_ns: int, drift: bool) -> RenderableType:
-    from looptap_collector.serving import terminal
+def _report(backend: Backend, name: str, span_ns: int, drift: bool, only: str | None) -> Report:
+    """``only``: the version that begins so."""
+    import msgspec
+
     from looptap_collector.serving.report import report
 
     now_ns = time.time_ns()
+    told = report(backend, name, since_ns=now_ns - span_ns, until_ns=now_ns, drift=drift)
+    if not told.versions:
+        _known(backend, name)
+    elif only is not None:
+        found = [one for one in told.versions if (one.version or "unknown").startswith(only)]
+        if not found:
+            there = ", ".join((one.version or "unknown")[:12] for one in told.versions)
+            raise Mistake(f"no version that begins with {only!r} was asked in that time; there are: {there}")
+        return msgspec.structs.replace(told, versions=found)
+    return told
+
+
+def _look(backend: Backend, name: str | None, span_ns: int, drift: bool, only: str | None) -> RenderableType:
+    from looptap_collector.serving import terminal
+
+    now_ns = time.time_ns()
     if name is not None:
-        told = report(backend, name, since_ns=now_ns - span_ns, until_ns=now_ns, drift=drift)
-        if not told.versions:
-            _known(backend, name)
-        return terminal.picture(told)
+        return terminal.picture(_report(backend, name, span_ns, drift, only))
     served = backend.served(since_ns=now_ns - span_ns)
     return terminal.models_table(served, now_ns) if served else "no model was asked in that time; try a longer --since"
 
@@ -116,19 +136,15 @@ def _known(backend: Backend, name: str) -> None:
         raise Mistake(f"no model {name!r} was ever served; {there}")
 
 
-def _json(backend: Backend, name: str | None, span_ns: int, drift: bool) -> str:
+def _json(backend: Backend, name: str | None, span_ns: int, drift: bool, only: str | None) -> str:
     import msgspec
 
     from looptap_collector.record import to_json
-    from looptap_collector.serving.report import report
 
-    now_ns = time.time_ns()
     if name is None:
-        found = {"models": msgspec.to_builtins(list(backend.served(since_ns=now_ns - span_ns)))}
+        found = {"models": msgspec.to_builtins(list(backend.served(since_ns=time.time_ns() - span_ns)))}
     else:
-        found = msgspec.to_builtins(report(backend, name, since_ns=now_ns - span_ns, until_ns=now_ns, drift=drift))
-        if not found["versions"]:
-            _known(backend, name)
+        found = msgspec.to_builtins(_report(backend, name, span_ns, drift, only))
     return to_json(found, indent=2)
 
 
@@ -175,16 +191,20 @@ def _export(backend: Backend, name: str | None, span_ns: int, target: str) -> No
     click.echo(f"{count:,} window{'' if count == 1 else 's'} → {target}")
 
 
-def _watch(backend: Backend, name: str | None, span_ns: int, drift: bool) -> None:
+def _watch(backend: Backend, name: str | None, span_ns: int, drift: bool, only: str | None) -> None:
+    """What does not fit on the terminal is there once it is over."""
     from rich.live import Live
 
     from looptap_collector import terminal
 
-    shown = _look(backend, name, span_ns, drift)
+    console = terminal.console()
+    shown = _look(backend, name, span_ns, drift, only)
     try:
-        with Live(shown, console=terminal.console(), auto_refresh=False, vertical_overflow="visible") as live:
+        with Live(shown, console=console, auto_refresh=False, transient=True) as live:
+            live.refresh()
             while True:
                 time.sleep(_REFRESH_SECONDS)
-                live.update(_look(backend, name, span_ns, drift), refresh=True)
+                shown = _look(backend, name, span_ns, drift, only)
+                live.update(shown, refresh=True)
     except KeyboardInterrupt:
-        return
+        console.print(shown)

@@ -27,6 +27,8 @@ def served(windows: Iterable[RunWindow]) -> list[Served]:
     found: dict[tuple[str, str | None], Served] = {}
     for one in windows:
         window = one.window
+        if not window.requests:
+            continue
         now = Served(
             window.model,
             window.version,

@@ -171,6 +171,14 @@ def test_leaving_with_an_error_is_a_failure(programs: Programs, leaving: str, st
     assert (run["status"], run.get("error")) == (status, error)
 
 
+def test_a_module_without_m(programs: Programs) -> None:
+    """The natural slip says how it is meant."""
+    done = programs.looptap("run", "--serving", "uvicorn", "app:app")
+    assert done.returncode == 2
+    assert done.stderr.endswith("Error: no such file: uvicorn; for a module: looptap run -m uvicorn\n")
+    assert programs.looptap("run", "nothing.py").stderr.endswith("Error: no such file: nothing.py\n")
+
+
 NOTHING_SEEN = "looptap: no training was seen, so nothing was recorded · looptap doctor"
 
 

@@ -67,6 +67,18 @@ def test_which_models(backend: Backend) -> None:
     ]
 
 
+def test_one_version(backend: Backend) -> None:
+    record(backend)
+    told = json.loads(looptap("serving", "intent", "--json", "--version", "cd").stdout)
+    assert [one["version"] for one in told["versions"]] == [NEXT]
+    assert "version abababababab ·" not in looptap("serving", "intent", "--version", "cd", "--since", "86400").stdout
+    refused = looptap("serving", "intent", "--version", "zz")
+    assert refused.exit_code != 0
+    assert "no version that begins with 'zz' was asked in that time; there are: " in refused.stderr
+    assert "--version needs the NAME of a model" in looptap("serving", "--version", "cd").stderr
+    assert "given twice with --compare" in looptap("serving", "intent", "--version", "a", "--version", "b").stderr
+
+
 def test_one_model(backend: Backend) -> None:
     """Versions, where they come from, errors, latency, predictions and drift, in 80 columns."""
     record(backend)
@@ -119,7 +131,7 @@ def test_comparing(backend: Backend) -> None:
     assert [told["first"]["version"], told["second"]["version"]] == [NEXT, VERSION]
     for arguments, said in (
         (("--compare",), "--compare needs the NAME"),
-        (("intent", "--version", "a"), "--version is given twice, with --compare"),
+        (("intent", "--version", "a", "--compare"), "--version is given twice with --compare"),
         (("intent", "--compare", "--version", "x", "--version", "a"), "no version that begins with 'x'"),
         (("other", "--compare"), "needs two versions"),
         (("nope", "--compare"), "no model 'nope' was ever served"),

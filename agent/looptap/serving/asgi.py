@@ -102,6 +102,9 @@ class _Exchange:
             if message.get("more_body"):
                 self._request.sends()
             else:
+                # uvicorn knows, and does not say so to what has no more to read.
+                if getattr(getattr(self._send, "__self__", None), "disconnected", None) is True:
+                    self.is_disconnected = True
                 self.is_complete = True
                 if self._request.first:
                     self._request.sends()

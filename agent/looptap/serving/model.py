@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from looptap.events import File
 from looptap.serving.origins import digest
 
+#: Read in a tenth of a second.
+_SMALL_BYTES = 64 * 2**20
+_LONGEST_SECONDS = 60.0
+
 
 class Model:
     """The same object for all calls of one watched model; windows are told apart by its name and version."""
 
-    __slots__ = ("around", "device", "digest", "features", "given", "has_modes", "name", "outputs", "source")
+    __slots__ = ("_reading", "around", "device", "digest", "features", "given", "has_modes", "name", "outputs", "source")
 
     def __init__(self, name: str, version: str | None = None, *, has_modes: bool = False) -> None:
         self.name = name
@@ -32,12 +37,24 @@ class Model:
         self.digest: str | None = None
         #: That file, until somebody has the time to read it: not before a server forks, whose threads its workers have not.
         self.source: File | None = None
+        self._reading = threading.Lock()
 
     def read_source(self) -> None:
         """Takes its time for a large file; once."""
-        source, self.source = self.source, None
-        if source is not None:
-            self.digest = digest(source)
+        # A lock that was held when a server forked is never given back.
+        has_lock = self._reading.acquire(timeout=_LONGEST_SECONDS)
+        try:
+            if (source := self.source) is not None:
+                self.digest, self.source = digest(source), None
+        finally:
+            if has_lock:
+                self._reading.release()
+
+    def read_small_source(self) -> None:
+        """For a request that cannot do without the digest."""
+        source = self.source
+        if source is not None and source.size_bytes <= _SMALL_BYTES:
+            self.read_source()
 
     @property
     def version(self) -> str | None:

@@ -49,22 +49,31 @@ def identity(call: ModelCall, row: int, time_s: int) -> str | None:
     if predicted is None:
         return None
     model = call.model
+    model.read_small_source()
     told = msgspec.msgpack.encode(Prediction(model.name, model.version, model.digest, predicted, time_s))
     return base64.urlsafe_b64encode(told).decode().rstrip("=")
 
 
 def outcome(identity: str, label: Any) -> Outcome:
-    """Raises ValueError for what is no id, and that or TypeError for a label that is none, or no number where one was predicted."""
+    """Raises ValueError for what is no id, and for a label that is none, or no number where one was predicted; in the same words
+    for all of one kind."""
     try:
         padded = identity + "=" * (-len(identity) % 4)
         prediction = msgspec.msgpack.decode(base64.urlsafe_b64decode(padded), type=Prediction)
     except (TypeError, ValueError, binascii.Error) as error:
-        raise ValueError(f"{identity!r:.80} is not the id of a prediction") from error
+        raise ValueError(f"{type(identity).__name__} that is not the id of a prediction") from error
     if isinstance(prediction.predicted, float):
-        return Outcome(prediction, number(label))
+        return Outcome(prediction, _number(label))
     if isinstance(label, bool | int | str):
         return Outcome(prediction, str(label))
-    return Outcome(prediction, str(int(number(label))))
+    return Outcome(prediction, str(int(_number(label))))
+
+
+def _number(label: Any) -> float:
+    try:
+        return number(label)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{type(label).__name__} as a label, which is neither a class nor a number") from error
 
 
 def _predicted(kept: Any, row: int) -> str | float | None:

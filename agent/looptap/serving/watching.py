@@ -43,11 +43,20 @@ def watched(model: Any, name: str | None, version: str, features: Sequence[str])
     """What stands in the place of the model from now on."""
     title = name or getattr(model, "__name__", None) or type(model).__name__
     described = Model(str(title), None if version == "auto" else str(version), has_modes=_has_modes(model))
-    described.features = tuple(features)
+    described.features = (features,) if isinstance(features, str) else tuple(features)
     with _guard:
         described.source = ORIGINS.of(_asked_by(model))
         described.outputs = sessions.output_names(getattr(model, "__self__", model))
     return Watched(model, described)
+
+
+def no_model(model: Any) -> str | None:
+    """Why this cannot be watched, in one sentence."""
+    if isinstance(model, type):
+        return f"{model.__name__} is a class and not watched; watch what it makes: looptap.watch({model.__name__}(…))"
+    if callable(model) or any(hasattr(type(model), name) for name in ASKED):
+        return None
+    return f"{type(model).__name__} is not watched: it is no function, and has no {', '.join(sorted(ASKED)[:3])}, …"
 
 
 class Watched(_Proxy):

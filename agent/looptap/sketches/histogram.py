@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from math import frexp, inf, ldexp
+from math import ceil, frexp, inf, ldexp
 
 import msgspec
 
@@ -160,18 +160,19 @@ class Histogram:
             yield self._bucket(upper_bound(index - 1), upper_bound(index), self.positive[index])
 
     def quantile(self, share: float) -> float | None:
-        """The value below which this share of the values lies (0 to 1); None where there are none. Least and greatest are exact."""
+        """The least value that this share of the values (0 to 1) is not above; None where there are none. Least and greatest are
+        exact."""
         if not self._count:
             return None
-        rank = share * (self._count - 1)
-        if rank <= 0:
+        rank = ceil(share * self._count)
+        if rank <= 1:
             return self.min
-        if rank >= self._count - 1:
+        if rank >= self._count:
             return self.max
-        below = 0
+        reached = 0
         for value, count in self._typical_values():
-            below += count
-            if rank < below:
+            reached += count
+            if rank <= reached:
                 return min(self.max, max(self.min, value))
         return self.max
 

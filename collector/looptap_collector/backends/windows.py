@@ -71,7 +71,9 @@ def found(connection: Connection, query: WindowQuery) -> list[RunWindow]:
 def served(connection: Connection, since_ns: int | None, until_ns: int | None) -> list[Served]:
     sums = [func.sum(_window.requests), func.sum(_window.errors), func.count()]
     grouped = select(_window.model, _window.version, *sums, func.min(_window.time_ns), func.max(_window.time_ns))
-    grouped = grouped.where(*_between(since_ns, until_ns), _NO_SPLIT).group_by(_window.model, _window.version)
+    grouped = grouped.where(*_between(since_ns, until_ns), _NO_SPLIT, _window.requests > 0).group_by(
+        _window.model, _window.version
+    )
     # Sums are decimals on some engines.
     rows = [Served(model, version, *map(int, numbers)) for model, version, *numbers in connection.execute(grouped)]
     return sorted(rows, key=served_order)

@@ -104,7 +104,7 @@ def held_against(
 
 def _no_reference(version: str | None, origin: Origin | None) -> str:
     if version is None:
-        return "nobody knows the version, so there is no training to compare with"
+        return "nobody knows what its weights were loaded from (call looptap.autolog() before), so its training is not known"
     if origin is None:
         return "no run is known to have written this version, so there is no training to compare with"
     return f"{origin.name} recorded no evaluation with predictions to compare with"

@@ -19,7 +19,7 @@ from looptap_collector.serving import intervals
 from looptap_collector.serving.drift import KINDS
 from looptap_collector.serving.report import MOST_WINDOWS
 from looptap_collector.serving.streams import Stream
-from looptap_collector.serving.summary import Summary, by_version, summed
+from looptap_collector.serving.summary import Summary, by_version, summed, was_asked
 
 BETTER, WORSE, SAME, OPEN = "better", "worse", "same", "open"
 #: Less than this part of a latency is no difference, however certain.
@@ -127,7 +127,8 @@ def experiment(
 def _chosen(
     versions: dict[str | None, Summary], first: str | None, second: str | None
 ) -> tuple[str | None, str | None]:
-    ordered = sorted(versions, key=lambda version: _begin(versions[version]))
+    asked = [version for version, summary in versions.items() if summary.first_ns is not None]
+    ordered = sorted(asked, key=lambda version: _begin(versions[version]))
     there = ", ".join((version or "unknown")[:12] for version in ordered) or "none"
 
     def named(prefix: str) -> str | None:
@@ -153,11 +154,12 @@ def _together(one: Summary, other: Summary) -> tuple[int, int] | None:
 
 
 def _within(windows: Sequence[RunWindow], begins: int, ends: int) -> list[RunWindow]:
-    """Those that overlap with that time."""
+    """Those that overlap with that time, and what came of predictions, whenever it became known."""
     return [
         one
         for one in windows
-        if one.window.time_ns < ends and one.window.time_ns + round(one.window.seconds * _NS) > begins
+        if not was_asked(one.window)
+        or (one.window.time_ns < ends and one.window.time_ns + round(one.window.seconds * _NS) > begins)
     ]
 
 

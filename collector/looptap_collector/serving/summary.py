@@ -51,6 +51,10 @@ class Summary:
 
     def add(self, one: RunWindow) -> None:
         window = one.window
+        for name in ("outcomes", "labels"):
+            add_encoded(getattr(self, name), getattr(window, name))
+        if not was_asked(window):
+            return  # who tells of outcomes may be another process, at another time
         self.requests += window.requests
         self.errors.update(window.errors)
         self.replicas.add(one.journal)
@@ -80,7 +84,7 @@ class Summary:
                 _merge(endpoint.total, told)
         if window.batch is not None:
             _merge(self.batch, histogram.decode(window.batch))
-        for name in ("predictions", "outcomes", "labels", "features"):
+        for name in ("predictions", "features"):
             add_encoded(getattr(self, name), getattr(window, name))
 
     @property
@@ -112,6 +116,11 @@ class Summary:
         return {
             name: (sum(values) / len(values), max(values)) for name, values in sorted(self._resources.items()) if values
         }
+
+
+def was_asked(window: Window) -> bool:
+    """Whether any request ended or was under way in it; else it has only what came of earlier ones."""
+    return bool(window.requests or window.in_flight_max or window.latency or window.predictions or window.features)
 
 
 def summed(windows: Iterable[RunWindow]) -> Summary:

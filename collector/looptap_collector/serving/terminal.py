@@ -34,7 +34,7 @@ _PARTS = ("total", "queue", "before", "model", "after", "first", "between")
 
 def models_table(served: Sequence[Served], now_ns: int | None = None) -> Table:
     """One line for each version of each model."""
-    table = _table("model", "version", "requests", "errors", "last asked", right=(2, 3))
+    table = _table("model", "version", "requests", "errors", "last window", right=(2, 3))
     for one in served:
         table.add_row(
             Text(printable(one.model) or "no model"),
@@ -94,7 +94,8 @@ def _version(one: VersionFields) -> Iterator[RenderableType]:
         yield _line(f"data  {printable(_some(told))}")
     seconds = 0.0 if one.first_ns is None or one.last_ns is None else (one.last_ns - one.first_ns) / 1e9
     replicas = f"{one.replicas:,} {'replica' if one.replicas == 1 else 'replicas'}"
-    yield _line(f"{one.requests:,} requests in {took(seconds)} ({_rate(one.per_second)} per second) · {replicas}")
+    requests = f"{one.requests:,} {'request' if one.requests == 1 else 'requests'}"
+    yield _line(f"{requests} in {took(seconds)} ({_rate(one.per_second)} per second) · {replicas}")
     if one.errors:
         failed = _some([f"{count:,} {printable(name)}" for name, count in one.errors.items()])
         yield _line(f"errors  {_share(one.error_rate)}: {failed}", style="yellow")
@@ -201,9 +202,14 @@ def _amount(unit: str, value: float) -> str:
 def _difference(one: Measured) -> str:
     found = one.difference
     if one.is_relative or one.unit == "share":
-        value, low, high = (f"{100 * part:+.2g}" for part in found)
+        value, low, high = (_points(100 * part) for part in found)
         return f"{value} ({low} to {high}) {'%' if one.is_relative else 'points'}"
     return f"{found.value:+.3g} ({found.low:+.3g} to {found.high:+.3g})"
+
+
+def _points(value: float) -> str:
+    """Two digits, and never a power of ten."""
+    return f"{value:+,.0f}" if abs(value) >= 10 else f"{value:+.2g}" if abs(value) >= 0.01 else "0"
 
 
 def stream_in_words(stream: StreamFields) -> str:
@@ -221,7 +227,7 @@ def stream_in_words(stream: StreamFields) -> str:
     strange = {"NaN": stream.nan, "+Inf": stream.above, "-Inf": stream.below, "missing": stream.null}
     told += [f"{name} {percent(count / stream.count)}" for name, count in strange.items() if count]
     if stream.apart:
-        told.append(f"{stream.apart:,} more values were counted in another way")
+        told.append(f"{stream.apart:,} more came before their reference was known, and are not compared")
     return "; ".join([f"{stream.count:,} values", *told])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import socket
 import threading
 import time
 import types
@@ -19,7 +20,7 @@ from starlette.routing import Mount, Route
 
 import looptap
 from agent.serving.conftest import out_of_the_way
-from agent.serving.servers import ask, uvicorn_server
+from agent.serving.servers import ask, until, uvicorn_server
 from looptap.events import Window
 from looptap.serving.asgi import Middleware
 from looptap.serving.traffic import TRAFFIC
@@ -186,6 +187,27 @@ def test_a_client_that_hangs_up(counted: Counted) -> None:
             time.sleep(0.01)
     (window,) = counted()
     assert (window.endpoint, window.errors) == ("GET /stream", {"disconnected": 1})
+
+
+def test_a_client_that_hangs_up_before_a_whole_answer(counted: Counted) -> None:
+    """The application does not notice, and the server only when it is told to send."""
+    app, left = FastAPI(), threading.Event()
+
+    @app.get("/waits")
+    def waits() -> str:
+        left.wait(20)
+        time.sleep(0.1)
+        return "too late"
+
+    with uvicorn_server(Middleware(app)) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /waits HTTP/1.1\r\nHost: test\r\n\r\n")
+            until(lambda: TRAFFIC.live)
+        left.set()
+        until(lambda: not TRAFFIC.live)
+        ask(port, "GET", "/waits")
+    (window,) = counted()
+    assert (window.requests, window.errors) == (2, {"disconnected": 1})
 
 
 def test_a_stream_that_goes_on(counted: Counted) -> None:

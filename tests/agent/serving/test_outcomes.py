@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextvars
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 import looptap
 from looptap.events import Window
+from looptap.serving.model import Model
+from looptap.serving.origins import ORIGINS
+from looptap.serving.outcomes import identity as named
 from looptap.serving.outcomes import outcome
-from looptap.serving.traffic import REQUEST, Request
+from looptap.serving.traffic import REQUEST, ModelCall, Request
 from looptap.serving.windows import Windows
 from looptap.sketches import distribution
 
@@ -113,8 +119,26 @@ def test_a_label_that_is_no_number() -> None:
     told = identity(0.5)
     assert told is not None
     looptap.log_outcome(told, "spam")
-    with pytest.raises(TypeError, match="text is not a number"):
+    with pytest.raises(ValueError, match="str as a label, which is neither a class nor a number"):
         outcome(told, "spam")
+
+
+def test_the_first_id_has_the_version(tmp_path: Path) -> None:
+    """Nobody has read the file yet, which is small; a large one nobody waits for."""
+    path = tmp_path / "weights"
+    path.write_bytes(b"weights")
+    for size, digest in ((7, hashlib.sha256(b"weights").hexdigest()), (2**40, None)):
+        model = Model("intent")
+        array = np.zeros(1)
+        ORIGINS.loaded(array, path)
+        source = ORIGINS.of(array)
+        assert source is not None
+        model.source = msgspec.structs.replace(source, size_bytes=size)
+        call = ModelCall(model)
+        call.answer = 1
+        told = named(call, 0, 0)
+        assert told is not None
+        assert outcome(told, 1).prediction.digest == digest
 
 
 def test_features(counted: Counted) -> None:

@@ -301,6 +301,20 @@ def test_copies_are_the_model_itself() -> None:
     assert torch.nn.Sequential(watched)(torch.ones(1, 2)).shape == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (None, "NoneType is not watched: it is no function, and has no encode, forward, generate, …"),
+        ([1], "list is not watched: it is no function, and has no encode, forward, generate, …"),
+        (Predictor, "Predictor is a class and not watched; watch what it makes: looptap.watch(Predictor(…))"),
+    ],
+)
+def test_what_is_no_model(model: Any, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is the program's own, and a line says why."""
+    assert looptap.watch(model) is model
+    assert capsys.readouterr().err == f"looptap: looptap.watch: {said}\n"
+
+
 def test_suppressed(counted: Counted) -> None:
     with looptap.suppress():
         looptap.watch(scale)(1)

@@ -81,6 +81,20 @@ def test_outcomes(backend: Backend) -> None:
     assert off.first.value == pytest.approx(float(np.abs(size).mean()), rel=0.02)
 
 
+def test_outcomes_that_become_known_later(backend: Backend) -> None:
+    """By another process: they say nothing of when a version was asked, and count for it all the same."""
+    serve(backend, first=2_000)
+    serve(backend, NEXT)
+    for version, right in ((VERSION, 90), (NEXT, 60)):
+        told = {"correct": classes(yes=right, no=100 - right).encode()}
+        serve(backend, version, first=2_500, requests=0, latency={}, predictions={}, endpoint="", outcomes=told)
+    found = compared(backend)
+    assert not found.at_once
+    assert (found.first.version, found.second.version) == (VERSION, NEXT)
+    assert measured(found)["outcome correct"].verdict == "worse"
+    assert {"errors", "latency total p50"} <= set(measured(found))
+
+
 def test_only_the_time_of_both_counts(backend: Backend) -> None:
     """What one of them was asked before the other came says nothing about them."""
     serve(backend, first=2_000, errors={"E": 500})

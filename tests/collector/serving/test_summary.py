@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from collector.serving.serving_runs import SECOND, VERSION, classes, histogram, numbers
+from collector.serving.serving_runs import NOW_NS, SECOND, VERSION, classes, histogram, numbers, window
 from looptap.events import Window
 from looptap_collector.backend import RunWindow
 from looptap_collector.serving.summary import by_version, summed
@@ -123,3 +123,15 @@ def test_outcomes() -> None:
         for at in range(2)
     ]
     assert summed(told).outcomes["correct"].whole() == classes(yes=6, no=2)
+
+
+def test_outcomes_that_another_process_tells() -> None:
+    """Later, of a model that nobody asks any more: they are no requests, no replica and no time of serving."""
+    asked = window(50)
+    told = Window("intent", NOW_NS, 10.0, version=VERSION, outcomes={"correct": classes(yes=1).encode()})
+    found = summed([RunWindow("r", "j", asked), RunWindow("other", "other", told)])
+    alone = summed([RunWindow("r", "j", asked)])
+    assert found.outcomes["correct"].whole() == classes(yes=1)
+    for name in ("requests", "replicas", "runs", "seconds", "per_second", "last_ns", "in_flight"):
+        assert getattr(found, name) == getattr(alone, name)
+    assert found.endpoints.keys() == alone.endpoints.keys()
