@@ -17,7 +17,18 @@ _LONGEST_SECONDS = 60.0
 class Model:
     """The same object for all calls of one watched model; windows are told apart by its name and version."""
 
-    __slots__ = ("_reading", "around", "device", "digest", "features", "given", "has_modes", "name", "outputs", "source")
+    __slots__ = (
+        "_reading",
+        "around",
+        "device",
+        "digest",
+        "features",
+        "given",
+        "has_modes",
+        "name",
+        "outputs",
+        "source",
+    )
 
     def __init__(self, name: str, version: str | None = None, *, has_modes: bool = False) -> None:
         self.name = name
