@@ -13,6 +13,7 @@ import stat
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from looptap.events import Artifact, File
 
@@ -52,6 +53,15 @@ class OpenFile:
             raise Unobtainable("unreadable") from error
         self.check_unchanged()
         return data
+
+    def pieces(self, start: int, size: int) -> Iterator[bytes]:
+        """All of ``size`` bytes from ``start`` on. Raises :class:`Unobtainable`."""
+        while size > 0:
+            piece = self.piece(start, min(BLOCK_BYTES, size))
+            if not piece:
+                raise Unobtainable("superseded")
+            yield piece
+            start, size = start + len(piece), size - len(piece)
 
     def check_unchanged(self) -> None:
         """Raises :class:`Unobtainable` when the file was written into, or replaced before it was opened."""

@@ -170,7 +170,8 @@ class Backend(Protocol):
         before: int | None = None,
         limit: int = 1_000,
     ) -> Sequence[Edge]:
-        """Files that runs wrote or read, the latest to arrive first. Every condition that is given must hold; ``before`` an id."""
+        """Files that runs wrote or read, the latest to arrive first. Every condition that is given must hold; ``before`` an id.
+        ``digests`` are of the content of files, or prints of the weights in them."""
 
     @abstractmethod
     def datasets(

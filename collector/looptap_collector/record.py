@@ -184,6 +184,7 @@ def artifact_fields(artifact: Artifact) -> dict[str, Any]:
         "time": iso(artifact.time_ns),
         "time_ns": artifact.time_ns,
         "description": artifact.description,
+        "weights": artifact.weights,
     }
 
 

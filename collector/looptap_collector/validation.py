@@ -148,6 +148,8 @@ def _artifact(record: Artifact) -> None:
         raise Rejected(f"artifact {record.name!r} needs a digest or the reason why it is missing", field="digest")
     if record.digest is not None and not is_sha256(record.digest):
         raise Rejected(f"artifact {record.name!r}: {record.digest[:80]!r} is not a SHA-256 in hex", field="digest")
+    if record.weights is not None and not is_sha256(record.weights):
+        raise Rejected(f"artifact {record.name!r}: {record.weights[:80]!r} is not a SHA-256 in hex", field="weights")
 
 
 def _dataset(record: Dataset) -> None:

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
+import msgspec
+
 from looptap.digests import fingerprint
 from looptap.events import Artifact, Batch, Dropped, File, JournalRecord, Points, Rejected, RunEnded
 from looptap.journal.batching import Numbered, make_batch
@@ -219,6 +221,10 @@ class Courier:
                 raise
             artifact = file.as_artifact(missing=f"could not be kept: {type(error).__name__}: {error}"[:500])
         self._file_attempts = 0
+        if file.role == "output" and artifact is not None and artifact.digest is not None:
+            from looptap.arrays.files import weights_in  # for those only who write models
+
+            artifact = msgspec.structs.replace(artifact, weights=weights_in(file))
         return artifact
 
     def _delivered(self, records: list[Numbered], end: int) -> None:

@@ -39,53 +39,54 @@ class Reference(NamedTuple):
 
 
 class Drifts:
-    """Of the models of this process. ``find`` looks in the store for the reference of a digest, and may take its time; ``note``
-    is told why there is none."""
+    """Of the models of this process. ``find`` looks in the store for the reference of a model by what its training can be found by,
+    and may take its time; ``note`` is told why there is none."""
 
-    def __init__(self, find: Callable[[str], Reference | None], note: Callable[[str], None]) -> None:
+    def __init__(self, find: Callable[[tuple[str, ...]], Reference | None], note: Callable[[str], None]) -> None:
         self._find = find
         self._note = note
-        self._known: dict[str, _Watched | None] = {}
+        self._known: dict[tuple[str, ...], _Watched | None] = {}
         #: When to ask again, of those that the store did not have or could not tell.
-        self._due: dict[str, float] = {}
+        self._due: dict[tuple[str, ...], float] = {}
 
     def look_for(self, model: Model) -> None:
         """A model that answers; nothing happens for one that is known, or whose weights nobody knows."""
-        digest = model.digest
-        if digest is None:
+        prints = model.prints
+        if not prints:
             return
-        if self._known.get(digest) is None and time.monotonic() >= self._due.get(digest, 0.0):
-            self._known[digest], self._due[digest] = None, time.monotonic() + AGAIN_SECONDS
+        if self._known.get(prints) is None and time.monotonic() >= self._due.get(prints, 0.0):
+            self._known[prints], self._due[prints] = None, time.monotonic() + AGAIN_SECONDS
             with suppress(RuntimeError):  # no threads are started any more
-                threading.Thread(target=self._ask, args=(digest,), name="looptap-reference", daemon=True).start()
-        watched = self._known[digest]
+                threading.Thread(target=self._ask, args=(prints,), name="looptap-reference", daemon=True).start()
+        watched = self._known[prints]
         if watched is not None and not model.around:
             model.around = watched.around
 
     def see(self, windows: Iterable[Window]) -> Iterator[Change]:
         """Windows of the same time."""
-        by_version: dict[tuple[str, str], list[Window]] = {}
+        by_version: dict[tuple[str, tuple[str, ...]], list[Window]] = {}
         for window in windows:
-            if window.digest is not None:
-                by_version.setdefault((window.model, window.digest), []).append(window)
-        for (model, digest), some in by_version.items():
-            watched = self._known.get(digest)
+            prints = tuple(one for one in (window.digest, window.weights) if one is not None)
+            if prints:
+                by_version.setdefault((window.model, prints), []).append(window)
+        for (model, prints), some in by_version.items():
+            watched = self._known.get(prints)
             if watched is not None:
-                yield from watched.see(model, some[0].version or digest, some)
+                yield from watched.see(model, some[0].version or prints[0], some)
 
-    def _ask(self, digest: str) -> None:
+    def _ask(self, prints: tuple[str, ...]) -> None:
         with Guard("reference"):
             try:
-                found = self._find(digest)
+                found = self._find(prints)
             except (OSError, ValueError, ImportError) as error:
                 self._note(f"no drift is looked for: the store cannot be asked for a reference: {error}")
                 return
             if found is None:
                 self._note(
-                    f"no evaluation of a training run is known of the model {digest[:12]}, so no drift is looked for"
+                    f"no evaluation of a training run is known of the model {prints[0][:12]}, so no drift is looked for"
                 )
             else:
-                self._known[digest] = _Watched(found)
+                self._known[prints] = _Watched(found)
 
 
 class _Watched:

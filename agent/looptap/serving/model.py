@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from looptap.arrays import modules
 from looptap.events import File
 from looptap.serving.origins import digest
 
@@ -25,9 +26,12 @@ class Model:
         "features",
         "given",
         "has_modes",
+        "is_read",
+        "module",
         "name",
         "outputs",
         "source",
+        "weights",
     )
 
     def __init__(self, name: str, version: str | None = None, *, has_modes: bool = False) -> None:
@@ -46,12 +50,30 @@ class Model:
         self.given = version
         #: SHA-256 of the file that its weights came from; None while or where nobody knows.
         self.digest: str | None = None
-        #: That file, until somebody has the time to read it: not before a server forks, whose threads its workers have not.
+        #: The print of its weights; None while or where nobody knows.
+        self.weights: str | None = None
+        #: That file, and the module of PyTorch that has the weights, until somebody has the time to read them: not before a server
+        #: forks, whose threads its workers have not.
         self.source: File | None = None
+        self.module: Any = None
+        self.is_read = False
         self._reading = threading.Lock()
 
-    def read_source(self) -> None:
-        """Takes its time for a large file; once."""
+    def read(self) -> None:
+        """Whose weights these are. Takes its time for large ones; once."""
+        self.is_read = True
+        self._read_source()
+        module, self.module = self.module, None
+        if module is not None:
+            self.weights = modules.weights_of(module)
+
+    def read_small_source(self) -> None:
+        """For a request that cannot do without the digest."""
+        source = self.source
+        if source is not None and source.size_bytes <= _SMALL_BYTES:
+            self._read_source()
+
+    def _read_source(self) -> None:
         # A lock that was held when a server forked is never given back.
         has_lock = self._reading.acquire(timeout=_LONGEST_SECONDS)
         try:
@@ -61,15 +83,14 @@ class Model:
             if has_lock:
                 self._reading.release()
 
-    def read_small_source(self) -> None:
-        """For a request that cannot do without the digest."""
-        source = self.source
-        if source is not None and source.size_bytes <= _SMALL_BYTES:
-            self.read_source()
-
     @property
     def version(self) -> str | None:
-        return self.given or self.digest
+        return self.given or self.digest or self.weights
+
+    @property
+    def prints(self) -> tuple[str, ...]:
+        """What its training can be found by."""
+        return tuple(one for one in (self.digest, self.weights) if one is not None)
 
 
 #: Of requests that ask no model.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from looptap.arrays.modules import is_module
 from looptap.guard import Guard
 from looptap.serving import sessions
 from looptap.serving.answers import keep, keep_features, keep_question
@@ -45,7 +46,9 @@ def watched(model: Any, name: str | None, version: str, features: Sequence[str])
     described = Model(str(title), None if version == "auto" else str(version), has_modes=_has_modes(model))
     described.features = (features,) if isinstance(features, str) else tuple(features)
     with _guard:
-        described.source = ORIGINS.of(_asked_by(model))
+        asked = _asked_by(model)
+        described.source = ORIGINS.of(asked)
+        described.module = asked if is_module(asked) and _has_modes(asked) else None
         described.outputs = sessions.output_names(getattr(model, "__self__", model))
     return Watched(model, described)
 

@@ -115,6 +115,7 @@ class Counting:
             seconds=float(SECONDS),
             version=None if self.model.version is None else clean(self.model.version),
             digest=self.model.digest,
+            weights=self.model.weights,
             endpoint=clean(self.endpoint),
             requests=self.requests,
             errors={clean(name): count for name, count in self.errors.items()},

@@ -217,7 +217,7 @@ class MemoryBackend(Backend):
         def is_wanted(edge: Edge) -> bool:
             return (
                 (runs is None or edge.run in runs)
-                and (digests is None or edge.artifact.digest in digests)
+                and (digests is None or edge.artifact.digest in digests or edge.artifact.weights in digests)
                 and role in (None, edge.artifact.role)
                 and kind in (None, edge.artifact.kind)
                 and (before is None or edge.id < before)

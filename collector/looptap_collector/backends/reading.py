@@ -180,7 +180,7 @@ def edges(
         for some_digests in [None] if digests is None else slices(digests):
             narrowed = chosen if some_runs is None else chosen.where(columns.run.in_(some_runs))
             if some_digests is not None:
-                narrowed = narrowed.where(columns.digest.in_(some_digests))
+                narrowed = narrowed.where(columns.digest.in_(some_digests) | columns.weights.in_(some_digests))
             found += [Edge(row.id, row.run, artifact_of(row)) for row in connection.execute(narrowed)]
     return sorted(found, key=lambda edge: -edge.id)[:limit]
 

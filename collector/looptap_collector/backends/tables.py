@@ -187,8 +187,11 @@ lineage = Table(
     Column("step", BigInteger),
     Column("description", Document),
     Column("time_ns", BigInteger, nullable=False),
+    # The print of the largest model in the file, where it can be told.
+    Column("weights", Name(64)),
     Index("lineage_by_run", "run"),
     Index("lineage_by_artifact", "digest"),
+    Index("lineage_by_weights", "weights"),
 )
 
 dataset = Table("dataset", metadata, Column("name", Name(512), primary_key=True))

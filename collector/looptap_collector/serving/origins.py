@@ -1,4 +1,5 @@
-"""Which training made a model that is served: found by the SHA-256 of its weights file, with nothing declared."""
+"""Which training made a model that is served, with nothing declared: found by the SHA-256 of its weights file, or by the print of
+its weights."""
 
 from __future__ import annotations
 
@@ -14,10 +15,13 @@ SPLITS = ("validation", "test", "predict", "train")
 _MOST_WINDOWS = 1_000
 
 
-def origin_of(backend: Backend, digest: str | None) -> Origin | None:
-    """The training that wrote that file first, with its data and its code. None for what no run is known to have written."""
-    if not is_sha256(digest):
-        return None
+def origin_of(backend: Backend, *prints: str | None) -> Origin | None:
+    """The training that first wrote a file with the first of these digests, or prints of weights, that any wrote, with its data and
+    its code. None for what no run is known to have written."""
+    return next(filter(None, (_origin_of(backend, one) for one in prints if is_sha256(one))), None)
+
+
+def _origin_of(backend: Backend, digest: str) -> Origin | None:
     written = list(_writers(backend, digest))
     for edge in reversed(written):
         run = backend.run(edge.run)

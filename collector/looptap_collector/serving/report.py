@@ -35,7 +35,7 @@ def report(backend: Backend, model: str, *, since_ns: int, until_ns: int, drift:
 
 def _told(backend: Backend, version: str | None, summary: Summary, baselines: Baselines | None) -> VersionFields:
     # What the program calls a version may be a digest, too.
-    origin = origin_of(backend, summary.digest or version)
+    origin = origin_of(backend, summary.digest, summary.weights, version)
     held: list[Held] = []
     missing: list[str] = []
     if baselines is not None:
@@ -44,6 +44,7 @@ def _told(backend: Backend, version: str | None, summary: Summary, baselines: Ba
     return VersionFields(
         version=version,
         digest=summary.digest,
+        weights=summary.weights,
         origin=origin,
         first_ns=summary.first_ns,
         last_ns=summary.last_ns,

@@ -102,6 +102,7 @@ class VersionFields(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str | None
     digest: str | None
+    weights: str | None
     origin: Origin | None
     first_ns: int | None
     last_ns: int | None

@@ -33,6 +33,8 @@ class Summary:
         self.runs: set[str] = set()
         #: SHA-256 of the weights file, as the latest window has it that knows.
         self.digest: str | None = None
+        #: The print of its weights, of any window that knows.
+        self.weights: str | None = None
         #: When the first window began and the last one ended; None while there is none.
         self.first_ns: int | None = None
         self.last_ns: int | None = None
@@ -61,6 +63,7 @@ class Summary:
         self.runs.add(one.run)
         if window.digest is not None and window.time_ns >= self._digest_ns:
             self.digest, self._digest_ns = window.digest, window.time_ns
+        self.weights = self.weights or window.weights
         ends_ns = window.time_ns + round(window.seconds * _NS)
         self.first_ns = window.time_ns if self.first_ns is None else min(self.first_ns, window.time_ns)
         self.last_ns = ends_ns if self.last_ns is None else max(self.last_ns, ends_ns)

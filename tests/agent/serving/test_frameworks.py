@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -100,6 +101,34 @@ loss.backward()
 optimizer.step()
 save_file(model.state_dict(), "model.safetensors")
 torch.jit.script(model).save("scripted.pt")
+torch.save({"epoch": 3, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, "checkpoint.pt")
+"""
+CONVERTING = """
+import torch
+from safetensors.torch import load_file, save_file
+state = torch.load("checkpoint.pt")["model"]
+torch.save({f"net.{name}": tensor for name, tensor in state.items()}, "converted.pt")
+save_file(load_file("model.safetensors"), "converted.safetensors", metadata={"by": "hand"})
+"""
+CONVERTED_SERVING = """
+import io
+import looptap
+looptap.autolog(serving=True)
+import torch
+from safetensors.torch import load_file
+from looptap.session import SESSION
+
+def served(state, name):
+    model = torch.nn.Linear(4, 3)
+    model.load_state_dict({key.rpartition(".")[2]: tensor for key, tensor in state.items()})
+    looptap.watch(model.eval(), name=name)(torch.ones(2, 4))
+
+served(torch.load("converted.pt"), "from a part")
+served(load_file("converted.safetensors"), "from another file")
+with open("checkpoint.pt", "rb") as file:
+    served(torch.load(io.BytesIO(file.read()))["model"], "from memory")
+looptap.watch(torch.nn.Linear(4, 3).eval(), name="new")(torch.ones(2, 4))
+SESSION.serving.wait_for_run(30)
 """
 TORCH_SERVING = """
 import looptap
@@ -210,8 +239,35 @@ def test_torch(programs: Programs) -> None:
     found = served(programs)
     assert (found["requests"], found["version"]) == (1, digest(programs, "model.safetensors"))
     assert found["origin"]["file"] == "model.safetensors"
-    assert served(programs, "changed")["version"] is None
+    changed = served(programs, "changed")
+    assert (changed["digest"], changed["origin"]) == (None, None)
+    assert changed["version"] == changed["weights"] != found["weights"]
     assert served(programs, "scripted")["version"] == digest(programs, "scripted.pt")
+
+
+def test_by_the_weights_themselves(programs: Programs) -> None:
+    """Of a file that nobody recorded, or of none: the training that wrote them is found; what nobody wrote stays unknown."""
+    pytest.importorskip("safetensors")
+    run(programs, TORCH_TRAINING)
+    done = programs.command([sys.executable, str(programs.script(CONVERTING))])
+    assert done.returncode == 0, done.stderr
+    run(programs, CONVERTED_SERVING)
+    trained = next(one for one in programs.runs() if one["kind"] == "training")
+    (weights,) = {
+        one["weights"] for one in programs.record(trained["id"])["artifacts"] if one["name"] == "checkpoint.pt"
+    }
+    for name, file in (
+        ("from a part", "converted.pt"),
+        ("from another file", "converted.safetensors"),
+        ("from memory", None),
+    ):
+        found = served(programs, name)
+        assert found["version"] == (weights if file is None else digest(programs, file))
+        assert found["weights"] == weights
+        assert found["origin"]["run"] == trained["id"]
+    new = served(programs, "new")
+    assert (new["origin"], new["version"]) == (None, new["weights"])
+    assert new["weights"] not in (None, weights)
 
 
 def test_pretrained(programs: Programs) -> None:

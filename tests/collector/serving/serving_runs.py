@@ -67,7 +67,9 @@ class Serving(Recording):
         self.deliver(*told)
 
 
-def trained(backend: Backend, name: str = "calm-otter-12", version: str = VERSION, **more: Any) -> Recording:
+def trained(
+    backend: Backend, name: str = "calm-otter-12", version: str = VERSION, *, weights: str | None = None, **more: Any
+) -> Recording:
     """A training that wrote this version, with data, code and an evaluation."""
     run = Recording(backend, name, **more)
     run.environment(git_commit="0123456789abcdef0123456789abcdef01234567", git_dirty=True)
@@ -77,6 +79,6 @@ def trained(backend: Backend, name: str = "calm-otter-12", version: str = VERSIO
         window(90_010, requests=4_000, seed=2, split="validation", version=None, endpoint=""),
         window(90_020, requests=4_000, seed=3, split="validation", version=None, endpoint="", shift=3.0),
     )
-    run.artifact("model.pt", kind="model", digest=version, step=500)
+    run.artifact("model.pt", kind="model", digest=version, step=500, weights=weights)
     run.end()
     return run

@@ -21,6 +21,20 @@ def test_by_the_digest_of_the_file(backend: Backend) -> None:
     assert found.data[0].version is not None
 
 
+def test_by_its_weights(backend: Backend) -> None:
+    """Of a file that nobody knows; what the file leads to comes first."""
+    run = trained(backend, weights="ef" * 32)
+    other = trained(backend, "other", NEXT)
+    for prints in (("00" * 32, "ef" * 32), (None, "ef" * 32), ("v3", "ef" * 32)):
+        found = origin_of(backend, *prints)
+        assert found is not None
+        assert (found.run, found.file) == (run.run, "model.pt")
+    found = origin_of(backend, NEXT, "ef" * 32)
+    assert found is not None
+    assert found.run == other.run
+    assert origin_of(backend, "00" * 32, "01" * 32) is None
+
+
 def test_who_wrote_it_first(backend: Backend) -> None:
     """Is where it comes from: not a run that wrote the same file again, one that read it, or a server that saved what it serves."""
     served = Serving(backend, "server")

@@ -156,9 +156,22 @@ class RecordContract:
             Artifact("best.pt", 1, 10, digest=digest, path="/x/best.pt", kind="model", step=3),
             Artifact("last.pt", 2, 10, digest=digest, description="again", media_type="application/zip"),
             Artifact("data.csv", 3, 99, missing="deleted", role="input"),
+            Artifact("model.pt", 4, 12, digest="cd" * 32, weights="ef" * 32),
         ]
         write(backend, Journal().batch(started(), *told_artifacts))
         assert list(backend.artifacts("r1")) == told_artifacts
+
+    def test_files_are_found_by_their_weights(self, backend: Backend) -> None:
+        """As by their content: those of several files, the latest first, and no others."""
+        same = [
+            Artifact(name, 1, 1, digest=digest * 32, weights="ef" * 32) for name, digest in (("a", "01"), ("b", "02"))
+        ]
+        other = Artifact("c", 1, 1, digest="03" * 32, weights="04" * 32)
+        write(backend, Journal().batch(started(), *same, other, Artifact("d", 1, 1, digest="05" * 32)))
+        assert [edge.artifact for edge in backend.edges(digests=["ef" * 32])] == same[::-1]
+        assert [edge.artifact for edge in backend.edges(digests=["02" * 32, "04" * 32])] == [other, same[1]]
+        assert [edge.artifact.name for edge in backend.edges(digests=["ef" * 32, "05" * 32], limit=2)] == ["d", "b"]
+        assert backend.edges(digests=["ef" * 32], role="input") == []
 
     def test_text_of_a_run_is_only_text(self, backend: Backend) -> None:
         """Quotes, SQL, wildcards and markup are data in every place that takes text."""
