@@ -120,7 +120,8 @@ class File(msgspec.Struct, tag="file", frozen=True, omit_defaults=True):
 class Artifact(msgspec.Struct, tag="artifact", frozen=True, omit_defaults=True):
     """A file by its content, which the store keeps unless it is that of an ``input``. ``digest`` is the SHA-256 in hex, or None
     when the content could not be had: ``missing`` then says why (``deleted``, ``superseded``: overwritten before it was read,
-    ``too_large``, …). ``weights`` is the print of the largest model in it (:mod:`looptap.arrays`), None where none can be told."""
+    ``too_large``, …). ``weights`` is the fingerprint of the largest model in it (:mod:`looptap.arrays`), None where there is none
+    that can be told."""
 
     name: str
     time_ns: int
@@ -198,11 +199,11 @@ class Window(msgspec.Struct, tag="window", frozen=True, omit_defaults=True):
     model: str
     time_ns: int
     seconds: float
-    #: What the program calls it, else the digest, else the print of its weights; None when nobody knows.
+    #: What the program calls it, else the digest, else the fingerprint of its weights; None when nobody knows.
     version: str | None = None
     #: SHA-256 of the file that its weights came from, which leads to the run that wrote it; None when nobody knows.
     digest: str | None = None
-    #: The print of its weights, as they were when it was asked first, which leads there, too (:mod:`looptap.arrays`).
+    #: The fingerprint of its weights, as they were when it was asked first, which leads there, too (:mod:`looptap.arrays`).
     weights: str | None = None
     #: Where it was asked: ``POST /predict``, the template and not the path of a request; empty for calls by the program itself.
     endpoint: str = ""

@@ -171,7 +171,7 @@ class Backend(Protocol):
         limit: int = 1_000,
     ) -> Sequence[Edge]:
         """Files that runs wrote or read, the latest to arrive first. Every condition that is given must hold; ``before`` an id.
-        ``digests`` are of the content of files, or prints of the weights in them."""
+        ``digests`` are of the content of files, or fingerprints of the weights in them."""
 
     @abstractmethod
     def datasets(

@@ -1,4 +1,4 @@
-"""The print of the weights in a file that a run wrote."""
+"""The fingerprint of the weights in a file that a run wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The print of the weights of a PyTorch module, as it is now: what its state dict would hold.
+"""The fingerprint of the weights of a PyTorch module, as it is now: what its state dict would hold.
 
 Its methods may be the program's own, so what it has is read from its variables. What lies on a device is not asked for.
 """
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from looptap.arrays import prints
+from looptap.arrays import fingerprints
 
 
 def is_module(model: Any) -> bool:
@@ -28,12 +28,12 @@ def weights_of(module: Any) -> str | None:
         if tensor is None or not _is_ordinary(torch, tensor):
             return None
         dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
-        total += prints.size_bytes(dtype, shape) if dtype in prints.SIZES else prints.MOST_BYTES + 1
-        if total > prints.MOST_BYTES:
+        total += fingerprints.size_bytes(dtype, shape) if dtype in fingerprints.SIZES else fingerprints.MOST_BYTES + 1
+        if total > fingerprints.MOST_BYTES:
             return None
         content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-        arrays.append(prints.of_array(dtype, shape, [content]))
-    return prints.of_all(arrays)
+        arrays.append(fingerprints.of_array(dtype, shape, [content]))
+    return fingerprints.of_all(arrays)
 
 
 def _is_ordinary(torch: Any, tensor: Any) -> bool:

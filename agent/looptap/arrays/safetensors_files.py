@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from looptap.arrays import prints
+from looptap.arrays import fingerprints
 from looptap.digests import OpenFile
 
 #: As the library itself has it.
@@ -32,7 +32,7 @@ _TYPES = {
 def weights(file: OpenFile) -> str | None:
     """Of all arrays in it. Raises ValueError, KeyError or :class:`looptap.digests.Unobtainable` for what is no such file."""
     length = int.from_bytes(file.piece(0, 8), "little")
-    if length > _MOST_HEADER_BYTES or file.file.size_bytes > prints.MOST_BYTES:
+    if length > _MOST_HEADER_BYTES or file.file.size_bytes > fingerprints.MOST_BYTES:
         return None
     told = json.loads(file.piece(8, length))
     found = []
@@ -40,7 +40,7 @@ def weights(file: OpenFile) -> str | None:
         if name == "__metadata__":
             continue
         dtype, shape, (start, end) = _TYPES[about["dtype"]], about["shape"], about["data_offsets"]
-        if end - start != prints.size_bytes(dtype, shape):
+        if end - start != fingerprints.size_bytes(dtype, shape):
             raise ValueError(f"{name} has {end - start} bytes")
-        found.append(prints.of_array(dtype, shape, file.pieces(8 + length + start, end - start)))
-    return prints.of_all(found)
+        found.append(fingerprints.of_array(dtype, shape, file.pieces(8 + length + start, end - start)))
+    return fingerprints.of_all(found)

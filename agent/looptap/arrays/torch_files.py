@@ -13,7 +13,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Sequence
 
-from looptap.arrays import pickles, prints
+from looptap.arrays import fingerprints, pickles
 from looptap.arrays.pickles import Dict, Other, Storage, Tensor
 from looptap.digests import OpenFile
 
@@ -50,16 +50,16 @@ def weights(file: OpenFile) -> str | None:
         return None
     pickled = records[f"{top}data.pkl"]
     found = max(_models(pickles.read(b"".join(_content(file, pickled, 0, pickled.file_size)))), key=_size, default=None)
-    if found is None or _size(found) > prints.MOST_BYTES:
+    if found is None or _size(found) > fingerprints.MOST_BYTES:
         return None
     arrays = []
     for tensor in dict.fromkeys(found):
         dtype, record = _dtype(tensor), records[f"{top}data/{tensor.storage.key}"]
-        start, size = tensor.offset * prints.SIZES[dtype], prints.size_bytes(dtype, tensor.shape)
+        start, size = tensor.offset * fingerprints.SIZES[dtype], fingerprints.size_bytes(dtype, tensor.shape)
         if not _is_in_one_piece(tensor) or start + size > record.file_size:
             return None
-        arrays.append(prints.of_array(dtype, tensor.shape, _content(file, record, start, size)))
-    return prints.of_all(arrays)
+        arrays.append(fingerprints.of_array(dtype, tensor.shape, _content(file, record, start, size)))
+    return fingerprints.of_all(arrays)
 
 
 # --- private ----------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _size(tensors: Sequence[Tensor]) -> int:
-    return sum(prints.size_bytes(_dtype(one), one.shape) for one in tensors)
+    return sum(fingerprints.size_bytes(_dtype(one), one.shape) for one in tensors)
 
 
 def _is_in_one_piece(tensor: Tensor) -> bool:

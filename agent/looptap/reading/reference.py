@@ -6,7 +6,7 @@ from looptap.serving.drift import Reference
 from looptap.settings import Settings
 
 
-def reference(store: str, prints: tuple[str, ...], settings: Settings) -> Reference | None:
+def reference(store: str, fingerprints: tuple[str, ...], settings: Settings) -> Reference | None:
     """Of the run that wrote the file with this SHA-256, or these weights, as the store has it; None where there is none. Raises
     OSError and ValueError where the store cannot be asked."""
     from looptap_collector.opening import open_to_read
@@ -14,7 +14,7 @@ def reference(store: str, prints: tuple[str, ...], settings: Settings) -> Refere
 
     backend = open_to_read(store, settings)
     try:
-        origin = origin_of(backend, *prints)
+        origin = origin_of(backend, *fingerprints)
         found = None if origin is None else reference_of(backend, None, origin)
         if origin is None or found is None:
             return None

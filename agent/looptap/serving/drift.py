@@ -51,14 +51,14 @@ class Drifts:
 
     def look_for(self, model: Model) -> None:
         """A model that answers; nothing happens for one that is known, or whose weights nobody knows."""
-        prints = model.prints
-        if not prints:
+        fingerprints = model.fingerprints
+        if not fingerprints:
             return
-        if self._known.get(prints) is None and time.monotonic() >= self._due.get(prints, 0.0):
-            self._known[prints], self._due[prints] = None, time.monotonic() + AGAIN_SECONDS
+        if self._known.get(fingerprints) is None and time.monotonic() >= self._due.get(fingerprints, 0.0):
+            self._known[fingerprints], self._due[fingerprints] = None, time.monotonic() + AGAIN_SECONDS
             with suppress(RuntimeError):  # no threads are started any more
-                threading.Thread(target=self._ask, args=(prints,), name="looptap-reference", daemon=True).start()
-        watched = self._known[prints]
+                threading.Thread(target=self._ask, args=(fingerprints,), name="looptap-reference", daemon=True).start()
+        watched = self._known[fingerprints]
         if watched is not None and not model.around:
             model.around = watched.around
 
@@ -66,27 +66,27 @@ class Drifts:
         """Windows of the same time."""
         by_version: dict[tuple[str, tuple[str, ...]], list[Window]] = {}
         for window in windows:
-            prints = tuple(one for one in (window.digest, window.weights) if one is not None)
-            if prints:
-                by_version.setdefault((window.model, prints), []).append(window)
-        for (model, prints), some in by_version.items():
-            watched = self._known.get(prints)
+            fingerprints = tuple(one for one in (window.digest, window.weights) if one is not None)
+            if fingerprints:
+                by_version.setdefault((window.model, fingerprints), []).append(window)
+        for (model, fingerprints), some in by_version.items():
+            watched = self._known.get(fingerprints)
             if watched is not None:
-                yield from watched.see(model, some[0].version or prints[0], some)
+                yield from watched.see(model, some[0].version or fingerprints[0], some)
 
-    def _ask(self, prints: tuple[str, ...]) -> None:
+    def _ask(self, fingerprints: tuple[str, ...]) -> None:
         with Guard("reference"):
             try:
-                found = self._find(prints)
+                found = self._find(fingerprints)
             except (OSError, ValueError, ImportError) as error:
                 self._note(f"no drift is looked for: the store cannot be asked for a reference: {error}")
                 return
             if found is None:
                 self._note(
-                    f"no evaluation of a training run is known of the model {prints[0][:12]}, so no drift is looked for"
+                    f"no evaluation of a training run is known of the model {fingerprints[0][:12]}, so no drift is looked for"
                 )
             else:
-                self._known[prints] = _Watched(found)
+                self._known[fingerprints] = _Watched(found)
 
 
 class _Watched:

@@ -50,7 +50,7 @@ class Model:
         self.given = version
         #: SHA-256 of the file that its weights came from; None while or where nobody knows.
         self.digest: str | None = None
-        #: The print of its weights; None while or where nobody knows.
+        #: The fingerprint of its weights; None while or where nobody knows.
         self.weights: str | None = None
         #: That file, and the module of PyTorch that has the weights, until somebody has the time to read them: not before a server
         #: forks, whose threads its workers have not.
@@ -88,7 +88,7 @@ class Model:
         return self.given or self.digest or self.weights
 
     @property
-    def prints(self) -> tuple[str, ...]:
+    def fingerprints(self) -> tuple[str, ...]:
         """What its training can be found by."""
         return tuple(one for one in (self.digest, self.weights) if one is not None)
 

@@ -171,14 +171,14 @@ class Recording:
 
         return Drifts(self._reference, lambda said: self._session.recorder.note("drift", said))
 
-    def _reference(self, prints: tuple[str, ...]) -> Reference | None:
+    def _reference(self, fingerprints: tuple[str, ...]) -> Reference | None:
         """As the store of the run under way has it."""
         run = self._session.run
         if run is None:
             return None
         from looptap.reading.reference import reference
 
-        return reference(run.store, prints, self._session.settings)
+        return reference(run.store, fingerprints, self._session.settings)
 
     def _raise(self, changes: Iterable[Change]) -> None:
         run = self._run

@@ -187,7 +187,7 @@ lineage = Table(
     Column("step", BigInteger),
     Column("description", Document),
     Column("time_ns", BigInteger, nullable=False),
-    # The print of the largest model in the file, where it can be told.
+    # The fingerprint of the largest model in the file, where it can be told.
     Column("weights", Name(64)),
     Index("lineage_by_run", "run"),
     Index("lineage_by_artifact", "digest"),

@@ -58,7 +58,9 @@ async def edges(
     run: Annotated[
         list[str] | None, Query(max_length=MOST_NAMES, description="Only of these runs, by their ids.")
     ] = None,
-    artifact: Annotated[list[Digest] | None, Query(max_length=MOST_NAMES, description="Only these files.")] = None,
+    artifact: Annotated[
+        list[Digest] | None, Query(max_length=MOST_NAMES, description="Only these files, or files with these weights.")
+    ] = None,
     role: Annotated[str | None, Query(max_length=64, description="`input` or `output`.")] = None,
     kind: Annotated[str | None, Query(max_length=64, description="`model`, …")] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,

@@ -1,5 +1,5 @@
-"""Which training made a model that is served, with nothing declared: found by the SHA-256 of its weights file, or by the print of
-its weights."""
+"""Which training made a model that is served, with nothing declared: found by the SHA-256 of its weights file, or by the
+fingerprint of its weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SPLITS = ("validation", "test", "predict", "train")
 _MOST_WINDOWS = 1_000
 
 
-def origin_of(backend: Backend, *prints: str | None) -> Origin | None:
-    """The training that first wrote a file with the first of these digests, or prints of weights, that any wrote, with its data and
-    its code. None for what no run is known to have written."""
-    return next(filter(None, (_origin_of(backend, one) for one in prints if is_sha256(one))), None)
+def origin_of(backend: Backend, *fingerprints: str | None) -> Origin | None:
+    """The training that first wrote a file with one of these digests, or fingerprints of weights: with the first that any run is
+    known to have written. With its data and its code; None where no run is known."""
+    return next(filter(None, (_origin_of(backend, one) for one in fingerprints if is_sha256(one))), None)
 
 
 def _origin_of(backend: Backend, digest: str) -> Origin | None:

@@ -33,7 +33,7 @@ class Summary:
         self.runs: set[str] = set()
         #: SHA-256 of the weights file, as the latest window has it that knows.
         self.digest: str | None = None
-        #: The print of its weights, of any window that knows.
+        #: The fingerprint of its weights, of any window that knows.
         self.weights: str | None = None
         #: When the first window began and the last one ended; None while there is none.
         self.first_ns: int | None = None

@@ -35,8 +35,8 @@ EAGER_CAPTURES = (
     ),
 )
 NOT_CAPTURED = (
-    "predictions of evaluate and of the validation of fit on TensorFlow and JAX, where they are places in a graph; those on a GPU;"
-    " pictures and sequences",
+    "predictions of evaluate and of the validation of fit on TensorFlow and JAX, where they are places in a graph; pictures and"
+    " sequences",
 )
 
 #: Fewer predictions say nothing about a drift, and are what loops ask for that act on each.
@@ -70,7 +70,7 @@ class Predictions:
         with self._references.guard:
             if _rows(predicted):
                 kept = keep(predicted)
-                if not isinstance(kept, Skipped):  # on a device
+                if not isinstance(kept, Skipped):  # too large, or on a device that does not give it
                     sample.add(Batch(kept, keep(labels) if _rows(labels) else None, ""))
 
     def predicted(self, call: Call, split: Callable[[], str]) -> None:

@@ -1,4 +1,4 @@
-"""The print of weights: one and the same in files of every format, in parts of checkpoints, and in memory."""
+"""The fingerprint of weights: one and the same in files of every format, in parts of checkpoints, and in memory."""
 
 from __future__ import annotations
 
@@ -123,14 +123,14 @@ def test_a_module_as_a_whole(tmp_path: Path) -> None:
 def test_one_number_is_another_print() -> None:
     """So is another type, or another shape; the place of an array in the module is none."""
     model: Any = net()
-    prints = {weights_of(model)}
+    fingerprints = {weights_of(model)}
     with torch.no_grad():
         model.inner[1].bias[2] += 1e-3
-    prints.add(weights_of(model))
+    fingerprints.add(weights_of(model))
     model.inner[1].bias = nn.Parameter(model.inner[1].bias[None])
-    prints.add(weights_of(model))
-    prints.add(weights_of(model.half()))
-    assert len(prints) == 4
+    fingerprints.add(weights_of(model))
+    fingerprints.add(weights_of(model.half()))
+    assert len(fingerprints) == 4
     first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     assert weights_of(nn.Sequential(first, second)) == weights_of(nn.Sequential(second, first))
 
@@ -255,6 +255,6 @@ def test_large_weights_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     save_model(model, str(tmp_path / "safe"))
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     for most, is_told in ((size - 1, False), ((tmp_path / "safe").stat().st_size, True)):
-        monkeypatch.setattr("looptap.arrays.prints.MOST_BYTES", most)
+        monkeypatch.setattr("looptap.arrays.fingerprints.MOST_BYTES", most)
         told = [weights_in(file(tmp_path / name)) for name in ("file", "safe")]
         assert [one is not None for one in (*told, weights_of(model))] == [is_told] * 3

@@ -33,8 +33,8 @@ def evaluated(scores: torch.Tensor) -> Reference:
 
 
 def drifts(found: Reference | Exception | None, notes: list[str]) -> Drifts:
-    def find(prints: tuple[str, ...]) -> Reference | None:
-        assert prints == (DIGEST,)
+    def find(fingerprints: tuple[str, ...]) -> Reference | None:
+        assert fingerprints == (DIGEST,)
         if isinstance(found, Exception):
             raise found
         return found
@@ -123,7 +123,7 @@ def test_the_store_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drift, "AGAIN_SECONDS", 0.01)
     answers: list[Any] = [OSError("away"), None, evaluated(torch.randn(500, 3))]
 
-    def find(prints: tuple[str, ...]) -> Reference | None:
+    def find(fingerprints: tuple[str, ...]) -> Reference | None:
         found = answers.pop(0)
         if isinstance(found, Exception):
             raise found
@@ -144,7 +144,7 @@ def test_the_store_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_weights_are_not_looked_for() -> None:
-    watching = Drifts(lambda prints: pytest.fail("asked"), lambda said: None)
+    watching = Drifts(lambda fingerprints: pytest.fail("asked"), lambda said: None)
     asked = Model("intent", "7")
     watching.look_for(asked)
     assert served(watching, asked, torch.from_numpy(np.zeros((400, 3)))) == []

@@ -25,8 +25,8 @@ def test_by_its_weights(backend: Backend) -> None:
     """Of a file that nobody knows; what the file leads to comes first."""
     run = trained(backend, weights="ef" * 32)
     other = trained(backend, "other", NEXT)
-    for prints in (("00" * 32, "ef" * 32), (None, "ef" * 32), ("v3", "ef" * 32)):
-        found = origin_of(backend, *prints)
+    for fingerprints in (("00" * 32, "ef" * 32), (None, "ef" * 32), ("v3", "ef" * 32)):
+        found = origin_of(backend, *fingerprints)
         assert found is not None
         assert (found.run, found.file) == (run.run, "model.pt")
     found = origin_of(backend, NEXT, "ef" * 32)

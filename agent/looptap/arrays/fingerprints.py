@@ -1,4 +1,4 @@
-"""The print of an array, and that of several together."""
+"""The fingerprint of an array, and that of several together."""
 
 from __future__ import annotations
 
