@@ -12,7 +12,7 @@ from looptap.serving.origins import digest
 
 #: Read in a tenth of a second.
 _SMALL_BYTES = 64 * 2**20
-_LONGEST_SECONDS = 60.0
+_LONGEST_SECONDS = 1.0
 
 
 class Model:
