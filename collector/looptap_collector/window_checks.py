@@ -29,7 +29,7 @@ def check_window(record: Window) -> None:
         text(f"version in a {what}", record.version, JOURNAL_BYTES, field="version")
     for name in ("digest", "weights"):
         if (known := getattr(record, name)) is not None and not is_sha256(known):
-            raise Rejected(f"{name} in a {what} is no SHA-256 in hex", field=name)
+            raise Rejected(f"the {name} in a {what} is no SHA-256 in hex", field=name)
     text(f"endpoint in a {what}", record.endpoint, NAME_BYTES, at_least=0, field="endpoint")
     if record.split is not None:
         text(f"split in a {what}", record.split, ID_BYTES, field="split")

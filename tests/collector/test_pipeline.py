@@ -61,7 +61,7 @@ GOOD_RECORDS = [
     Alert("k", "warning", "fired", "m", 1, "loss", float("nan"), 0.5, -3, 2**31 - 1),
     full(),
     Window("", 1, 10.0),
-    Window("m" * 512, -1, 0.0, "v" * 255, "0" * 64, "e" * 512, "s" * 64, resources={"x": float("nan")}),
+    Window("m" * 512, -1, 0.0, "v" * 255, "0" * 64, "1" * 64, "e" * 512, "s" * 64, resources={"x": float("nan")}),
     Note("topic", "message", 1),
     RunEnded("killed", 1, ""),
 ]
@@ -128,6 +128,7 @@ BAD_RECORDS = [
     (Window("m" * 513, 1, 10.0), "model of a window takes 513 bytes"),
     (Window("m", 1, 10.0, ""), "version in a window of 'm' takes 0 bytes"),
     (Window("m", 1, 10.0, digest="abc"), "the digest in a window of 'm' is no SHA-256 in hex"),
+    (Window("m", 1, 10.0, weights="abc"), "the weights in a window of 'm' is no SHA-256 in hex"),
     (Window("m", 1, 10.0, endpoint="a\0b"), "NUL"),
     (Window("m", 1, 10.0, split=""), "split in a window of 'm' takes 0 bytes"),
     (Window("m", 2**63, 10.0), "time_ns"),
