@@ -67,6 +67,15 @@ def test_which_models(backend: Backend) -> None:
     ]
 
 
+def test_outcomes_alone_are_no_requests(backend: Backend) -> None:
+    """Who tells of them may do so much later, and of a version that nobody asks."""
+    record(backend)
+    before = looptap("serving", "--json").stdout
+    late = {"requests": 0, "latency": {}, "predictions": {}, "outcomes": {"correct": classes(yes=9).encode()}}
+    Serving(backend, "labels").windows(*(window(1, version=version, **late) for version in (VERSION, "ee" * 32)))
+    assert looptap("serving", "--json").stdout == before
+
+
 def test_one_version(backend: Backend) -> None:
     record(backend)
     told = json.loads(looptap("serving", "intent", "--json", "--version", "cd").stdout)

@@ -89,7 +89,8 @@ class References:
 
     def tell(self, sample: Sample, split: str) -> None:
         """A pass over this split is over."""
-        sample.end()
+        with self.guard:
+            sample.end()
         if not sample.kept or self.guard.closed:
             return
         self._waiting[split] = (sample, time.time_ns())

@@ -57,7 +57,7 @@ def no_model(model: Any) -> str | None:
     """Why this cannot be watched, in one sentence."""
     if isinstance(model, type):
         return f"{model.__name__} is a class and not watched; watch what it makes: looptap.watch({model.__name__}(…))"
-    if callable(model) or any(hasattr(type(model), name) for name in ASKED):
+    if callable(model) or any(hasattr(model, name) for name in ASKED):
         return None
     return f"{type(model).__name__} is not watched: it is no function, and has no {', '.join(sorted(ASKED)[:3])}, …"
 

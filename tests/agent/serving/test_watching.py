@@ -6,6 +6,7 @@ import asyncio
 import copy
 import pickle
 import threading
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -299,6 +300,13 @@ def test_copies_are_the_model_itself() -> None:
         assert type(other) is torch.nn.Linear
         assert torch.equal(other.weight, model.weight)
     assert torch.nn.Sequential(watched)(torch.ones(1, 2)).shape == (1, 1)
+
+
+def test_what_is_asked_by_name_alone(counted: Counted) -> None:
+    """The class knows nothing of it: a namespace, or an object that hands on what it is asked."""
+    watched: Any = looptap.watch(types.SimpleNamespace(predict=scale), name="handed on")
+    assert watched.predict(2) == 4
+    assert [(window.model, window.requests) for window in counted()] == [("handed on", 1)]
 
 
 @pytest.mark.parametrize(
