@@ -95,6 +95,17 @@ def test_outcomes_that_become_known_later(backend: Backend) -> None:
     assert {"errors", "latency total p50"} <= set(measured(found))
 
 
+def test_outcomes_of_two_that_were_asked_at_once(backend: Backend) -> None:
+    """Count whenever they became known, also outside of the time that both were asked in."""
+    for version, right in ((VERSION, 90), (NEXT, 60)):
+        serve(backend, version)
+        told = {"correct": classes(yes=right, no=100 - right).encode()}
+        serve(backend, version, first=400, requests=0, latency={}, predictions={}, endpoint="", outcomes=told)
+    found = compared(backend)
+    assert found.at_once
+    assert measured(found)["outcome correct"].verdict == "worse"
+
+
 def test_only_the_time_of_both_counts(backend: Backend) -> None:
     """What one of them was asked before the other came says nothing about them."""
     serve(backend, first=2_000, errors={"E": 500})
