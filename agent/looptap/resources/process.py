@@ -35,6 +35,11 @@ class ProcessReader(Reader):
         Metric("system.process.processes", "count", "the program, its data-loader workers and all that they started"),
         Metric("system.process.memory", "bytes", "memory (RSS); pages that several of them share count for each"),
         Metric("system.process.memory_unique", "bytes", "memory that none shares with another (USS); every 30 s"),
+        Metric(
+            "system.process.memory_mapped",
+            "bytes",
+            "what of the memory are pages of files, which the kernel can take back at any time; Linux, every 5 s",
+        ),
         Metric("system.process.memory_swap", "bytes", "what of it was swapped out; every 5 s"),
         Metric("system.process.read_rate", "bytes/s", "read from disks"),
         Metric("system.process.write_rate", "bytes/s", "written to disks"),
@@ -76,6 +81,7 @@ class ProcessReader(Reader):
     def _detailed(self, found: Iterable[_Process], now: float) -> dict[str, float | None]:
         told = {process: _of_all_threads(process[0], processes.details(process[0])) for process in found}
         values: dict[str, float | None] = {
+            "system.process.memory_mapped": _sum(one.mapped for one in told.values()),
             "system.process.memory_swap": _sum(one.swap for one in told.values()),
             "system.process.open_files": _sum(one.open_files for one in told.values()),
         }

@@ -45,6 +45,8 @@ class Details(NamedTuple):
     """What else a process has, and has done since it started, which the kernel takes longer to tell."""
 
     swap: int | None = None
+    #: Bytes of its memory that are pages of files; Linux only.
+    mapped: int | None = None
     #: Files, sockets and pipes.
     open_files: int | None = None
     #: Context switches; on Linux those of its main thread.
@@ -120,9 +122,10 @@ def details(pid: int) -> Details:
         return _details_by_psutil(pid)
     try:
         status = content(f"/proc/{pid}/status")
-        swap = number(status, b"VmSwap:")
+        swap, mapped = number(status, b"VmSwap:"), number(status, b"RssFile:")
         return Details(
             None if swap is None else swap * 1024,
+            None if mapped is None else mapped * 1024,
             _open_files(pid),
             number(status, b"voluntary_ctxt_switches:"),
             number(status, b"nonvoluntary_ctxt_switches:"),
@@ -204,6 +207,6 @@ def _details_by_psutil(pid: int) -> Details:
         process = psutil.Process(pid)
         switches = process.num_ctx_switches()
         files = process.num_fds() if hasattr(process, "num_fds") else None
-        return Details(None, files, switches.voluntary, switches.involuntary)
+        return Details(None, None, files, switches.voluntary, switches.involuntary)
     except psutil.Error:
         return Details()

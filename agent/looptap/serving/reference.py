@@ -23,8 +23,8 @@ from looptap.serving.predictions import Streams
 
 #: So many batches of a pass are looked at, at least half of it evenly spread; of each :data:`looptap.serving.answers.MOST_ROWS`.
 MOST_BATCHES = 128
-#: How long the end of a run waits for a reference that is being made.
-_SECONDS = 1.0
+#: How long the end of a run waits for a reference that is being made: some 0.1 s, on a busy machine much longer.
+_SECONDS = 5.0
 #: Between two references of one split.
 _PAUSE_SECONDS = 1.0
 
@@ -78,8 +78,9 @@ class References:
     """Makes windows of samples, in a thread of its own: nobody in training waits for it. Of passes that follow each other quickly,
     the last one counts."""
 
-    def __init__(self, write: Callable[[Window], None]) -> None:
+    def __init__(self, write: Callable[[Window], None], note: Callable[[str, str], None]) -> None:
         self._write = write
+        self._note = note
         #: Of all that looks at predictions: an odd one costs the reference, and nothing else.
         self.guard = Guard("reference")
         self._thread: threading.Thread | None = None
@@ -107,6 +108,10 @@ class References:
             thread.join(_SECONDS)
         if thread is not None and not thread.is_alive():
             self._make()  # what was told while the thread came to its end
+        elif thread is not None:
+            self._note(
+                "reference", f"the last reference is left out: it was not made within {_SECONDS:g} s of the run's end"
+            )
         self._thread = None
         self._over.clear()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from looptap_collector.backend import History
 from looptap_collector.printable import took
-from looptap_collector.profiles.evidence import Evidence, NotRecorded, device_number
+from looptap_collector.profiles.evidence import MIN_STEPS, Evidence, NotRecorded, device_number
 from looptap_collector.profiles.rule import Found, rule
 from looptap_collector.profiles.shapes import Fact, percent, said
 from looptap_collector.profiles.trends import Slope, slope
@@ -96,13 +98,14 @@ def _creeps(run: Evidence) -> Iterator[Creep | None]:
             "what is only watched under torch.no_grad()), a list or a cache. In data-loader workers, Python objects in a Dataset "
             "do it: use arrays."
         )
-        yield creep_of(samples, of, advice, _left_on_host(run, rank))
-    for (_, device), samples in devices.items():
+        yield creep_of(_by_steps(run, rank, samples), of, advice, _left_on_host(run, rank))
+    for (rank, device), samples in devices.items():
         advice = (
             "Tensors are kept from step to step on the device, often with the graph behind them: keep loss.detach(), not loss, and "
             "compute what is only watched under torch.no_grad(); carry hidden states on with detach()."
         )
-        yield creep_of(samples, f"torch on {device}", advice, _left_on_device(run, device, samples))
+        left = _left_on_device(run, device, samples)
+        yield creep_of(_by_steps(run, rank, samples), f"torch on {device}", advice, left)
 
 
 def creep_of(samples: History, where: str, what: str, left: float | None) -> Creep | None:
@@ -127,14 +130,33 @@ def creep_of(samples: History, where: str, what: str, left: float | None) -> Cre
     return Creep(where, what, whole, span, float(values[-1]), left)
 
 
+def _by_steps(run: Evidence, rank: int, samples: History) -> History:
+    """At times of a clock that runs as the steps do, as long in all: what each step adds to grows steadily on it, however the
+    training was slowed down or held up meanwhile."""
+    steps = next((steps for steps in run.steps if steps.rank == rank and len(steps) >= MIN_STEPS), None)
+    if steps is None or (np.diff(steps.times_ns) < 0).any():  # a resumed one that has repeated some
+        return samples
+    done = np.interp(samples.times_ns, steps.times_ns, steps.numbers)
+    if done[-1] <= done[0]:
+        return samples
+    first, last = int(samples.times_ns[0]), int(samples.times_ns[-1])
+    clock = (done - done[0]) / (done[-1] - done[0]) * (last - first)
+    return History(samples.steps, first + clock.astype(np.int64), samples.values)
+
+
 def _is_cache(run: Evidence, rank: int, samples: History) -> bool:
-    """Whether what grows is files that the program has mapped, which can be given back at any time: they are memory of the process,
-    and none of its container."""
-    held = run.some("system.container.memory", rank)
-    if held is None or len(held.values) < MIN_CREEP_SAMPLES:
+    """Whether most of what grows is files that the program has mapped: they are memory of the process, and the kernel takes them
+    back when others need it."""
+    mapped = run.some("system.process.memory_mapped", rank)
+    if mapped is None:
         return False
-    of_container, of_process = (slope((one.times_ns - one.times_ns[0]) / 1e9, one.values) for one in (held, samples))
-    return of_container is None or of_process is None or of_container.middle < STEADY * of_process.middle
+    return _pace(mapped) >= STEADY * _pace(samples) > 0
+
+
+def _pace(samples: History) -> float:
+    """Bytes a second from the first to the last sample. Of memory that is asked for every few seconds a short run has few."""
+    seconds = float(samples.times_ns[-1] - samples.times_ns[0]) / 1e9
+    return float(samples.values[-1] - samples.values[0]) / seconds if seconds else 0.0
 
 
 def _left_on_host(run: Evidence, rank: int) -> float | None:

@@ -47,7 +47,7 @@ class Predictions:
     def __init__(self, record: Recorder, calls: Calls) -> None:
         self._record = record
         self._calls = calls
-        self._references = References(record.window)
+        self._references = References(record.window, record.note)
         #: In each thread that evaluates: what is kept of the pass under way.
         self._here = threading.local()
 

@@ -143,7 +143,7 @@ class Validation:
         #: True when the next step of the training has something to end.
         self.is_open = False
         #: What serving will be compared with.
-        self.references = References(record.window)
+        self.references = References(record.window, record.note)
         #: Whether nobody tells of losses, because the program had compiled something before us.
         self.is_blind = False
 

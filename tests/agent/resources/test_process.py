@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -132,13 +134,25 @@ def test_disk_and_switches(reader: ProcessReader, tmp_path: object) -> None:
 
 def test_details_are_read_every_five_seconds(reader: ProcessReader) -> None:
     """A file that is open is counted, and one that was opened since is counted when its time has come; swap likewise."""
-    names = {f"system.process.{name}" for name in ("open_files", "memory_swap")}
+    names = {f"system.process.{name}" for name in ("open_files", "memory_swap", "memory_mapped")}
     first = reader.read(100.0)
     with open(os.devnull):
         assert not names & reader.read(104.9).keys()
         later = reader.read(105.1)
     assert later["system.process.open_files"] == first["system.process.open_files"] + 1
     assert later["system.process.memory_swap"] == psutil.Process().memory_full_info().swap
+
+
+def test_mapped_files_are_told_from_other_memory(reader: ProcessReader, tmp_path: Path) -> None:
+    size = 64 << 20
+    (tmp_path / "data").write_bytes(bytes(size))
+    before = reader.read(100.0)["system.process.memory_mapped"]
+    with open(tmp_path / "data", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert mapped.find(b"1") == -1  # touches all of it
+        assert reader.read(110.0)["system.process.memory_mapped"] - before == pytest.approx(size, rel=0.02)
+        kept = bytearray(size)
+        kept[::4096] = b"1" * (size // 4096)
+        assert reader.read(120.0)["system.process.memory_mapped"] - before == pytest.approx(size, rel=0.02)
 
 
 def test_what_stays_open_is_bounded_and_given_back(reader: ProcessReader) -> None:
@@ -269,7 +283,7 @@ def test_psutil_says_the_same() -> None:
     assert theirs is not None
     assert (theirs.cpu, theirs.threads, theirs.memory) == pytest.approx((ours.cpu, ours.threads, ours.memory), rel=0.02)
     assert (theirs.read, theirs.written) == (ours.read, ours.written)
-    assert their_details._replace(swap=0) == our_details._replace(swap=0)
+    assert their_details == our_details._replace(swap=None, mapped=None)
     assert processes._from_psutil(child.pid) is None
     assert processes.usages([child.pid]) == []
     assert processes.details(child.pid) == processes._details_by_psutil(child.pid) == processes.Details()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from looptap.serving.answers import MOST_ROWS, keep
 from looptap.serving.reference import MOST_BATCHES, Batch, References, Sample, reference
 from looptap.sketches import distribution
 from looptap.sketches.distribution import Distribution
+
+
+def no_note(source: str, message: str) -> None:
+    raise AssertionError(f"{source}: {message}")
 
 
 def window_of(
@@ -92,7 +97,7 @@ def test_rows_of_a_sample_are_the_same_of_predictions_and_labels() -> None:
 def test_of_passes_that_follow_quickly_the_last_one_counts() -> None:
     """Of each split; whoever waits for the end has it then."""
     written: list[Window] = []
-    references = References(written.append)
+    references = References(written.append, no_note)
     for number in range(50):
         for split in ("validation", "test"):
             sample = Sample()
@@ -109,7 +114,7 @@ def test_of_passes_that_follow_quickly_the_last_one_counts() -> None:
 def test_an_odd_prediction_costs_the_reference_alone() -> None:
     """Nothing is printed, nothing is raised, and after three nobody tries again."""
     written: list[Window] = []
-    references = References(written.append)
+    references = References(written.append, no_note)
     references.guard.strict = False
     for _ in range(5):
         sample = Sample()
@@ -119,3 +124,20 @@ def test_an_odd_prediction_costs_the_reference_alone() -> None:
     assert written == []
     assert references.guard.closed
     assert "OverflowError" in (references.guard.last_error or "")
+
+
+def test_a_reference_that_is_not_made_in_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the run does not wait for it for ever."""
+    monkeypatch.setattr("looptap.serving.reference._SECONDS", 0.05)
+    may_end, notes = threading.Event(), list[tuple[str, str]]()
+
+    def write(window: Window) -> None:
+        may_end.wait()
+
+    references = References(write, lambda *told: notes.append(told))
+    sample = Sample()
+    sample.add(Batch([1], None, ""))
+    references.tell(sample, "validation")
+    references.finish()
+    may_end.set()
+    assert notes == [("reference", "the last reference is left out: it was not made within 0.05 s of the run's end")]

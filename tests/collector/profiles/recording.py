@@ -38,11 +38,20 @@ class Training:
             self.phase("step_time", step)
         self.ended, self.error = status, error
 
-    def phase(self, key: str, seconds: float | Sequence[float], rank: int = 0, **context: str) -> None:
-        """One value for each step, or the same for all."""
+    def phase(
+        self,
+        key: str,
+        seconds: float | Sequence[float],
+        rank: int = 0,
+        *,
+        ends: Sequence[float] | None = None,
+        **context: str,
+    ) -> None:
+        """One value for each step, or the same for all; ``ends`` are the seconds from the start where steps are not all alike."""
         values = np.broadcast_to(np.asarray(seconds, "<f8"), (self.steps,))
         numbers = np.arange(self.steps)
-        times_ns = START_NS + ((numbers + 1) * self.step * SECOND).astype("<i8")
+        at = (numbers + 1) * self.step if ends is None else np.asarray(ends)
+        times_ns = START_NS + (at * SECOND).astype("<i8")
         self._write(key, numbers, times_ns, values, rank, **context)
 
     def phases(self, rank: int = 0, **seconds: float) -> None:

@@ -39,6 +39,17 @@ def test_memory_creep(backend: Backend) -> None:
     assert "keep loss.item()" in finding.advice
 
 
+def test_memory_creep_of_a_training_that_is_slowed_down(backend: Backend) -> None:
+    """Each step keeps as much; in most of the time there are few of them."""
+    training = Training(backend, steps=0)
+    training.steps, ends = 300, np.concatenate((np.linspace(0.1, 20, 200), np.linspace(20.6, 80, 100)))
+    training.phase("step_time", np.diff(ends, prepend=0.0).tolist(), ends=ends.tolist())
+    growing = GIB + 2 * MIB * np.interp(np.arange(81), ends, np.arange(300))
+    training.samples("system.process.memory", _noisy(growing))
+    finding = training.finding("memory_creep")
+    assert facts(finding)["growth"] == pytest.approx(600 * MIB / 80 * 3600, rel=0.05)
+
+
 def test_memory_creep_without_a_limit(backend: Backend) -> None:
     """It is told, but nobody can say when that will hurt."""
     finding = _creeping(backend, 10 * MIB).finding("memory_creep")
@@ -61,10 +72,18 @@ def test_memory_that_is_allocated_first(backend: Backend) -> None:
 
 
 def test_mapped_files_are_no_creep(backend: Backend) -> None:
-    """They are memory of the process that touches them, and none that its container has to keep."""
+    """They are memory of the process that touches them, and the kernel takes them back."""
     training = _creeping(backend, 10 * MIB)
-    training.samples("system.container.memory", [2 * GIB] * 61)
+    training.samples("system.process.memory_mapped", [100 * MIB + 45 * MIB * at for at in range(13)], every=5.0)
     assert training.finding("memory_creep") is None
+
+
+def test_memory_creep_beside_others(backend: Backend) -> None:
+    """Some files are mapped as well, and another program in the same container lets go of its memory."""
+    training = _creeping(backend, 10 * MIB)
+    training.samples("system.process.memory_mapped", [100 * MIB + MIB * at for at in range(13)], every=5.0)
+    training.samples("system.container.memory", [8 * GIB - 50 * MIB * second for second in range(61)])
+    assert training.finding("memory_creep") is not None
 
 
 def test_memory_creep_in_a_container(backend: Backend) -> None:

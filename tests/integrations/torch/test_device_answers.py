@@ -336,7 +336,7 @@ def test_an_evaluation_leaves_its_reference(monkeypatch: pytest.MonkeyPatch, is_
 def test_an_evaluation_that_has_not_arrived(device: FakeDevice) -> None:
     """Is not waited for, and its room is free again when it has."""
     written: list[Window] = []
-    references, sample = References(written.append), Sample()
+    references, sample = References(written.append, lambda *told: pytest.fail(str(told))), Sample()
     for _ in range(2):
         assert sample.wants_next()
         sample.add(Batch(answers.keep(SCORES), answers.keep(SCORES), "softmax"))
