@@ -235,6 +235,10 @@ class Window(msgspec.Struct, tag="window", frozen=True, omit_defaults=True):
     skipped: dict[str, int] = {}
     #: Of the process in this window, by the names of :mod:`looptap.resources`.
     resources: dict[str, float] = {}
+    #: Of how many windows, as they were told, a store has made this one, and the greatest that each of ``resources`` was in one of
+    #: them. Agents tell neither.
+    windows: int = 1
+    peaks: dict[str, float] = {}
 
 
 class Note(msgspec.Struct, tag="note", frozen=True):

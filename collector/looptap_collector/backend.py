@@ -24,6 +24,7 @@ from looptap_collector.rows import (
     Edge,
     ExperimentRow,
     History,
+    MergedWindows,
     ParamRow,
     RunAlert,
     RunPage,
@@ -47,6 +48,7 @@ __all__ = [
     "Edge",
     "ExperimentRow",
     "History",
+    "MergedWindows",
     "NotYours",
     "Outcome",
     "ParamRow",
@@ -278,6 +280,15 @@ class Backend(Protocol):
         seconds. A backend for which there is nothing to do does nothing.
         """
         return Compaction()
+
+    def merge_windows(self, *, run: str | None = None, within_s: float | None = None) -> MergedWindows:
+        """Keep what a run, or any, has served long ago in fewer and longer windows (:mod:`looptap_collector.long_windows`), by the
+        clock of this machine. What a report says of a time that is not cut through the middle of one does not change, and those who
+        read or write meanwhile notice nothing. Twice is the same as once. Evaluations stay as they are.
+
+        With ``within_s`` it stops after about so many seconds. A backend for which there is nothing to do does nothing.
+        """
+        return MergedWindows()
 
     def close(self) -> None:
         """Nothing is called after it."""

@@ -14,10 +14,12 @@ The environment variable ``LOOPTAP_ARTIFACT_STORE`` names another place for the 
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
-from looptap.events import Artifact, Batch, File, RunEnded
+from looptap.events import Artifact, Batch, File, RunEnded, Window
 from looptap_collector.artifacts import ArtifactStore, LocalArtifacts, keep, open_artifacts
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.pipeline import Pipeline
@@ -29,6 +31,9 @@ ARTIFACT_STORE = "LOOPTAP_ARTIFACT_STORE"
 _MANY_CHUNKS = 16
 #: A program that ends waits for us, but not for long.
 _COMPACTING_SECONDS = 0.5
+#: A program that serves may do so for months. What has become old meanwhile is merged so often, for so long at a time; of a store
+#: that has years of it, with so much time between.
+_MERGING_SECONDS, _MERGED_WITHIN_SECONDS, _BETWEEN_SECONDS = 600.0, 0.05, 10.0
 
 
 def open_backend(folder: Path, *, create: bool, durable: bool = False) -> SqliteBackend:
@@ -67,6 +72,7 @@ class Embedded:
         self._folder = folder
         self._artifacts: ArtifactStore | None = None
         self._pipeline = Pipeline(self._backend)
+        self._merging_due = -inf
 
     def position(self, journal: str) -> int:
         return self._backend.position(journal)
@@ -77,6 +83,11 @@ class Embedded:
             # The batch is stored; what cannot be compacted now is left to `looptap store compact`.
             with suppress(OSError):
                 self._backend.compact(run=batch.run, at_least=_MANY_CHUNKS, within_s=_COMPACTING_SECONDS)
+        if time.monotonic() >= self._merging_due and any(isinstance(record, Window) for record in batch.records):
+            self._merging_due = time.monotonic() + _MERGING_SECONDS
+            with suppress(OSError):
+                if not self._backend.merge_windows(within_s=_MERGED_WITHIN_SECONDS).is_complete:
+                    self._merging_due = time.monotonic() + _BETWEEN_SECONDS
 
     def keep_file(self, file: File) -> Artifact:
         if self._artifacts is None:

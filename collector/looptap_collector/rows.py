@@ -216,6 +216,25 @@ class Compaction(msgspec.Struct, frozen=True):
         return Compaction(**counts, is_complete=self.is_complete and other.is_complete)
 
 
+class MergedWindows(msgspec.Struct, frozen=True):
+    """``merged`` windows of serving became ``made`` longer ones; ``damaged`` ones could not be read and stay as they are.
+    ``is_complete`` is false when the time was up before all was done."""
+
+    merged: int = 0
+    made: int = 0
+    damaged: int = 0
+    is_complete: bool = True
+
+    def plus(self, other: MergedWindows) -> MergedWindows:
+        """Both together."""
+        return MergedWindows(
+            self.merged + other.merged,
+            self.made + other.made,
+            self.damaged + other.damaged,
+            self.is_complete and other.is_complete,
+        )
+
+
 class TokenRow(msgspec.Struct, frozen=True):
     """Who may ask a collector. ``hash`` is the SHA-256 of the token in hex; the token itself is nowhere."""
 

@@ -82,7 +82,8 @@ def check(context: click.Context, store: str | None, artifacts: str | None, cont
 @_store
 @click.option("--run", "run", metavar="RUN", help="Only this run, by id or name. The file is not made smaller then.")
 def compact(store: str | None, run: str | None) -> None:
-    """Make long chunks of short ones, so that long series are quick to draw and take less space.
+    """Make long chunks of short ones, so that long series are quick to draw and take less space; of what was served more than two
+    days ago, keep windows of ten minutes, and of six hours after two weeks.
 
     Agents may write meanwhile, a little at a time; but while a SQLite file is made smaller at the end they have to wait.
     """
@@ -91,18 +92,25 @@ def compact(store: str | None, run: str | None) -> None:
 
     with _opened(store) as backend:
         try:
-            done = backend.compact(run=None if run is None else find_run(backend, run).run)
+            one = None if run is None else find_run(backend, run).run
         except UnknownRun as error:
             raise Mistake(str(error)) from error
+        done = backend.compact(run=one)
+        windows = backend.merge_windows(run=one)
         if done.has_changed:
             click.echo(
                 f"{_count(done.merged, 'chunk')} became {_count(done.made, 'long one')} in {done.series:,} series, "
                 f"{_count(done.outlines, 'outline')} made"
             )
-        elif not done.damaged:
-            click.echo("nothing to do: the chunks are as long as they can be")
-        if done.damaged:
-            click.echo(f"{_count(done.damaged, 'chunk')} cannot be read, left as found: looptap store check", err=True)
+        if windows.merged:
+            click.echo(f"{_count(windows.merged, 'window')} of serving became {_count(windows.made, 'longer one')}")
+        damaged = [
+            _count(number, what) for number, what in ((done.damaged, "chunk"), (windows.damaged, "window")) if number
+        ]
+        if damaged:
+            click.echo(f"{' and '.join(damaged)} cannot be read, left as found: looptap store check", err=True)
+        elif not (done.has_changed or windows.merged):
+            click.echo("nothing to do: chunks and windows are as long as they can be")
         if run is None:
             try:
                 freed = backend.shrink()

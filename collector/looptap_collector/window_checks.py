@@ -48,6 +48,8 @@ def check_window(record: Window) -> None:
     for number in _parts(what, "resources", record.resources).values():
         if type(number) is not float:
             raise Rejected(f"resources of a {what} have a {type(number).__name__}, not a float", field="resources")
+    if record.windows != 1 or record.peaks:
+        raise Rejected(f"a {what} is told as one of many; only a store makes such", field="windows")
     for sketch in _parts(what, "latency", record.latency).values():
         _sketch(what, "latency", sketch, histogram.decode)
     if record.batch is not None:

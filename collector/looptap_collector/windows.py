@@ -8,12 +8,18 @@ from typing import Any
 
 import msgspec
 
+from looptap.events import Window
 from looptap_collector.rows import RunWindow, Served
 
 
-def supersedes(requests: int, known: int) -> bool:
+def supersedes(requests: int, known: float) -> bool:
     """Whether a window with so many requests takes the place of one with the same id that is known."""
     return requests >= known
+
+
+def was_asked(window: Window) -> bool:
+    """Whether any request ended or was under way in it; else it has only what came of earlier ones."""
+    return bool(window.requests or window.in_flight_max or window.latency or window.predictions or window.features)
 
 
 def window_order(one: RunWindow) -> tuple[int, str]:

@@ -13,11 +13,13 @@ from looptap.sketches.histogram import Histogram
 
 #: So many classes are told by name, the most frequent ones; what is beyond is in ``other``.
 MOST_CLASSES = 256
+#: Of many windows together, a store keeps so many.
+MOST_CLASSES_OF_MANY = 4_096
 
 
 class Distribution:
-    """Of one stream of values: numbers or classes, or both where a program answers so. Merging is exact as long as there are no
-    more than :data:`MOST_CLASSES` classes. Not safe to change from several threads at once."""
+    """Of one stream of values: numbers or classes, or both where a program answers so. Merging is exact, and what is encoded tells
+    all as long as there are no more than ``most_classes`` classes. Not safe to change from several threads at once."""
 
     __slots__ = ("above", "below", "classes", "nan", "null", "numbers", "other")
 
@@ -67,13 +69,13 @@ class Distribution:
         for name in ("other", "nan", "above", "below", "null"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
-    def encode(self) -> bytes:
-        return msgspec.msgpack.encode(self._plain())
+    def encode(self, most_classes: int = MOST_CLASSES) -> bytes:
+        return msgspec.msgpack.encode(self._plain(most_classes))
 
-    def _plain(self) -> _Plain:
+    def _plain(self, most_classes: int = MOST_CLASSES) -> _Plain:
         ordered = sorted(self.classes.items(), key=lambda item: (-item[1], item[0]))
-        other = self.other + sum(count for _, count in ordered[MOST_CLASSES:])
-        named = dict(sorted(ordered[:MOST_CLASSES]))
+        other = self.other + sum(count for _, count in ordered[most_classes:])
+        named = dict(sorted(ordered[:most_classes]))
         return _Plain(self.numbers.encode(), named, other, self.nan, self.above, self.below, self.null)
 
 
@@ -99,6 +101,8 @@ def decode(encoded: bytes) -> Distribution:
     counts = (found.other, found.nan, found.above, found.below, found.null, *plain.classes.values())
     if min(counts) < 0 or 0 in plain.classes.values() or sum(counts) > histogram.MOST_VALUES:
         raise ValueError("a distribution has a count that cannot be")
-    if len(plain.classes) > MOST_CLASSES:
-        raise ValueError(f"a distribution tells {len(plain.classes)} classes by name; {MOST_CLASSES} are allowed")
+    if len(plain.classes) > MOST_CLASSES_OF_MANY:
+        raise ValueError(
+            f"a distribution tells {len(plain.classes)} classes by name; {MOST_CLASSES_OF_MANY} are allowed"
+        )
     return found

@@ -153,7 +153,7 @@ def _check_window(place: str, row: Mapping[str, Any]) -> Iterator[Problem]:
     except (ValueError, msgspec.MsgspecError) as error:
         yield Problem(place, f"what was told of it cannot be read: {error}")
         return
-    if row_of(RunWindow(row["run"], row["journal"], told)) != dict(row):
+    if row_of(RunWindow(row["run"], row["journal"], told), row["stretch"]) != dict(row):
         yield Problem(place, "what was told is of another one")
 
 

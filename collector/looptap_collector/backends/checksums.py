@@ -23,7 +23,7 @@ from looptap_collector.doubles import exact
 
 _SERIES = ("key", "context", *Summary.__struct_fields__)
 #: What a store works out for itself.
-_DERIVED = {"number"}
+_DERIVED = {"number", "stretch"}
 
 
 class Checksum(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from looptap_collector.backend import (
     Edge,
     ExperimentRow,
     History,
+    MergedWindows,
     Outcome,
     ParamRow,
     Rejected,
@@ -48,6 +49,7 @@ from looptap_collector.backends import (
     data,
     deleting,
     histories,
+    lengthening,
     reading,
     searching,
     tables,
@@ -120,6 +122,9 @@ class SqlBackend(Backend):
 
     def compact(self, *, run: str | None = None, at_least: int = 1, within_s: float | None = None) -> Compaction:
         return compacting.compact(self, run, at_least, within_s)
+
+    def merge_windows(self, *, run: str | None = None, within_s: float | None = None) -> MergedWindows:
+        return lengthening.merge_windows(self, run, within_s)
 
     def add_token(self, token: TokenRow) -> None:
         self.change(lambda connection: tokens.add(connection, token))

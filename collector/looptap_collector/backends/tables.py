@@ -260,7 +260,10 @@ serving_window = Table(
     Column("errors", BigInteger, nullable=False),
     # The record, in MessagePack.
     Column("told", Blob, nullable=False),
-    Index("serving_window_by_run", "run"),
+    # Seconds of the stretch of time whose windows it was made of; 0 as long as it is as it was told.
+    Column("stretch", Integer, nullable=False, server_default="0"),
+    Index("serving_window_of_run", "run", "time_ns"),
+    Index("serving_window_by_stretch", "stretch", "time_ns"),
     Index("serving_window_by_model", "model", "time_ns"),
     Index("serving_window_by_version", "version", "time_ns"),
     Index("serving_window_by_time", "time_ns"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import msgspec
@@ -16,15 +17,16 @@ from looptap_collector.backends.slices import slices
 from looptap_collector.windows import served_order, supersedes
 
 _window = tables.serving_window.c
-_KNOWN = select(_window.digest, _window.requests).where(_window.digest.in_(tables.names("ids")))
+_KNOWN = select(_window.digest, _window.requests, _window.stretch).where(_window.digest.in_(tables.names("ids")))
 
 
 def write_windows(connection: Connection, told: Sequence[RunWindow]) -> None:
     """In order. Nobody else writes windows of these runs meanwhile."""
     ids = [one.id for one in told]
-    known: dict[str, int] = {}
+    known: dict[str, float] = {}
     for some in slices(sorted(set(ids))):
-        known.update((id, requests) for id, requests in connection.execute(_KNOWN, {"ids": some}))
+        for id, requests, stretch in connection.execute(_KNOWN, {"ids": some}):
+            known[id] = inf if stretch else requests  # what is part of a longer window counts already
     rows = {}
     for id, one in zip(ids, told, strict=True):
         if id not in known or supersedes(one.window.requests, known[id]):
@@ -33,7 +35,7 @@ def write_windows(connection: Connection, told: Sequence[RunWindow]) -> None:
     upsert(connection, tables.serving_window, list(rows.values()))
 
 
-def row_of(one: RunWindow) -> dict[str, Any]:
+def row_of(one: RunWindow, stretch: int = 0) -> dict[str, Any]:
     window = one.window
     return {
         "digest": one.id,
@@ -42,6 +44,7 @@ def row_of(one: RunWindow) -> dict[str, Any]:
         **{name: getattr(window, name) for name in ("model", "version", "endpoint", "split", "time_ns", "requests")},
         "errors": sum(window.errors.values()),
         "told": msgspec.msgpack.encode(window),
+        "stretch": stretch,
     }
 
 

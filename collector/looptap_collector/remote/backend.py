@@ -24,6 +24,7 @@ from looptap_collector.backend import (
     Edge,
     ExperimentRow,
     History,
+    MergedWindows,
     Outcome,
     ParamRow,
     Rejected,
@@ -347,6 +348,9 @@ class RemoteBackend:
         _only_read()
 
     def compact(self, *, run: str | None = None, at_least: int = 1, within_s: float | None = None) -> Compaction:
+        _only_read()
+
+    def merge_windows(self, *, run: str | None = None, within_s: float | None = None) -> MergedWindows:
         _only_read()
 
     def referenced(self) -> Iterator[str]:

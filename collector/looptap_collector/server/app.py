@@ -41,6 +41,8 @@ from looptap_collector.server.windows import windows
 _LIVENESS_SECONDS = 5.0
 _COMPACTION_SECONDS = 2.0
 _SWEEP_SECONDS = 3_600.0
+#: A store that has years of short windows gets a part of the time, so that agents do not wait.
+_MERGING_SECONDS, _MERGED_WITHIN_SECONDS = 30.0, 3.0
 
 
 def create_app(
@@ -63,13 +65,16 @@ def create_app(
         Chore("forgetting old uploads", _SWEEP_SECONDS, uploads.sweep),
     ]
     compaction = Chore("compacting runs that ended", _COMPACTION_SECONDS, lambda: compact_ended(backend, intake.ended))
+    merging = Chore(
+        "merging old windows", _MERGING_SECONDS, lambda: backend.merge_windows(within_s=_MERGED_WITHIN_SECONDS)
+    )
     if keyring is not None:
         chores.append(Chore("refreshing tokens", REFRESH_SECONDS, keyring.refresh))
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        # Compaction takes its time; tokens must not wait for it.
-        threads = [Upkeep(chores), Upkeep([compaction])]
+        # Both take their time; tokens must not wait for it.
+        threads = [Upkeep(chores), Upkeep([compaction, merging])]
         intake.start()
         for thread in threads:
             thread.start()

@@ -1,5 +1,5 @@
-"""What a server does beside answering: it keeps its tokens fresh, marks runs that have fallen silent, and makes the long series
-of runs that have ended quick to draw."""
+"""What a server does beside answering: it keeps its tokens fresh, marks runs that have fallen silent, makes the long series of runs
+that have ended quick to draw, and keeps what was served long ago in longer windows."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from looptap_collector.serving import intervals
 from looptap_collector.serving.drift import KINDS
 from looptap_collector.serving.report import MOST_WINDOWS
 from looptap_collector.serving.streams import Stream
-from looptap_collector.serving.summary import Summary, by_version, summed, was_asked
+from looptap_collector.serving.summary import Summary, by_version, summed
+from looptap_collector.windows import was_asked
 
 BETTER, WORSE, SAME, OPEN = "better", "worse", "same", "open"
 #: Less than this part of a latency is no difference, however certain.

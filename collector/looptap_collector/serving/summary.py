@@ -10,6 +10,7 @@ from looptap.sketches import histogram
 from looptap.sketches.histogram import Histogram
 from looptap_collector.backend import RunWindow
 from looptap_collector.serving.streams import Streams, add_encoded
+from looptap_collector.windows import was_asked
 
 _NS = 1e9
 
@@ -49,7 +50,8 @@ class Summary:
         self.skipped: Counter[str] = Counter()
         self._digest_ns = -(2**63)
         self._in_flight_seconds = 0.0
-        self._resources: dict[str, list[float]] = {}
+        #: Means, of how many windows each, and the greatest.
+        self._resources: dict[str, list[tuple[float, int, float]]] = {}
 
     def add(self, one: RunWindow) -> None:
         window = one.window
@@ -74,7 +76,8 @@ class Summary:
         self._add_sketches(window)
         for name, value in window.resources.items():
             if value == value:
-                self._resources.setdefault(name, []).append(value)
+                told = (value, window.windows, window.peaks.get(name, value))
+                self._resources.setdefault(name, []).append(told)
 
     def _add_sketches(self, window: Window) -> None:
         endpoint = self.endpoints.setdefault(window.endpoint, Endpoint())
@@ -117,13 +120,12 @@ class Summary:
     def resources(self) -> dict[str, tuple[float, float]]:
         """Mean and maximum over windows, of one replica."""
         return {
-            name: (sum(values) / len(values), max(values)) for name, values in sorted(self._resources.items()) if values
+            name: (
+                sum(mean * windows for mean, windows, _ in told) / sum(windows for _, windows, _ in told),
+                max(peak for _, _, peak in told),
+            )
+            for name, told in sorted(self._resources.items())
         }
-
-
-def was_asked(window: Window) -> bool:
-    """Whether any request ended or was under way in it; else it has only what came of earlier ones."""
-    return bool(window.requests or window.in_flight_max or window.latency or window.predictions or window.features)
 
 
 def summed(windows: Iterable[RunWindow]) -> Summary:

@@ -19,13 +19,14 @@ from looptap_collector.testing.contracts.groups import GroupContract  # noqa: E4
 from looptap_collector.testing.contracts.jobs import JobContract  # noqa: E402
 from looptap_collector.testing.contracts.ledger import LedgerContract  # noqa: E402
 from looptap_collector.testing.contracts.long_series import LongSeriesContract  # noqa: E402
+from looptap_collector.testing.contracts.long_windows import LongWindowContract  # noqa: E402
 from looptap_collector.testing.contracts.points import PointContract  # noqa: E402
 from looptap_collector.testing.contracts.records import RecordContract  # noqa: E402
 from looptap_collector.testing.contracts.searching import SearchContract  # noqa: E402
 from looptap_collector.testing.contracts.tokens import TokenContract  # noqa: E402
 from looptap_collector.testing.contracts.windows import WindowContract  # noqa: E402
 
-__all__ = ["BackendContract", "CompactionContract", "Reopen", "TokenContract"]
+__all__ = ["BackendContract", "CompactionContract", "LongWindowContract", "Reopen", "TokenContract"]
 
 
 class BackendContract(

@@ -18,7 +18,7 @@ from looptap_collector.backend import Backend, Outcome, Unavailable
 from looptap_collector.backends import mysql, schema, tables
 from looptap_collector.backends.mysql import MysqlBackend
 from looptap_collector.backends.schema import UnusableStore
-from looptap_collector.testing.backend import BackendContract, CompactionContract, TokenContract
+from looptap_collector.testing.backend import BackendContract, CompactionContract, LongWindowContract, TokenContract
 from looptap_collector.testing.batches import Journal, points, started, told, write
 
 
@@ -57,6 +57,10 @@ class TestTokens(TokenContract):
 
 
 class TestCompaction(CompactionContract):
+    pass
+
+
+class TestLongWindows(LongWindowContract):
     pass
 
 

@@ -17,7 +17,7 @@ from looptap_collector.backend import Backend, Outcome, Unavailable
 from looptap_collector.backends import postgresql
 from looptap_collector.backends.postgresql import PostgresqlBackend
 from looptap_collector.backends.schema import UnusableStore
-from looptap_collector.testing.backend import BackendContract, CompactionContract, TokenContract
+from looptap_collector.testing.backend import BackendContract, CompactionContract, LongWindowContract, TokenContract
 from looptap_collector.testing.batches import Journal, points, started, told, write
 
 
@@ -49,6 +49,10 @@ class TestTokens(TokenContract):
 
 
 class TestCompaction(CompactionContract):
+    pass
+
+
+class TestLongWindows(LongWindowContract):
     pass
 
 

@@ -14,7 +14,7 @@ from collector.backends.patience import PatienceContract
 from looptap.events import Artifact, Note, Param, RunEnded, Tag
 from looptap_collector.backend import Arrival, Backend, Outcome
 from looptap_collector.backends.sqlite import SqliteBackend
-from looptap_collector.testing.backend import BackendContract, CompactionContract, TokenContract
+from looptap_collector.testing.backend import BackendContract, CompactionContract, LongWindowContract, TokenContract
 from looptap_collector.testing.batches import START_NS, Journal, points, started, write
 
 
@@ -41,6 +41,10 @@ class TestTokens(TokenContract):
 
 
 class TestCompaction(CompactionContract):
+    pass
+
+
+class TestLongWindows(LongWindowContract):
     pass
 
 
