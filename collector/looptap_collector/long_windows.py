@@ -44,9 +44,9 @@ FORMS = (Form(2 * _DAY, 10 * _MINUTE), Form(14 * _DAY, 6 * _HOUR))
 def merged(windows: Iterable[Window]) -> list[Window]:
     """Of one journal, model, version, endpoint and split; in order of time, as few as can be.
 
-    Windows whose numbers are counted around different centers stay apart, and so do those that only tell what came of earlier
-    predictions. Each begins as one of those that it is made of, so it has the name that this one had. Raises ValueError for a
-    sketch that cannot be read.
+    Windows of different weights stay apart, those whose numbers are counted around different centers, and those that only tell what
+    came of earlier predictions. Each begins as one of those that it is made of, so it has the name that this one had. Raises
+    ValueError for a sketch that cannot be read.
     """
     found: list[_Long] = []
     for window in sorted(windows, key=lambda one: one.time_ns):
@@ -67,8 +67,11 @@ class _Long:
         self._sketches = sketches
 
     def takes(self, window: Window, sketches: _Sketches) -> bool:
-        return was_asked(window) == was_asked(self._windows[0]) and (
-            len(self._sketches.keys() | sketches.keys()) <= PARTS
+        first = self._windows[0]
+        alike = (window.digest, window.weights, was_asked(window)) == (first.digest, first.weights, was_asked(first))
+        return (
+            alike
+            and len(self._sketches.keys() | sketches.keys()) <= PARTS
             and all(_can_merge(self._sketches[name], told) for name, told in sketches.items() if name in self._sketches)
         )
 
@@ -93,8 +96,6 @@ class _Long:
             windows[-1],
             time_ns=begins,
             seconds=seconds,
-            digest=_last(one.digest for one in windows),
-            weights=_last(one.weights for one in windows),
             requests=sum(one.requests for one in windows),
             in_flight=busy / seconds if seconds else 0.0,
             in_flight_max=max(one.in_flight_max for one in windows),
@@ -135,10 +136,6 @@ def _can_merge(one: Histogram | Distribution, other: Histogram | Distribution) -
 
 def _ends_ns(window: Window) -> int:
     return window.time_ns + round(window.seconds * _NS)
-
-
-def _last(known: Iterable[str | None]) -> str | None:
-    return next((one for one in reversed(list(known)) if one is not None), None)
 
 
 def _summed(told: Iterable[dict[str, int]]) -> dict[str, int]:

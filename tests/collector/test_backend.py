@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.recorded import complete_run
-from looptap_collector.backend import Backend, Compaction, RunQuery
+from looptap_collector.backend import Backend, Compaction, MergedWindows, RunQuery
 from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.testing.backend import BackendContract, Reopen
 
@@ -25,6 +25,7 @@ class Derived(SqliteBackend):
     current_tags = Backend.current_tags
     referenced = Backend.referenced
     compact = Backend.compact
+    merge_windows = Backend.merge_windows
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ def test_derived_is_what_sql_says(tmp_path: Path) -> None:
         assert page == sql.search(query)
         assert page.next is not None
     assert derived.compact() == Compaction()
+    assert derived.merge_windows() == MergedWindows()
     for backend in (sql, derived):
         backend.close()
 

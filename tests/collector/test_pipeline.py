@@ -130,6 +130,8 @@ BAD_RECORDS = [
     (Window("m", 1, 10.0, digest="abc"), "the digest in a window of 'm' is no SHA-256 in hex"),
     (Window("m", 1, 10.0, weights="abc"), "the weights in a window of 'm' is no SHA-256 in hex"),
     (Window("m", 1, 10.0, endpoint="a\0b"), "NUL"),
+    (Window("m", 1, 10.0, windows=2), "a window of 'm' is told as one of many"),
+    (Window("m", 1, 10.0, peaks={"x": 1.0}), "a window of 'm' is told as one of many"),
     (Window("m", 1, 10.0, split=""), "split in a window of 'm' takes 0 bytes"),
     (Window("m", 2**63, 10.0), "time_ns"),
     (Window("m", 1, float("inf")), "seconds of a window of 'm' is not a finite float"),

@@ -22,6 +22,7 @@ from looptap_collector.backends import schema
 from looptap_collector.backends.sqlite import APPLICATION_ID
 from looptap_collector.embedded import ARTIFACTS, DATABASE
 from looptap_collector.testing.batches import Journal, points, started, write
+from looptap_collector.testing.contracts.long_windows import ago, deliver, each_ten_seconds
 from programs import Programs
 
 CONTENT = b"weights"
@@ -131,6 +132,25 @@ def test_compact(programs: Programs, backend: Backend, store: Path) -> None:
         )
         spoiler.execute("DELETE FROM note WHERE topic = 't'")
     assert re.search(r"the file is [\d,]{7,} bytes smaller", said(programs, "compact"))
+
+
+def test_compact_merges_old_windows(programs: Programs, backend: Backend) -> None:
+    """Of one run or of all; one that cannot be read stays, and is told."""
+    for run in ("one", "two"):
+        deliver(backend, Journal(f"j-{run}", run), each_ten_seconds(ago(3), 60))
+    assert said(programs, "compact", "--run", "one") == "60 windows of serving became 1 longer one\n"
+    with closing(sqlite3.connect(programs.store / DATABASE, isolation_level=None)) as spoiler:
+        spoiler.execute(f"UPDATE serving_window SET told = x'01' WHERE run = 'two' AND time_ns = {ago(3)}")
+    told = said(programs, "compact")
+    assert "59 windows of serving became 1 longer one\n" in told
+    assert "1 window cannot be read, left as found: looptap store check" in told
+    assert "nothing to do" in said(programs, "compact", "--run", "one")
+    assert sorted(lengths_of_rows(programs.store)) == [0, 600, 600]
+
+
+def lengths_of_rows(store: Path) -> list[int]:
+    with closing(sqlite3.connect(store / DATABASE)) as reader:
+        return [stretch for (stretch,) in reader.execute("SELECT stretch FROM serving_window")]
 
 
 def test_gc_looks_first(programs: Programs, backend: Backend, store: Path) -> None:

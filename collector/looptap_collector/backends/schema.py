@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 from looptap_collector.backends import tables
 
 #: Revisions of the schema, oldest first; each is a file of ``migrations/versions``.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 HEAD = REVISIONS[-1]
 _UNFINISHED = "unfinished"
 MIGRATIONS = Path(__file__).parent.parent / "migrations"

@@ -63,10 +63,10 @@ class Summary:
         self.errors.update(window.errors)
         self.replicas.add(one.journal)
         self.runs.add(one.run)
-        if window.digest is not None and window.time_ns >= self._digest_ns:
-            self.digest, self._digest_ns = window.digest, window.time_ns
-        self.weights = self.weights or window.weights
         ends_ns = window.time_ns + round(window.seconds * _NS)
+        if window.digest is not None and ends_ns >= self._digest_ns:
+            self.digest, self._digest_ns = window.digest, ends_ns
+        self.weights = self.weights or window.weights
         self.first_ns = window.time_ns if self.first_ns is None else min(self.first_ns, window.time_ns)
         self.last_ns = ends_ns if self.last_ns is None else max(self.last_ns, ends_ns)
         self.in_flight_max = max(self.in_flight_max, window.in_flight_max)

@@ -360,6 +360,7 @@ def test_it_is_only_read(remote: RemoteBackend) -> None:
         lambda: remote.set_status("id-0", "lost", ended_ns=1),
         lambda: remote.delete_run("id-0"),
         lambda: remote.compact(),
+        lambda: remote.merge_windows(),
         lambda: remote.referenced(),
     ):
         with pytest.raises(io.UnsupportedOperation, match="only read from here"):

@@ -15,6 +15,7 @@ from looptap.events import RunEnded
 from looptap_collector.backends import tables
 from looptap_collector.server.upkeep import Chore, Upkeep
 from looptap_collector.testing.batches import Journal, points, started
+from looptap_collector.testing.contracts.long_windows import ago, each_ten_seconds, lengths
 
 
 def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -47,6 +48,14 @@ def test_a_run_that_ended_is_compacted(collector: Collector) -> None:
             select(tables.series.c.run, func.count()).join(tables.chunk).group_by(tables.series.c.run)
         )
         assert dict(chunks.all()) == {"over": 1, "under way": 20}
+
+
+def test_what_was_served_long_ago_is_merged(collector: Collector) -> None:
+    """By itself, and told as before; a scrape of the collector counts each window once."""
+    windows = each_ten_seconds(ago(3), 60)
+    collector.send(Journal().batch(started(kind="serving"), *windows, RunEnded("finished", 1)))
+    until(lambda: lengths(collector.store) == [60])
+    assert sum(one.requests for one in collector.store.served()) == 180
 
 
 def test_a_chore_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:

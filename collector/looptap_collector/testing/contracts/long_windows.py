@@ -42,6 +42,7 @@ def served(time_ns: int, requests: int = 3, **more: Any) -> Window:
     right = Distribution()
     right.add_classes(chance.choices(["yes", "no"], k=2))
     known: dict[str, Any] = {
+        "model": "intent",
         "version": "v1",
         "endpoint": "POST /predict",
         "requests": requests,
@@ -58,7 +59,7 @@ def served(time_ns: int, requests: int = 3, **more: Any) -> Window:
         "skipped": {"busy": 1},
         "resources": {"system.process.memory": 1e9 + chance.randrange(10**6)},
     }
-    return Window("intent", time_ns, 10.0, **known | more)
+    return Window(time_ns=time_ns, seconds=10.0, **known | more)
 
 
 def rows_of_age(chance: random.Random) -> bytes:
