@@ -65,7 +65,8 @@ class Distribution:
 
     def merge_counts(self, other: Distribution) -> None:
         """All but the numbers."""
-        self.classes.update(other.classes)
+        if other.classes:
+            self.classes.update(other.classes)
         for name in ("other", "nan", "above", "below", "null"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from math import ceil, frexp, inf, ldexp
 
 import msgspec
@@ -142,8 +143,9 @@ class Histogram:
         """Raises ValueError when the other counts around another center."""
         if (self.center, self.spread) != (other.center, other.spread):
             raise ValueError("two histograms with different centers or spreads cannot be merged")
-        self.positive.update(other.positive)
-        self.negative.update(other.negative)
+        for counts, others in ((self.positive, other.positive), (self.negative, other.negative)):
+            if others:
+                counts.update(others)
         self.zero += other.zero
         self.min = min(self.min, other.min)
         self.max = max(self.max, other.max)
@@ -247,13 +249,10 @@ def _gaps(counts: Counter[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _counts(gaps: Sequence[int], counts: Sequence[int]) -> Counter[int]:
-    if len(gaps) != len(counts) or any(count <= 0 for count in counts) or any(gap <= 0 for gap in gaps[1:]):
+    if len(gaps) != len(counts) or (gaps and (min(counts) <= 0 or min(gaps[1:], default=1) <= 0)):
         raise ValueError("the buckets of a histogram are not in order")
-    found: Counter[int] = Counter()
-    index = 0
-    for gap, count in zip(gaps, counts, strict=True):
-        index += gap
-        found[index] = count
-    if gaps and not _LEAST_BUCKET <= gaps[0] <= index <= _GREATEST_BUCKET:
+    # A report reads a hundred thousand of these, so nothing is done bucket by bucket in Python.
+    indices = list(accumulate(gaps))
+    if gaps and not _LEAST_BUCKET <= indices[0] <= indices[-1] <= _GREATEST_BUCKET:
         raise ValueError("a histogram has a bucket that no float is in")
-    return found
+    return Counter(dict(zip(indices, counts, strict=True)))
