@@ -84,6 +84,18 @@ def test_against_the_week_before(backend: Backend) -> None:
     assert NOW_NS - WEEK_NS < NOW_NS - HOUR_NS
 
 
+def test_the_week_before_in_long_windows(backend: Backend) -> None:
+    """What was merged since is looked at, all of it."""
+    for days in (3, 5):
+        serve(backend, 1.0, first=days * 24 * 3_600)
+    serve(backend, 0.0)
+    (before,) = told(backend)
+    assert backend.merge_windows().merged > 40
+    (one,) = told(backend)
+    assert one.drift == before.drift
+    assert {held.comparison.reference_count for held in one.drift if held.against == "week"} == {6_000}
+
+
 def test_features_too(backend: Backend) -> None:
     """And streams that only one side has are left out."""
     training = trained(backend)
