@@ -41,10 +41,10 @@ class Ring:
     def __init__(self, capacity: int = _CAPACITY) -> None:
         self._capacity = capacity
         #: How many rows were written.
-        self._count = _variable("looptap_count", [], tf.int64)
+        self._count = variable("looptap_count", [], tf.int64)
         #: Of each row its number (as float32: what it is rounded to, no other row in the ring is), the mark and the width of
         #: its value, and that, in one half or in both.
-        self._rows = _variable(f"looptap_rows_{capacity}", [capacity, 4], tf.float32, initial=-1)
+        self._rows = variable(f"looptap_rows_{capacity}", [capacity, 4], tf.float32, initial=-1)
         #: How many were read, or lost.
         self._read = 0
         #: Values that were overwritten before they were read, so far.
@@ -152,7 +152,7 @@ def _under_export() -> Any:
     return None
 
 
-def _variable(name: str, shape: list[int], dtype: Any, initial: int = 0) -> tf.Tensor:
+def variable(name: str, shape: list[int], dtype: Any, initial: int = 0) -> tf.Tensor:
     """The handle of a new variable; it lives as long as anybody has the handle, and a graph that captured it does."""
     with tf.init_scope():
         values = tf.fill(shape, tf.cast(initial, dtype))

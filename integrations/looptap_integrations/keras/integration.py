@@ -63,7 +63,6 @@ class KerasIntegration(Integration):
         ),
         Capture("predict/time", "Model.predict", "each call within a run"),
         *references.CAPTURES,
-        *references.EAGER_CAPTURES,
         Capture("fit.epochs, fit.batch_size, …: arguments of fit", "Model.fit", "each call"),
         *rates.CAPTURES,
         *facts.CAPTURES,
@@ -100,8 +99,7 @@ class KerasIntegration(Integration):
         self.watch_list(patch, callbacks, calls.on_train_batch_end, calls.on_epoch_end, self.evaluations.on_test_end)
         self._watch_conversions(patch, callbacks)
         losses.install(patch)
-        if backend == "torch":
-            patch.tap(trainer, "compute_metrics", self.evaluations.predictions.on_metrics, None)
+        self.evaluations.predictions.install(patch, trainer, backend)
         rates.install(patch)
         self.waits.install(patch)
 

@@ -22,6 +22,7 @@ from looptap.recorder import Recorder
 from looptap_integrations.keras.batches import Row
 from looptap_integrations.keras.compiled_steps import CompiledSteps
 from looptap_integrations.keras.fits import Fit
+from looptap_integrations.keras.tracing import is_symbolic_on
 
 
 class Losses:
@@ -34,17 +35,12 @@ class Losses:
         self._under_way: dict[int, Fit] = {}
         self._graphs: weakref.WeakKeyDictionary[Any, CompiledSteps] = weakref.WeakKeyDictionary()
         self._mean: type = object
-        #: Whether a value is a place in a graph that is being built, and no number.
         self._is_symbolic: Callable[[Any], bool] = lambda value: False
 
     def install(self, patch: Patcher) -> None:
         self._mean = importlib.import_module("keras.src.metrics.reduction_metrics").Mean
-        if self._backend == "tensorflow":
-            self._is_symbolic = importlib.import_module("tensorflow").is_symbolic_tensor
-        elif self._backend == "jax":
-            tracer = importlib.import_module("jax").core.Tracer
-            self._is_symbolic = lambda value: isinstance(value, tracer)
-        elif self._backend == "torch":
+        self._is_symbolic = is_symbolic_on(self._backend)
+        if self._backend == "torch":
             # train_step itself may be compiled.
             patch.pass_through_when(importlib.import_module("torch").compiler.is_dynamo_compiling)
         patch.tap(self._mean, "update_state", self.on_update, None)

@@ -133,6 +133,7 @@ class TfKerasIntegration(KerasIntegration):
         self.prepare(record, keras, "tensorflow", Losses(record, keras.__name__), Rates(record))
         callbacks = importlib.import_module("tf_keras.src.callbacks").CallbackList
         self.watch_calls(patch, keras, training.Model)
+        self.evaluations.predictions.install(patch, training.Model, "tensorflow")
         patch.tap(training, "flatten_metrics_in_order", self.on_flatten, None)
         self.watch_list(patch, callbacks, self.on_train_batch_end, self.on_epoch_end, self.on_test_end)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from integrations.recording import Recording, recorded
+from looptap.sketches import distribution
 from looptap_integrations.keras import TfKerasIntegration
 from looptap_integrations.tensorflow import TensorFlowIntegration
 
@@ -153,3 +156,18 @@ def test_a_callback_that_raises(record: Recording) -> None:
         model.fit(*data(), batch_size=8, verbose=0, callbacks=[Raises()])
     model.fit(*data(), batch_size=8, verbose=0)
     assert [step for step, _ in record.series("loss")] == list(range(6))
+
+
+def test_an_evaluation_is_what_serving_is_compared_with(record: Recording) -> None:
+    """Its predictions and labels, out of the compiled test function."""
+    model = made()
+    x, y = data(100, 1)
+    model.fit(*data(), verbose=0)
+    model.evaluate(x, y, verbose=0)
+    for thread in threading.enumerate():
+        if thread.name == "looptap-reference":
+            thread.join()
+    (window,) = record.windows
+    truth = np.asarray(model(x)).argmax(1)
+    assert distribution.decode(window.predictions["class"]).classes == Counter(map(str, truth.tolist()))
+    assert distribution.decode(window.labels["class"]).classes == Counter(map(str, y.tolist()))

@@ -1,4 +1,4 @@
-"""What a training leaves for serving to be compared with: from ``predict``, and on PyTorch from evaluations."""
+"""What a training leaves for serving to be compared with: from ``predict``, and from evaluations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
+import looptap
 from integrations.keras.models import data, made
 from integrations.recording import Recording
 from looptap.events import Window
 from looptap.sketches import distribution
 
-IS_EAGER = keras.backend.backend() == "torch"
+HANDS_OUT = keras.backend.backend() != "jax"
+COMPILED: dict[str, list[dict[str, Any]]] = {
+    "tensorflow": [{"jit_compile": True}, {"jit_compile": False}, {"steps_per_execution": 3}, {"run_eagerly": True}],
+    "jax": [{"jit_compile": False}],
+    "torch": [{"run_eagerly": True}],
+}
 
 
 def left(record: Recording) -> dict[str | None, Window]:
@@ -101,8 +108,43 @@ def test_evaluations(record: Recording) -> None:
     model.fit(*data(400), validation_data=(x_val, y_val), epochs=2, verbose=0)
     model.evaluate(x_test, y_test, verbose=0)
     found = left(record)
-    assert set(found) == ({"validation", "test"} if IS_EAGER else set())
+    assert set(found) == ({"validation", "test"} if HANDS_OUT else set())
     for split, x, y in (("validation", x_val, y_val), ("test", x_test, y_test)):
         if split in found:
             assert classes(found[split].predictions) == greatest(keras.ops.convert_to_numpy(model(x)))
             assert classes(found[split].labels) == Counter(map(str, y.tolist()))
+
+
+@pytest.mark.parametrize("compiled", COMPILED[keras.backend.backend()], ids=str)
+def test_evaluations_however_compiled(record: Recording, compiled: dict[str, Any]) -> None:
+    """With labels of one row each of zeros and a one, and a pass that ends in a shorter batch."""
+    model = made()
+    x, y = data(100, seed=2)
+    model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), **compiled)
+    scores = keras.utils.to_categorical(y, model.output_shape[-1])
+    model.fit(x, scores, verbose=0)
+    model.evaluate(x, scores, verbose=0)
+    found = left(record)["test"]
+    assert classes(found.predictions) == greatest(keras.ops.convert_to_numpy(model(x)))
+    assert classes(found.labels) == Counter(map(str, y.tolist()))
+
+
+def test_a_long_evaluation(record: Recording) -> None:
+    """Of 300 batches, rows lie all over them; the evaluation answers the same as without us."""
+    model = made()
+    model.fit(*data(), verbose=0)
+    x, y = data(9_600, seed=5)
+    order = np.argsort(x[:, 0])
+    x, y = x[order], y[order]
+    told = model.evaluate(x, y, verbose=0, batch_size=32)
+    if not HANDS_OUT:
+        return
+    window = left(record)["test"]
+    truth = greatest(keras.ops.convert_to_numpy(model(x)))
+    found = classes(window.predictions)
+    assert window.requests == 300
+    assert 2_000 <= found.total() <= 9_600
+    for name, count in truth.items():
+        assert abs(found[name] / found.total() - count / 9_600) < 0.05
+    looptap.stop()
+    assert model.evaluate(x, y, verbose=0, batch_size=32) == told

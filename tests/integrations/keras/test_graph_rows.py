@@ -1,0 +1,135 @@
+"""What a compiled evaluation leaves of its rows: which, how many, and that nothing else changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from looptap.serving.answers import MOST_ROWS
+from looptap.serving.reference import MOST_BATCHES
+from looptap_integrations.keras.graph_rows import MOST_BYTES, GraphRows, form_of
+
+COMPILED = pytest.mark.parametrize("jit_compile", [None, True], ids=["plain", "xla"])
+
+
+class Passes:
+    """A function that keeps what it is given, of batches of any length."""
+
+    def __init__(self, jit_compile: bool | None = None) -> None:
+        self.rows: GraphRows | None = None
+
+        @tf.function(jit_compile=jit_compile)
+        def step(predicted: Any, labels: Any) -> None:
+            if self.rows is None:
+                self.rows = GraphRows(form_of((predicted, labels)), predicted, labels)
+            self.rows.write(predicted, labels)
+
+        self.step = step
+
+    def take(self) -> tuple[int, list[tuple[Any, Any]]]:
+        assert self.rows is not None
+        return self.rows.take()
+
+
+@COMPILED
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int32", "int64", "uint8", "bool"])
+def test_of_few_rows_all_are_kept(jit_compile: bool | None, dtype: str) -> None:
+    """As they were, with their types (half floats as float32), whatever the last batch is short of; of the last pass alone."""
+    passes = Passes(jit_compile)
+    values = np.arange(80).reshape(40, 2) % (2 if dtype == "bool" else 120)
+    given = tf.cast(tf.constant(values), dtype)
+    for _ in range(2):
+        if passes.rows is not None:
+            passes.rows.begin()  # without having been taken
+        for first in range(0, 40, 16):
+            passes.step(given[first : first + 16], given[first : first + 16, 0])
+    count, kept = passes.take()
+    assert count == 3
+    assert [len(predicted) for predicted, _ in kept] == [16, 16, 8]
+    found = np.concatenate([predicted for predicted, _ in kept])
+    assert found.dtype == ("float32" if dtype in ("float16", "bfloat16") else dtype)
+    assert (found == values.astype(found.dtype)).all()
+    assert (np.concatenate([labels for _, labels in kept]) == values[:, 0].astype(found.dtype)).all()
+    assert passes.take() == (0, [])
+
+
+@COMPILED
+def test_of_many_rows_some_from_everywhere(jit_compile: bool | None) -> None:
+    """Evenly over each batch; each batch with the same chance; predictions and labels of the same rows."""
+    passes = Passes(jit_compile)
+    counts = np.zeros(400)
+    for start in range(2):
+        for batch in range(400):
+            rows = tf.range(100, dtype=tf.float32) + 100.0 * batch
+            passes.step(rows[:, tf.newaxis], rows)
+        count, kept = passes.take()
+        assert count == 400, start
+        assert len(kept) == MOST_BATCHES
+        for predicted, labels in kept:
+            assert (predicted[:, 0] == labels).all()
+            assert len(labels) == MOST_ROWS
+            inside = labels % 100
+            assert inside[0] == 0
+            assert (np.diff(inside) >= 1).all()
+            assert (np.diff(inside) <= 2).all()
+            counts[int(labels[0] // 100)] += 1
+    # The same batches each time: a pass is drawn by its count alone.
+    assert set(counts) == {0.0, 2.0}
+    quarters = (counts > 0).reshape(4, 100).sum(axis=1)
+    assert quarters.sum() == MOST_BATCHES
+    assert (np.abs(quarters - MOST_BATCHES / 4) < 4 * np.sqrt(MOST_BATCHES * 3 / 16)).all()
+
+
+def test_names_and_shapes() -> None:
+    """Several outputs come back under their names; without labels there are none."""
+    passes = Passes()
+    passes.step({"wants": tf.ones([3, 2]), "much": tf.constant([1.0, 2.0, 3.0])}, None)
+    ((predicted, labels),) = passes.take()[1]
+    assert labels is None
+    assert predicted["wants"].shape == (3, 2)
+    assert predicted["much"].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_labels_of_another_length_and_empty_batches() -> None:
+    """As metrics of the program may take them: as many rows as both have, and no error."""
+    passes = Passes()
+    passes.step(tf.range(6), tf.range(4))
+    passes.step(tf.range(0), tf.range(4))
+    count, kept = passes.take()
+    assert count == 2
+    assert [(list(predicted), list(labels)) for predicted, labels in kept] == [([0, 1, 2, 3], [0, 1, 2, 3]), ([], [])]
+
+
+def test_wide_answers_have_less_room() -> None:
+    """And too wide ones none."""
+    wide = tf.zeros([64, 2_000])
+    passes = Passes()
+    for _ in range(40):
+        passes.step(wide, None)
+    count, kept = passes.take()
+    assert count == 40
+    assert 0 < sum(predicted.nbytes for predicted, _ in kept) <= MOST_BYTES
+    with pytest.raises(ValueError, match="too long"):
+        GraphRows(None, tf.zeros([1, MOST_BYTES // MOST_ROWS]), None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        tf.constant("text"),
+        tf.constant(["text"]),
+        tf.constant(1.0),
+        tf.zeros([2, 3, 4]),
+        tf.ragged.constant([[1.0], [2.0, 3.0]]),
+        tf.sparse.eye(3),
+        tf.constant([1j]),
+        [tf.zeros([2]), "text"],
+        None,
+    ],
+    ids=str,
+)
+def test_what_has_no_rows_of_numbers(value: Any) -> None:
+    assert form_of(value) is None
