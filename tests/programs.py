@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from looptap.cli import commands
+
 
 @dataclass
 class Programs:
@@ -68,16 +72,23 @@ class Programs:
 
     def record(self, run: str = "latest") -> dict[str, Any]:
         """The whole record of a run, by the command that users have; what a dead process left is delivered first."""
-        shown = self.looptap("show", run, "--json")
-        assert shown.returncode == 0, shown.stderr
-        found: dict[str, Any] = json.loads(shown.stdout)
+        found: dict[str, Any] = self._asked("show", run, "--json")
         return found
 
     def runs(self) -> list[dict[str, Any]]:
-        shown = self.looptap("runs", "--json")
-        assert shown.returncode == 0, shown.stderr
-        found: list[dict[str, Any]] = json.loads(shown.stdout)
+        found: list[dict[str, Any]] = self._asked("runs", "--json")
         return found
+
+    def _asked(self, *words: str) -> Any:
+        """In this process: hundreds of tests ask, and a process takes ten times as long to start as to answer."""
+        before = os.getcwd()
+        os.chdir(self.folder)
+        try:
+            done = CliRunner().invoke(commands, words, prog_name="looptap", env=self.environment())
+        finally:
+            os.chdir(before)
+        assert done.exit_code == 0, (done.stderr, done.exc_info)
+        return json.loads(done.stdout)
 
 
 def assert_conserved(record: dict[str, Any]) -> None:

@@ -303,7 +303,7 @@ def test_data_loader_workers_are_silent(method: str, persistent: bool, programs:
                 return torch.full((4,), float(index))
 
         if __name__ == "__main__":
-            loader = torch.utils.data.DataLoader(Numbers(), batch_size=8, num_workers=4,
+            loader = torch.utils.data.DataLoader(Numbers(), batch_size=8, num_workers=2,
                                                  multiprocessing_context="{method}", persistent_workers={persistent})
             model = torch.nn.Linear(4, 1)
             optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
