@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from looptap import lifetime
-from looptap.plain import exception
+from looptap.plain import exception, text
 from looptap.session import SESSION, ActiveRun
+from looptap.settings import share
 from looptap.status import Status, current_status
 
 _Model = TypeVar("_Model")
@@ -150,7 +151,14 @@ def flush(timeout: float | None = None) -> bool:
     return SESSION.flush(timeout)
 
 
-def watch(model: _Model, name: str | None = None, version: str = "auto", *, features: Sequence[str] = ()) -> _Model:
+def watch(
+    model: _Model,
+    name: str | None = None,
+    version: str = "auto",
+    *,
+    features: Sequence[str] = (),
+    inputs: float | None = None,
+) -> _Model:
     """``model = looptap.watch(load_model(), name="intent")`` – what it answers from now on is on record: latency, errors, batch
     sizes, predictions.
 
@@ -159,8 +167,11 @@ def watch(model: _Model, name: str | None = None, version: str = "auto", *, feat
     function if none is given. With ``auto``, the version is the SHA-256 of the file that the weights were loaded from, which
     leads back to the run that wrote it.
 
-    ``features`` are the names of columns of what it is asked (an array, a table, dicts): their values are counted, too. Nothing
-    else of what a model is asked is ever kept.
+    ``features`` are the names of columns of what it is asked (an array, a table, dicts): their values are counted, too.
+
+    ``inputs`` is the share of its calls, from 0 to 1, that may be kept as examples, with what was asked and answered: 20 of ten
+    seconds at most, cut to 4 KiB each, without what looks like a secret. Without it the setting ``serving_inputs`` counts, which
+    is 0: nothing of what a model is asked is kept.
     """
     lifetime.install()
     if not SESSION.armed:
@@ -173,8 +184,13 @@ def watch(model: _Model, name: str | None = None, version: str = "auto", *, feat
         if (why := no_model(model)) is not None:
             SESSION.say(f"looptap.watch: {why}")
             return model
+        try:
+            kept = SESSION.settings.serving_inputs if inputs is None else share(inputs)
+        except ValueError as error:
+            SESSION.say(f"looptap.watch: inputs={text(inputs)[:80]} was left out, and no input is kept: {error}")
+            kept = 0.0
         SESSION.serving.is_wanted = True
-        return watched(model, name, version, features)  # type: ignore[no-any-return]
+        return watched(model, name, version, features, kept)  # type: ignore[no-any-return]
     return model
 
 

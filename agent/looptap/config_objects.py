@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from looptap.command_lines import is_library
+from looptap.fields import ABSENT, attributes, declared_fields, held_by, is_declared, is_pydantic
 from looptap.frames import variables_in_reach
 from looptap.omegaconf_nodes import container
 from looptap.plain import DEPTH_LIMIT, ITEMS_LIMIT
@@ -31,7 +32,6 @@ _HERE = os.path.dirname(__file__) + os.sep
 _WORDS = re.compile(
     r"(?:^|_)(?:cfgs?|configs?|configurations?|conf|args|arguments|opts?|options|flags|settings|setup|hparams|hps|hp|hyper\w*|params)\d*(?:$|_)"
 )
-_ABSENT = object()
 _SIMPLE = (bool, int, float, str, enum.Enum, os.PathLike, type(None))
 #: Of these the text says it all.
 _NAMED = {"dtype", "device"}
@@ -82,7 +82,7 @@ def leaves_of(value: Any, is_secret: Callable[[str], bool]) -> dict[str, Any]:
 
 
 def _is_told(key: str, value: Any, given: dict[str, Any]) -> bool:
-    told = given.get(key, _ABSENT)
+    told = given.get(key, ABSENT)
     return (
         type(told) is type(value) and bool(told == value)
         if isinstance(value, (*_SIMPLE, list, dict))
@@ -120,7 +120,7 @@ def _given_by_keras(value: Any) -> Any:
         base.__name__ in ("Callback", "CallbackList") and str(base.__module__).split(".")[0] in ("keras", "tf_keras")
         for base in type(value).__mro__
     )
-    return _instance_dict(value).get("params") if is_callback else None
+    return held_by(value).get("params") if is_callback else None
 
 
 def _is_ours(frame: FrameType) -> bool:
@@ -153,23 +153,15 @@ def _kind(value: Any) -> str | None:
         return "dict"
     if _is_of_library(kind):
         return None
-    if "__dataclass_fields__" in _attributes(kind):
-        return "dataclass"
-    if "__attrs_attrs__" in _attributes(kind):
-        return "attrs"
-    if any(base.__module__.startswith("pydantic.") and base.__name__ == "BaseModel" for base in kind.__mro__[1:]):
-        return "pydantic"
-    return None
+    if is_declared(kind):
+        return "dataclass" if "__dataclass_fields__" in attributes(kind) else "attrs"
+    return "pydantic" if is_pydantic(kind) else None
 
 
 def _is_of_library(kind: type) -> bool:
     module = sys.modules.get(kind.__module__)
     filename = vars(module).get("__file__") if isinstance(module, types.ModuleType) else None
     return isinstance(filename, str) and is_library(filename)
-
-
-def _attributes(kind: type) -> dict[str, Any]:
-    return {name: value for base in reversed(kind.__mro__) for name, value in vars(base).items()}
 
 
 class _Reader:
@@ -195,7 +187,7 @@ class _Reader:
         return True
 
     def _leaf(self, key: str, item: Any, leaves: dict[str, Any], depth: int) -> bool:
-        if len(leaves) >= LEAVES_LIMIT or item is _ABSENT:
+        if len(leaves) >= LEAVES_LIMIT or item is ABSENT:
             return True
         if issubclass(type(item), (*_SIMPLE, type, types.FunctionType)):
             leaves[key] = item
@@ -225,19 +217,11 @@ class _Reader:
         if kind.__module__.startswith("omegaconf"):
             return container(value, self._is_secret)
         if kind.__module__.startswith("ml_collections"):
-            return dict(_instance_dict(value).get("_fields", {}))
+            return dict(held_by(value).get("_fields", {}))
         if issubclass(kind, dict):
             # Not value.items(): a subclass may compute it.
             return dict(dict.items(value))
-        attributes = _attributes(kind)
-        if "__dataclass_fields__" in attributes:
-            names = list(attributes["__dataclass_fields__"])
-        elif "__attrs_attrs__" in attributes:
-            names = [field.name for field in attributes["__attrs_attrs__"]]
-        else:
-            return _instance_dict(value)
-        held = _instance_dict(value)
-        return {name: held[name] if name in held else _in_slot(value, attributes.get(name)) for name in names}
+        return declared_fields(value) if is_declared(kind) else held_by(value)
 
 
 def _is_nested(item: Any) -> bool:
@@ -246,10 +230,7 @@ def _is_nested(item: Any) -> bool:
         return True
     if kind.__module__.startswith(("omegaconf", "ml_collections")):
         return True
-    attributes = _attributes(kind)
-    if "__dataclass_fields__" in attributes or "__attrs_attrs__" in attributes:
-        return True
-    return any(base.__module__.startswith("pydantic.") and base.__name__ == "BaseModel" for base in kind.__mro__[1:])
+    return is_declared(kind) or is_pydantic(kind)
 
 
 def _is_data(item: Any) -> bool:
@@ -258,21 +239,3 @@ def _is_data(item: Any) -> bool:
     return bool(
         names & {"Tensor", "ndarray", "Module", "Array", "Optimizer", "DataFrame", "Series", "Dataset", "Variable"}
     )
-
-
-def _instance_dict(value: Any) -> dict[str, Any]:
-    descriptor: Any = next((vars(base)["__dict__"] for base in type(value).__mro__ if "__dict__" in vars(base)), None)
-    # Of a SimpleNamespace it is a member; anything else may be a proxy's own code.
-    if type(descriptor) not in (types.GetSetDescriptorType, types.MemberDescriptorType):
-        return {}
-    held = descriptor.__get__(value)
-    return held if type(held) is dict else {}
-
-
-def _in_slot(value: Any, member: Any) -> Any:
-    if type(member) is not types.MemberDescriptorType:
-        return _ABSENT
-    try:
-        return member.__get__(value)
-    except AttributeError:  # never set
-        return _ABSENT

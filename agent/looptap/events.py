@@ -187,6 +187,24 @@ class Alert(msgspec.Struct, tag="alert", frozen=True, omit_defaults=True):
     rank: int = 0
 
 
+class Example(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call of a model, kept since the program has asked for that: what the model was asked and what it answered, as plain data
+    that JSON can say, without secrets, and cut where it is long.
+
+    ``draw`` is the number from 0 to 1 that was drawn for the call (:mod:`looptap.sketches.sampling`).
+    """
+
+    draw: float
+    time_ns: int
+    #: Arguments by the name of the parameter, or by their place where nobody knows it.
+    asked: dict[str, Any]
+    answer: Any = None
+    #: The class of the exception that it raised instead.
+    error: str | None = None
+    #: Of the predictions in it, those that the program has asked for (``looptap.prediction_id()``).
+    ids: tuple[str, ...] = ()
+
+
 class Window(msgspec.Struct, tag="window", frozen=True, omit_defaults=True):
     """What one process (a replica) answered with a model, at one endpoint, in the ``seconds`` from ``time_ns``. Of two with the
     same model, version, endpoint, split and time from one journal the one with more ``requests`` is the later and counts.
@@ -235,6 +253,8 @@ class Window(msgspec.Struct, tag="window", frozen=True, omit_defaults=True):
     skipped: dict[str, int] = {}
     #: Of the process in this window, by the names of :mod:`looptap.resources`.
     resources: dict[str, float] = {}
+    #: Of its calls the few with the least draws, where the program has asked for that.
+    examples: tuple[Example, ...] = ()
     #: Of how many windows, as they were told, a store has made this one, and the greatest that each of ``resources`` was in one of
     #: them. Agents tell neither.
     windows: int = 1

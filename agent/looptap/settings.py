@@ -58,6 +58,17 @@ _seconds = _amount("seconds")
 _rate = _amount("MiB a second")
 
 
+def share(value: Any) -> float:
+    """Of calls, from 0 to 1. Raises ValueError in a few words."""
+    try:
+        number = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ValueError("expected a share of the calls, from 0 to 1")
+    return number
+
+
 def _interval(value: Any) -> float:
     number = float(value)
     if not 0 < number < float("inf"):
@@ -154,6 +165,11 @@ class Settings:
     name: str = _setting("", str, "the name of the run; default: made up, like calm-otter-12")
     enabled: bool = _setting(True, _bool, "false makes autolog() do nothing at all")
     serving: bool = _setting(False, _bool, "true records the requests that this process answers (docs/serving.md)")
+    serving_inputs: float = _setting(
+        0.0,
+        share,
+        "share of the calls of watched models, from 0 to 1, that may be kept as examples: inputs and answers",
+    )
     quiet: bool = _setting(False, _bool, "true prints no line at start and end")
     disable: tuple[str, ...] = _setting((), _names, "integrations to leave out, like torch,argparse")
     artifacts: bool = _setting(True, _bool, "false records no model files")

@@ -9,6 +9,9 @@ from looptap.events import Rejected
 NAME_BYTES = 512
 ID_BYTES = 64
 JOURNAL_BYTES = 255
+VALUE_BYTES = 65_536
+VALUE_DEPTH = 16
+INTEGER_BITS = 4_096
 _WORD = 1 << 63
 _HEX = frozenset("0123456789abcdef")
 
@@ -37,6 +40,42 @@ def finite(what: str, number: Any, *, at_least: float, field: str) -> None:
         raise Rejected(f"{what} is not a finite float from {at_least:g} on", field=field)
 
 
+def plain(what: str, value: Any) -> None:
+    """None, a bool, a number, a text, or lists and dicts of these."""
+    _plain(what, value, VALUE_DEPTH, VALUE_BYTES)
+
+
 def is_sha256(digest: object) -> TypeGuard[str]:
     """In hex, as everything is named here."""
     return isinstance(digest, str) and len(digest) == 64 and _HEX.issuperset(digest)
+
+
+def _plain(what: str, value: Any, depth: int, room: int) -> int:
+    """What is left of ``room`` (in bytes) after the value."""
+    if isinstance(value, str):
+        # JSON escapes a NUL, so it harms nobody here.
+        text(what, value.replace("\0", " "), VALUE_BYTES, at_least=0)
+        room -= len(value.encode())
+    elif isinstance(value, int):
+        # Python refuses to write out integers of more than 4,300 digits.
+        if value.bit_length() > INTEGER_BITS:
+            raise Rejected(f"{what} has an integer of more than {INTEGER_BITS} bits")
+        room -= value.bit_length() // 3
+    elif isinstance(value, (list, tuple, dict)):
+        if depth == 0:
+            raise Rejected(f"the value of {what} is nested more than {VALUE_DEPTH} deep")
+        for item in value:
+            if isinstance(value, dict):
+                text(f"a name inside {what}", item, NAME_BYTES, at_least=0)
+                room = _plain(what, value[item], depth - 1, room - len(item))
+            else:
+                room = _plain(what, item, depth - 1, room)
+    elif value is not None and not isinstance(value, float):
+        raise Rejected(
+            f"the value of {what} holds a {type(value).__name__}; it must be None, bool, int, float, "
+            "str, or a list or dict of these"
+        )
+    room -= 1
+    if room < 0:
+        raise Rejected(f"the value of {what} is longer than {VALUE_BYTES} bytes")
+    return room

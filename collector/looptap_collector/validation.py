@@ -31,7 +31,16 @@ from looptap.events import (
     Window,
 )
 from looptap_collector.backends.summaries import columns_of, context_text
-from looptap_collector.bounds import ID_BYTES, JOURNAL_BYTES, NAME_BYTES, is_sha256, text, whole
+from looptap_collector.bounds import (
+    ID_BYTES,
+    JOURNAL_BYTES,
+    NAME_BYTES,
+    VALUE_BYTES,
+    is_sha256,
+    plain,
+    text,
+    whole,
+)
 from looptap_collector.window_checks import check_window
 
 #: Beside points. The agent cuts a batch that is refused, so nothing is lost by a limit here.
@@ -41,11 +50,8 @@ SERIES = 10_000
 DROP_REASONS = 64
 CONTEXT_ITEMS = 16
 CONTEXT_CHARACTERS = 2_048
-VALUE_BYTES = 65_536
 #: Of an alert: a record of a run tells thousands of them.
 MESSAGE_BYTES = 4_096
-VALUE_DEPTH = 16
-INTEGER_BITS = 4_096
 #: Processes of one job.
 RANKS = 1 << 31
 DOCUMENT_BYTES = 1 << 20
@@ -119,7 +125,7 @@ def _param(record: Param) -> None:
     text(f"source of param {record.key!r}", record.source, ID_BYTES, field="source")
     whole("time_ns", record.time_ns)
     try:
-        _value(record.key, record.value, VALUE_DEPTH, VALUE_BYTES)
+        plain(f"param {record.key!r}", record.value)
     except Rejected as refusal:
         refusal.field = "value"
         raise
@@ -172,7 +178,7 @@ def _dataset(record: Dataset) -> None:
     whole("time_ns", record.time_ns)
     for name in ("schema", "details"):
         try:
-            _value(record.name, getattr(record, name), VALUE_DEPTH, VALUE_BYTES)
+            plain(f"{name} of {what}", getattr(record, name))
         except Rejected as refusal:
             refusal.field = name
             raise
@@ -253,34 +259,3 @@ def _document(record: RunStarted | Environment) -> None:
         raise Rejected(f"{what} is not as declared: {error}") from error
     if len(written) > DOCUMENT_BYTES:
         raise Rejected(f"{what} takes {len(written)} bytes; {DOCUMENT_BYTES} are allowed")
-
-
-def _value(key: str, value: Any, depth: int, room: int) -> int:
-    """What is left of ``room`` (in bytes) after the value."""
-    if isinstance(value, str):
-        # JSON escapes a NUL, so it harms nobody here.
-        text(f"param {key!r}", value.replace("\0", " "), VALUE_BYTES, at_least=0)
-        room -= len(value.encode())
-    elif isinstance(value, int):
-        # Python refuses to write out integers of more than 4,300 digits.
-        if value.bit_length() > INTEGER_BITS:
-            raise Rejected(f"param {key!r} has an integer of more than {INTEGER_BITS} bits")
-        room -= value.bit_length() // 3
-    elif isinstance(value, (list, tuple, dict)):
-        if depth == 0:
-            raise Rejected(f"the value of param {key!r} is nested more than {VALUE_DEPTH} deep")
-        for item in value:
-            if isinstance(value, dict):
-                text(f"a name inside param {key!r}", item, NAME_BYTES, at_least=0)
-                room = _value(key, value[item], depth - 1, room - len(item))
-            else:
-                room = _value(key, item, depth - 1, room)
-    elif value is not None and not isinstance(value, float):
-        raise Rejected(
-            f"the value of param {key!r} holds a {type(value).__name__}; it must be None, bool, int, float, "
-            "str, or a list or dict of these"
-        )
-    room -= 1
-    if room < 0:
-        raise Rejected(f"the value of param {key!r} is longer than {VALUE_BYTES} bytes")
-    return room

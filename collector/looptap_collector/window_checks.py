@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from looptap.events import Rejected, Window
+from looptap.events import Example, Rejected, Window
 from looptap.sketches import distribution, histogram
-from looptap_collector.bounds import ID_BYTES, JOURNAL_BYTES, NAME_BYTES, finite, is_sha256, text, whole
+from looptap.sketches.sampling import EXAMPLE_BYTES, MOST_EXAMPLES
+from looptap_collector.bounds import ID_BYTES, JOURNAL_BYTES, NAME_BYTES, finite, is_sha256, plain, text, whole
 
 #: Streams of one kind, classes of errors, shapes, …
 PARTS = 256
@@ -57,8 +58,29 @@ def check_window(record: Window) -> None:
     for name in ("predictions", "outcomes", "labels", "features"):
         for sketch in _parts(what, name, getattr(record, name)).values():
             _sketch(what, name, sketch, distribution.decode)
+    if len(record.examples) > MOST_EXAMPLES:
+        raise Rejected(f"a {what} has {len(record.examples)} examples; {MOST_EXAMPLES} are allowed", field="examples")
+    for example in record.examples:
+        try:
+            _example(f"an example of a {what}", example)
+        except Rejected as refusal:
+            refusal.field = "examples"
+            raise
     if (size := len(msgspec.msgpack.encode(record))) > WINDOW_BYTES:
         raise Rejected(f"a {what} takes {size} bytes; {WINDOW_BYTES} are allowed")
+
+
+def _example(what: str, example: Example) -> None:
+    finite(f"draw of {what}", example.draw, at_least=0.0, field="draw")
+    whole(f"time_ns of {what}", example.time_ns)
+    if type(example.asked) is not dict:
+        raise Rejected(f"asked of {what} is {type(example.asked).__name__}, not a dict")
+    for name in ("asked", "answer"):
+        plain(f"{name} of {what}", getattr(example, name))
+    for told in (*example.ids, *(() if example.error is None else (example.error,))):
+        text(f"error or id of {what}", told, NAME_BYTES, at_least=0)
+    if (size := len(msgspec.json.encode(example))) > EXAMPLE_BYTES:
+        raise Rejected(f"{what} takes {size} bytes as JSON; {EXAMPLE_BYTES} are allowed")
 
 
 def _parts(what: str, name: str, parts: Any) -> dict[str, Any]:

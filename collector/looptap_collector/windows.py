@@ -62,7 +62,10 @@ def window_fields(one: RunWindow, *, plain: bool) -> dict[str, Any]:
 def _as_text(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    return {name: _as_text(item) for name, item in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {name: _as_text(item) for name, item in value.items()}
+    # Those of calls have only what JSON can say.
+    return [msgspec.structs.asdict(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _together(one: Served, other: Served) -> Served:

@@ -119,13 +119,13 @@ def _named(asked: dict[Any, Any]) -> Any:
 def _is_array(kind: type) -> bool:
     known = _ARRAYS.get(kind)
     if known is None:
-        known = hasattr(kind, "shape") and hasattr(kind, "dtype") and not _is_traced(kind)
+        known = hasattr(kind, "shape") and hasattr(kind, "dtype") and not is_traced(kind)
         if len(_ARRAYS) < _MOST_KINDS:
             _ARRAYS[kind] = known
     return known
 
 
-def _is_traced(kind: type) -> bool:
+def is_traced(kind: type) -> bool:
     """Whether it stands for a tensor while a graph is made: there are no numbers in it, and sizes may be unknown."""
     return any(base.__name__ in _TRACED for base in kind.__mro__)
 
@@ -141,7 +141,7 @@ def _how(kind: type) -> Callable[[Any], Any]:
         return _of_numpy
     if root == "torch" and hasattr(kind, "untyped_storage"):
         return _of_torch
-    if _is_traced(kind):
+    if is_traced(kind):
         return _unknown
     if root in ("tensorflow", "jaxlib", "jax"):
         return _itself  # these never change

@@ -26,6 +26,7 @@ class Model:
         "features",
         "given",
         "has_modes",
+        "inputs",
         "is_read",
         "module",
         "name",
@@ -38,6 +39,8 @@ class Model:
         self.name = name
         #: Names of the columns of what it is asked, where the program wants them counted.
         self.features: tuple[str, ...] = ()
+        #: The share of its calls that may be kept as examples.
+        self.inputs = 0.0
         #: Center and spread of the numbers of each stream of its answers, from its training.
         self.around: Mapping[str, tuple[float, float]] = {}
         #: Where its last answer lay, if on a device.

@@ -43,7 +43,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def identity(call: ModelCall, row: int, time_s: int) -> str | None:
-    """The id of one row of an answer; None where it is neither a class nor a number."""
+    """The id of one row of an answer; None where it is neither a class nor a number. An example that is kept of the call has it,
+    too."""
     call.settle()
     predicted = _predicted(call.answer, row)
     if predicted is None:
@@ -51,7 +52,10 @@ def identity(call: ModelCall, row: int, time_s: int) -> str | None:
     model = call.model
     model.read_small_source()
     told = msgspec.msgpack.encode(Prediction(model.name, model.version, model.digest, predicted, time_s))
-    return base64.urlsafe_b64encode(told).decode().rstrip("=")
+    id = base64.urlsafe_b64encode(told).decode().rstrip("=")
+    if call.kept is not None:
+        call.kept.has_id(id, predicted)
+    return id
 
 
 def outcome(identity: str, label: Any) -> Outcome:

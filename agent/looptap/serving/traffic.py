@@ -17,6 +17,7 @@ from looptap.guard import Guard
 
 if TYPE_CHECKING:
     from looptap.serving.devices import Mark, Waiting
+    from looptap.serving.examples import Kept
     from looptap.serving.model import Model
     from looptap.serving.outcomes import Outcome
 
@@ -75,6 +76,8 @@ class ModelCall(Request):
     answer: Any = None
     #: By name, where the program wants them counted.
     features: Any = None
+    #: Where it is one of those that may be kept as examples.
+    kept: Kept | None = None
     #: On a device: where it began, what is on its way from there, and how long the device took for it.
     mark: Mark | None = None
     waiting: Waiting | None = None

@@ -19,6 +19,7 @@ from looptap.guard import Guard
 from looptap.serving import sessions
 from looptap.serving.answers import keep, keep_features, keep_question
 from looptap.serving.devices import DEVICES
+from looptap.serving.examples import drawn
 from looptap.serving.model import Model
 from looptap.serving.origins import ORIGINS
 from looptap.serving.traffic import CALL, REQUEST, TRAFFIC, ModelCall, kind_of, now
@@ -40,11 +41,12 @@ else:  # before wrapt 2 it takes no type
     _Proxy = wrapt.CallableObjectProxy
 
 
-def watched(model: Any, name: str | None, version: str, features: Sequence[str]) -> Any:
-    """What stands in the place of the model from now on."""
+def watched(model: Any, name: str | None, version: str, features: Sequence[str], inputs: float) -> Any:
+    """What stands in the place of the model from now on. ``inputs``: the share of its calls that may be kept as examples."""
     title = name or getattr(model, "__name__", None) or type(model).__name__
     described = Model(str(title), None if version == "auto" else str(version), has_modes=_has_modes(model))
     described.features = (features,) if isinstance(features, str) else tuple(features)
+    described.inputs = inputs
     with _guard:
         asked = _asked_by(model)
         described.source = ORIGINS.of(asked)
@@ -110,7 +112,11 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
     if SESSION.recorder.unusual and SESSION.recorder.is_suppressed():
         return function(*args, **kwargs)
     request = REQUEST.get()
+    # Before it is asked: it may change what it is given.
+    kept = drawn(described, function, args, kwargs) if described.inputs else None
     call = ModelCall(described)
+    if kept is not None:
+        call.kept = kept
     # A request that is over has left a task behind, which is on its own.
     is_alone = request is None or request.ended > 0
     if is_alone:
@@ -126,6 +132,8 @@ def answer(described: Model, model: Any, function: Callable[..., Any], args: Any
         _ended(call, is_alone, error)
         raise
     if type(result) in _LATER:
+        if kept is not None:
+            kept.answered(result)  # of a stream it is known that it is one
         CALL.set(before)
         return _later(result, call, is_alone, args, kwargs)
     _answered(call, is_alone, args, kwargs, result)
@@ -165,12 +173,16 @@ def _ended(call: ModelCall, is_alone: bool, error: BaseException | None) -> None
     call.ended = now()
     if error is not None:
         call.error = kind_of(error)
+        if call.kept is not None:
+            call.kept.error = call.error
     if is_alone:
         TRAFFIC.end(call, call.ended)
 
 
 def _answered(call: ModelCall, is_alone: bool, args: Any, kwargs: Any, result: Any) -> None:
     call.ended = now()  # what follows is ours
+    if call.kept is not None:
+        call.kept.answered(result)
     if not _guard.closed:
         try:
             if call.mark is not None:

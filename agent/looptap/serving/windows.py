@@ -14,17 +14,21 @@ from typing import Any
 from looptap.events import Window
 from looptap.plain import clean
 from looptap.serving.answers import rows_of, shape_of
+from looptap.serving.examples import Examples
 from looptap.serving.model import NO_MODEL, Model
 from looptap.serving.outcomes import Outcome
 from looptap.serving.predictions import Streams
 from looptap.serving.traffic import ModelCall, Request
 from looptap.sketches.histogram import Histogram
+from looptap.sketches.sampling import MOST_EXAMPLES
 
 SECONDS = 10
 _WINDOW_NS = SECONDS * 10**9
 #: So many windows at a time, and so many classes of errors and shapes in each: what is beyond is told as one.
 MOST_WINDOWS = 200
 MOST_KINDS = 20
+#: So many windows at a time have examples: together 4 MiB of them at most.
+MOST_WITH_EXAMPLES = 50
 OTHER = "other"
 
 Key = tuple[str, str | None, str]
@@ -48,7 +52,7 @@ class Measured:
 class Counting:
     """One window of one model, version and endpoint, while it is counted."""
 
-    def __init__(self, model: Model, endpoint: str) -> None:
+    def __init__(self, model: Model, endpoint: str, most_examples: int = MOST_EXAMPLES) -> None:
         self.model = model
         self.endpoint = endpoint
         self.requests = 0
@@ -63,6 +67,7 @@ class Counting:
         self.features = Streams()
         self.outcomes = Streams()
         self.labels = Streams()
+        self.examples = Examples(most_examples)
 
     def took(self, part: str, nanoseconds: int) -> None:
         measured = self.latency.get(part)
@@ -129,6 +134,7 @@ class Counting:
             labels=_encoded(self.labels),
             features=_encoded(self.features),
             skipped=dict(self.predictions.skipped),
+            examples=self.examples.told(),
         )
 
     def _shapes(self) -> dict[str, int]:
@@ -149,6 +155,8 @@ class Counting:
             self.rows.waiting.append(rows)
         if call.features is not None:
             self.features.add(call.features)
+        if call.kept is not None:
+            self.examples.add(call.kept)
 
 
 class Windows:
@@ -231,7 +239,8 @@ class Windows:
         if known is None:
             if len(self._open) >= MOST_WINDOWS and endpoint != OTHER:
                 return self._window(model, OTHER)
-            known = self._open[key] = Counting(model, endpoint)
+            most = MOST_EXAMPLES if len(self._open) < MOST_WITH_EXAMPLES else 0
+            known = self._open[key] = Counting(model, endpoint, most)
         return known
 
 
