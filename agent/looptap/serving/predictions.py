@@ -3,7 +3,7 @@ compared with.
 
 Of an answer with several numbers a row, ``class`` is the place of the greatest one; where a row is a distribution (none below zero,
 a sum of one), ``confidence`` is that number. One number a row is ``value``; a whole number, a bool or a short text is a ``class``;
-a text has a ``length``. Named outputs are told apart by their names (``logits.class``).
+a text has a ``length``. Named outputs are told apart by their names (``logits.class``). Nothing in a name is a secret.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from collections.abc import Hashable, Iterable, Mapping
 from math import isfinite
 from typing import Any
 
+from looptap.redaction import REDACTED
 from looptap.serving.answers import Part, Skipped, keep
 from looptap.serving.devices import Later
+from looptap.session import SESSION
 from looptap.sketches.distribution import Distribution
 from looptap.sketches.framing import frame_of
 
@@ -30,9 +32,13 @@ _PLAIN = (0.0, 1.0)
 class _Stream:
     """One stream, and what is not in its distribution yet: many at once cost least."""
 
-    __slots__ = ("distribution", "names", "numbers")
+    __slots__ = ("distribution", "is_secret", "name", "names", "numbers")
 
-    def __init__(self, center: float, spread: float) -> None:
+    def __init__(self, name: str, center: float, spread: float) -> None:
+        redactor = SESSION.recorder.redactor
+        self.name = redactor.text(name)
+        #: By the name of the output.
+        self.is_secret = redactor.is_secret(name.rpartition(".")[0])
         self.distribution = Distribution(center, spread)
         self.numbers: list[float] = []
         #: Of classes; places are whole numbers until they are told.
@@ -43,8 +49,13 @@ class _Stream:
         names, self.names = self.names, []
         self.distribution.add_numbers(numbers)
         for name, count in Counter(names).items():
-            self.distribution.classes[str(name)] += count
+            self.distribution.classes[self._told(name)] += count
         return self.distribution
+
+    def _told(self, name: Hashable) -> str:
+        if self.is_secret:
+            return REDACTED
+        return SESSION.recorder.redactor.text(name) if type(name) is str else str(name)
 
 
 class Streams:
@@ -59,7 +70,7 @@ class Streams:
 
     def found(self) -> dict[str, Distribution]:
         """Of all that was added so far."""
-        return {name: stream.whole() for name, stream in self._streams.items()}
+        return {stream.name: stream.whole() for stream in self._streams.values()}
 
     def centered(self) -> dict[str, Distribution]:
         """As :meth:`found`, with the numbers of each stream around their own center: once, when all have been added."""
@@ -171,7 +182,7 @@ class Streams:
     def _to(self, stream: str) -> _Stream:
         known = self._streams.get(stream)
         if known is None:
-            known = _Stream(*self._around.get(stream, _PLAIN))
+            known = _Stream(stream, *self._around.get(stream, _PLAIN))
             if len(self._streams) < MOST_STREAMS:
                 self._streams[stream] = known
             else:

@@ -144,3 +144,15 @@ def test_shapes() -> None:
     kept = [keep_question(one) for one in asked]
     assert [shape_of(one) for one in kept] == ["float32[*, 3, 2]", "float32[*, 3]", "int64[]", None, None, "float32[]"]
     assert [rows_of(one) for one in kept] == [5, 5, 1, 2, None, 1]
+
+
+def test_secrets_are_no_classes() -> None:
+    """Neither by the name of the output nor by the look of the text; how many there were is counted."""
+    token = "ghp_" + "a1" * 18
+    found, skipped, rows = told({"text": f"see {token}", "outer": {"api_key": "hunter2"}, token: 1}, {"text": "fine"})
+    assert found["text.class"] == {"see [redacted]": 1, "fine": 1}
+    assert found["outer.api_key.class"] == {"[redacted]": 1}
+    assert found["[redacted].class"] == {"1": 1}
+    assert "hunter2" not in str(found)
+    assert token not in str(found)
+    assert (skipped, rows) == ({}, [1, 1])
