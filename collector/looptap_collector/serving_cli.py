@@ -32,6 +32,7 @@ _REFRESH_SECONDS = 5.0
 @click.option(
     "--compare", is_flag=True, help="Hold two versions against each other: errors, latency, outcomes, predictions."
 )
+@click.option("--inputs", is_flag=True, help="What it was asked and answered: calls that were kept on request.")
 @click.option(
     "--version",
     "versions",
@@ -52,6 +53,7 @@ def serving(
     watch: bool | None,
     no_drift: bool,
     compare: bool,
+    inputs: bool,
     versions: tuple[str, ...],
     otlp: str | None,
     as_json: bool,
@@ -62,6 +64,8 @@ def serving(
     span_ns = _span(since)
     if compare and name is None:
         raise Mistake("--compare needs the NAME of a model: looptap serving NAME --compare")
+    if inputs and (name is None or compare or otlp is not None):
+        raise Mistake("--inputs needs the NAME of a model, and goes with --since, --version and --json only")
     if versions and len(versions) != 1 + compare:
         raise Mistake(
             "--version is given twice with --compare (the version that is there, and the one that is to come), else once"
@@ -75,6 +79,9 @@ def serving(
             return
         if compare and name is not None:
             _compare(backend, name, span_ns, versions, as_json)
+            return
+        if inputs and name is not None:
+            _inputs(backend, name, span_ns, only or "", as_json)
             return
         if as_json:
             click.echo(_json(backend, name, span_ns, not no_drift, only))
@@ -169,6 +176,29 @@ def _compare(backend: Backend, name: str, span_ns: int, versions: tuple[str, ...
     from looptap_collector.serving.terminal import comparison_picture
 
     terminal.console().print(comparison_picture(found))
+
+
+def _inputs(backend: Backend, name: str, span_ns: int, version: str, as_json: bool) -> None:
+    from looptap_collector.serving.examples import examples
+
+    now_ns = time.time_ns()
+    found = examples(backend, name, since_ns=now_ns - span_ns, until_ns=now_ns, version=version)
+    if not found.examples:
+        _known(backend, name)
+    if as_json:
+        import msgspec
+
+        from looptap_collector.record import to_json
+
+        click.echo(to_json(msgspec.to_builtins(found), indent=2))
+        return
+    if not found.examples:
+        click.echo("no call was kept in that time; looptap.watch(…, inputs=0.01) keeps one in a hundred")
+        return
+    from looptap_collector import terminal
+    from looptap_collector.serving.terminal import examples_picture
+
+    terminal.console().print(examples_picture(found))
 
 
 def _export(backend: Backend, name: str | None, span_ns: int, target: str) -> None:

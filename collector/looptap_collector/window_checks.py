@@ -79,7 +79,11 @@ def _example(what: str, example: Example) -> None:
         plain(f"{name} of {what}", getattr(example, name))
     for told in (*example.ids, *(() if example.error is None else (example.error,))):
         text(f"error or id of {what}", told, NAME_BYTES, at_least=0)
-    if (size := len(msgspec.json.encode(example))) > EXAMPLE_BYTES:
+    try:
+        size = len(msgspec.json.encode(example))
+    except OverflowError as error:  # agents write such numbers as text
+        raise Rejected(f"{what} has a whole number of more than 64 bits") from error
+    if size > EXAMPLE_BYTES:
         raise Rejected(f"{what} takes {size} bytes as JSON; {EXAMPLE_BYTES} are allowed")
 
 

@@ -17,6 +17,7 @@ from looptap.events import (
     Dataset,
     Dropped,
     Environment,
+    Example,
     Note,
     Param,
     Rejected,
@@ -80,6 +81,10 @@ def many(count: int) -> bytes:
     made.add([1.0])
     made.positive[-1] = made._count = count
     return made.encode()
+
+
+def kept(*examples: Example) -> Window:
+    return Window("m", 1, 10.0, examples=examples)
 
 
 BAD_RECORDS = [
@@ -165,6 +170,18 @@ BAD_RECORDS = [
         ),
         "262144 are allowed",
     ),
+    (kept(*[Example(0.1, 1, {})] * 21), "has 21 examples; 20 are allowed"),
+    (kept(Example(float("nan"), 1, {})), "draw of an example of a window of 'm' is not a finite float"),
+    (kept(Example(-0.1, 1, {})), "draw of an example"),
+    (kept(Example(0.1, 2**63, {})), "time_ns of an example"),
+    (kept(Example(0.1, 1, [1])), "asked of an example of a window of 'm' is list, not a dict"),  # type: ignore[arg-type]
+    (kept(Example(0.1, 1, {"x": b"y"})), "the value of asked of an example of a window of 'm' holds a bytes"),
+    (kept(Example(0.1, 1, {}, {1: 2})), "a name inside answer of an example of a window of 'm' is int"),
+    (kept(Example(0.1, 1, {}, "\ud800")), "not valid Unicode"),
+    (kept(Example(0.1, 1, {}, 2**64)), "a whole number of more than 64 bits"),
+    (kept(Example(0.1, 1, {}, "x" * 4_096)), "bytes as JSON; 4096 are allowed"),
+    (kept(Example(0.1, 1, {}, error="x" * 513)), "error or id of an example of a window of 'm' takes 513 bytes"),
+    (kept(Example(0.1, 1, {}, ids=("a\0",))), "NUL"),
     (RunEnded("paused", 1), "'paused' is not a status of a run"),
     (Artifact("x", 1, 0), "needs a digest or the reason"),
     (Artifact("x", 1, 0, digest="0" * 64, missing="deleted"), "needs a digest or the reason"),
@@ -200,6 +217,8 @@ def test_deep_nesting_is_rejected(pipeline: Pipeline) -> None:
     """A value nested beyond reason is refused before anything walks all of it."""
     with pytest.raises(Rejected, match="nested more than 16 deep"):
         pipeline.accept(Journal().batch(started(), Param("k", DEEP, "user", 1)))
+    with pytest.raises(Rejected, match="nested more than 16 deep"):
+        pipeline.accept(Journal().batch(started(), kept(Example(0.1, 1, {"x": DEEP}))))
 
 
 @pytest.mark.parametrize(

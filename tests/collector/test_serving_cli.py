@@ -19,9 +19,10 @@ from click.testing import CliRunner, Result
 
 from collector.serving import serving_runs
 from collector.serving.serving_runs import NEXT, VERSION, Serving, classes, trained
-from looptap.events import Window
+from looptap.events import Example, Window
 from looptap_collector.backend import Backend
 from looptap_collector.cli import COMMANDS
+from looptap_collector.serving import examples
 
 PROGRAM = click.Group("looptap", commands={command.name: command for command in COMMANDS if command.name})
 ESCAPES = "\x1b[31mred\x1b]0;title\x07\r\n\u202eend"
@@ -124,6 +125,61 @@ def test_what_is_wrong_is_said_in_one_line(backend: Backend) -> None:
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
     assert "nobody asked it in that time" in looptap("serving", "intent", "--since", "1s").stdout
+
+
+def asked(ago: float, text: str, **more: Any) -> Example:
+    return Example(0.5, serving_runs.NOW_NS - round(ago * 1e9), {"text": text, "top": 3}, **more)
+
+
+def test_what_it_was_asked(backend: Backend) -> None:
+    """Calls that were kept, the latest first, in 80 columns; as JSON all of them."""
+    record(backend)
+    run = Serving(backend, "kept")
+    first = [asked(500, "where is my parcel? " * 30, answer={"label": "shipping", "score": 0.97}, ids=("abc",))]
+    second = [asked(ago, f"number {ago} {ESCAPES}", error="ValueError") for ago in range(21)]
+    run.windows(window(500, examples=tuple(first)), window(20, version=NEXT, examples=tuple(second[:20])))
+    run.windows(window(30, version=NEXT, examples=tuple(second[20:])))
+    shown = looptap("serving", "intent", "--inputs").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    flat = " ".join(shown.split())
+    assert flat.index("number 0 ") < flat.index("number 1 ") < flat.index("number 19 ")
+    assert "version cdcdcdcdcdcd · POST /predict · " in flat
+    assert "→ ValueError" in flat
+    assert "number 20 " not in flat
+    assert flat.endswith("2 more: --json")
+    old = " ".join(looptap("serving", "intent", "--inputs", "--version", "ab").stdout.split())
+    assert 'text "where is my parcel?' in old
+    assert "…" in old
+    assert '→ {"label": "shipping", "score": 0.97} id abc' in old
+    assert "number" not in old
+    told = json.loads(looptap("serving", "intent", "--inputs", "--json").stdout)
+    assert told["complete"]
+    assert [one["asked"]["text"] for one in told["examples"]] == [one.asked["text"] for one in (*second, *first)]
+    assert (told["examples"][-1]["journal"], told["examples"][-1]["ids"]) == (run.journal, ["abc"])
+    assert told["examples"][0]["version"] == NEXT
+    assert "keeps one in a hundred" in looptap("serving", "other", "--inputs").stdout
+    assert json.loads(looptap("serving", "other", "--inputs", "--json").stdout)["examples"] == []
+    for arguments, said in (
+        (("--inputs",), "--inputs needs the NAME of a model"),
+        (("intent", "--inputs", "--compare"), "--inputs needs the NAME of a model, and goes with"),
+        (("nope", "--inputs", "--json"), "no model 'nope' was ever served"),
+    ):
+        result = looptap("serving", *arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert said in result.stderr
+
+
+def test_more_calls_than_are_told(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are not read; it is said so."""
+    monkeypatch.setattr(examples, "MOST", 25)
+    run = Serving(backend, "kept")
+    run.windows(*(window(ago, examples=tuple(asked(ago, f"at {ago}") for _ in range(10))) for ago in range(50, 0, -10)))
+    told = json.loads(looptap("serving", "intent", "--inputs", "--json").stdout)
+    assert not told["complete"]
+    assert [one["asked"]["text"] for one in told["examples"]] == ["at 10"] * 10 + ["at 20"] * 10 + ["at 30"] * 5
+    assert looptap("serving", "intent", "--inputs").stdout.rstrip().endswith("at least 5 more: --json")
 
 
 def test_comparing(backend: Backend) -> None:

@@ -62,6 +62,12 @@ class Pairs(NamedTuple):
     length: int
 
 
+class Facts(NamedTuple):
+    """What is said of an array or of content by name, all of it."""
+
+    by_name: dict[str, Any]
+
+
 def copied(value: Any) -> Any:
     """Never raises on account of the value; what cannot be read safely is the name of its class."""
     return _Copying().of(value, 0)
@@ -84,8 +90,13 @@ def told(value: Any, cut: Cut, redactor: Redactor) -> Any:
         return [told(item, cut, redactor) for item in first] + more
     if type(value) is Pairs:
         first_pairs = value.first[: cut.items]
-        found = {_text(key, min(cut.text, _KEY), redactor): _under(key.start, item, cut, redactor) for key, item in first_pairs}
+        found = {
+            _text(key, min(cut.text, _KEY), redactor): _under(key.start, item, cut, redactor)
+            for key, item in first_pairs
+        }
         return found | ({_MORE: f"({value.length:,} keys)"} if value.length > len(first_pairs) else {})
+    if type(value) is Facts:
+        return {name: told(item, cut, redactor) for name, item in value.by_name.items()}
     if type(value) is float and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
@@ -114,11 +125,11 @@ class _Copying:
 
     def of(self, value: Any, depth: int) -> Any:
         kind = type(value)
-        if value is None or kind is bool or kind is float:
-            return value
         self._room -= 1
         if self._room < 0 or depth > _DEPTH:
             return _word(_MORE)
+        if value is None or kind is bool or kind is float:
+            return value
         try:
             return self._of_kind(value, kind, depth)
         except Exception:  # noqa: BLE001 - a library may refuse to say what is in its array
@@ -142,9 +153,9 @@ class _Copying:
                 return self._items(collection.__iter__(value), collection.__len__(value), depth)
         for binary in (bytes, bytearray):
             if issubclass(kind, binary):
-                return self._what(kind, length=binary.__len__(value))
+                return Facts({"kind": _word(kind.__name__), "length": binary.__len__(value)})
         if kind is memoryview:
-            return self._what(kind, length=value.nbytes)
+            return Facts({"kind": _word(kind.__name__), "length": value.nbytes})
         if issubclass(kind, enum.Enum):
             return _word(f"{kind.__name__}.{held_by(value).get('_name_')}")
         if kind in _SPOKEN:
@@ -176,7 +187,7 @@ class _Copying:
         if root == "pandas" and kind.__name__ == "Series":
             return self._items(iter(value.iloc[:ITEMS].tolist()), len(value), depth)
         if root == "PIL" and hasattr(kind, "getbands"):
-            return self._what(kind, size=list(value.size))
+            return Facts({"kind": _word(kind.__name__), "size": list(value.size)})
         return _word(_class_name(kind))
 
     def _items(self, items: Iterable[Any], length: int, depth: int) -> Items:
@@ -191,17 +202,13 @@ class _Copying:
             first, length = _first_values(array)
         except Exception:  # noqa: BLE001 - of a kind that cannot be indexed; its shape is known
             return shape
-        return Pairs([*shape.first, (_word("values"), self._items(first, length, depth + 1))], 3)
+        return Facts(shape.by_name | {"values": self._items(first, length, depth + 1)})
 
-    def _shape(self, array: Any) -> Pairs:
+    def _shape(self, array: Any) -> Facts:
         dtype = array.dtype
         named = getattr(dtype, "name", None) or str(dtype).rpartition(".")[2]
         sizes = [None if size is None else int(size) for size in list(array.shape)[:_DIMENSIONS]]
-        return Pairs([(_word("shape"), Items(sizes, len(array.shape))), (_word("dtype"), _start(str(named)))], 2)
-
-    def _what(self, kind: type, **facts: Any) -> Pairs:
-        """Content that is nobody's to read."""
-        return self.pairs([("kind", kind.__name__), *facts.items()], 0)
+        return Facts({"shape": sizes, "dtype": _start(str(named))})
 
     def _key(self, key: Any) -> Text:
         kind = type(key)

@@ -23,7 +23,7 @@ _PLACE = "^-?([0-9]{1,18}|[1-8][0-9]{18}):[0-9a-f]{64}$"
 _TIME = {"ge": -(2**63), "le": 2**63 - 1}
 Since = Annotated[int | None, Query(**_TIME, description="Windows that began then or later.")]
 Until = Annotated[int | None, Query(**_TIME, description="Windows that began before that.")]
-_WINDOW = {
+_WINDOW: dict[str, Any] = {
     "run": "0f3c…",
     "journal": "host-4711-0",
     "model": "intent",
@@ -35,6 +35,16 @@ _WINDOW = {
     "requests": 812,
     "errors": {"ValueError": 3},
     "latency": {"total": "mc0D…"},
+    "examples": [
+        {
+            "draw": 0.0031,
+            "time_ns": 1800000000000000000,
+            "asked": {"text": "where is my parcel?"},
+            "answer": "shipping",
+            "error": None,
+            "ids": [],
+        }
+    ],
 }
 _SERVED = {
     "model": "intent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
@@ -13,6 +14,8 @@ from rich.text import Text
 from looptap.sketches.comparing import LEAST_VALUES, SAME, TOO_COARSE, TOO_FEW, Comparison
 from looptap_collector.backend import Served
 from looptap_collector.printable import brief, local_time, number, percent, printable, took
+from looptap_collector.record import sayable
+from looptap_collector.serving.examples import ExampleFields, Examples
 from looptap_collector.serving.experiment import BETTER, OPEN, WORSE, Experiment, Measured
 from looptap_collector.serving.experiment import SAME as SAME_AS
 from looptap_collector.serving.shapes import Held, Origin, Quantiles, Report, StreamFields, VersionFields
@@ -29,6 +32,9 @@ _OVERALL = {
 _ORDER = ("too few", "too coarse", "same", "slight", "moderate", "large")
 #: Of classes, errors and shapes, so many are named.
 _NAMED = 5
+#: Of examples so many are shown, and of each value so many characters.
+_SHOWN = 20
+_CHARACTERS = 200
 _PARTS = ("total", "queue", "before", "model", "after", "first", "between")
 
 
@@ -193,6 +199,40 @@ def _compared(told: Experiment) -> Iterator[RenderableType]:
         yield streams
     style = _VERDICTS.get(told.verdict, "")
     yield Text.assemble(f"{second} is ", (_OVERALL[told.verdict], style), f" {first}")
+
+
+def examples_picture(told: Examples) -> Group:
+    """A block for each call, the latest first."""
+    return Group(*_examples(told))
+
+
+def _examples(told: Examples) -> Iterator[RenderableType]:
+    for example in told.examples[:_SHOWN]:
+        yield from _example(example)
+    if (more := len(told.examples) - _SHOWN) > 0:
+        yield Text(f"{'' if told.complete else 'at least '}{more:,} more: --json", style="dim")
+
+
+def _example(one: ExampleFields) -> Iterator[RenderableType]:
+    where = f"{version_in_words(one.version)} · {printable(one.endpoint) or 'calls'} · {printable(one.journal)}"
+    yield Text.assemble((local_time(one.time_ns), "bold"), f" · version {where}")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold", max_width=24)
+    table.add_column(overflow="fold")
+    for name, value in one.asked.items():
+        table.add_row(Text(printable(name)), Text(_value(value)))
+    answered = _value(one.answer) if one.error is None else printable(one.error)
+    table.add_row(Text("→", style="bold"), Text(answered, style="" if one.error is None else "yellow"))
+    for id in one.ids:
+        table.add_row(Text("id", style="dim"), Text(printable(id), style="dim"))
+    yield _indented(table)
+    yield Text()
+
+
+def _value(value: object) -> str:
+    """As JSON, in the letters of its writer."""
+    text = printable(json.dumps(sayable(value), ensure_ascii=False))
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}…"
 
 
 def _amount(unit: str, value: float) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import httpx
+import msgspec
 import pytest
 
 from collector.server.collectors import Collector
 from looptap.events import Window
 from looptap.sketches import distribution
+from looptap_collector.record import to_json
 from looptap_collector.testing.batches import Journal, started
-from looptap_collector.testing.contracts.windows import VERSION, full
+from looptap_collector.testing.contracts.windows import EXAMPLES, VERSION, full
 
 
 @pytest.fixture
@@ -39,6 +42,8 @@ def test_windows(client: httpx.Client) -> None:
     )
     sketch = distribution.decode(base64.b64decode(told["predictions"]["class"]))
     assert sketch.classes == {"ü": 1, "🦦": 1}
+    assert told["examples"] == json.loads(to_json(msgspec.to_builtins(EXAMPLES)))
+    assert [one["asked"] for one in told["examples"]] == [EXAMPLES[0].asked, {}]
 
 
 def test_windows_by_what_they_are_of(client: httpx.Client) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from looptap.events import Rejected, Window
+from looptap.events import Example, Rejected, Window
 from looptap.sketches.distribution import Distribution
 from looptap.sketches.histogram import Histogram
 from looptap_collector.backend import WindowQuery
@@ -19,10 +19,11 @@ from looptap_collector.pipeline import Pipeline
 from looptap_collector.record import to_json
 from looptap_collector.server.exposition import exposed
 from looptap_collector.server.measures import Measures
+from looptap_collector.serving.examples import examples
 from looptap_collector.serving.experiment import NoVersions, experiment
 from looptap_collector.serving.otlp import request_of
 from looptap_collector.serving.report import report
-from looptap_collector.serving.terminal import comparison_picture, models_table, picture
+from looptap_collector.serving.terminal import comparison_picture, examples_picture, models_table, picture
 from looptap_collector.terminal import console
 from looptap_collector.testing.batches import Journal, started
 
@@ -52,6 +53,11 @@ def distributions(draw: st.DrawFn) -> bytes:
 
 
 streams = st.dictionaries(texts, distributions(), max_size=2)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-WORD, WORD - 1) | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
 windows = st.builds(
     Window,
     st.just("m"),
@@ -74,6 +80,18 @@ windows = st.builds(
     features=streams,
     skipped=st.dictionaries(texts, counts, max_size=2),
     resources=st.dictionaries(texts, st.floats(), max_size=2),
+    examples=st.lists(
+        st.builds(
+            Example,
+            st.floats(0, 1),
+            st.integers(-WORD, WORD - 1),
+            st.dictionaries(texts, plain, max_size=2),
+            plain,
+            st.none() | texts,
+            st.lists(texts, max_size=2).map(tuple),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 
 
@@ -91,6 +109,9 @@ def test_anything(told: list[Window]) -> None:
         found = report(backend, "m", since_ns=since_ns, until_ns=until_ns)
         _valid(found)
         out.print(picture(found))
+        calls = examples(backend, "m", since_ns=since_ns, until_ns=until_ns)
+        _valid(calls)
+        out.print(examples_picture(calls))
         try:
             two = experiment(backend, "m", since_ns=since_ns, until_ns=until_ns)
         except NoVersions:

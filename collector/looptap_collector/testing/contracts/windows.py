@@ -6,13 +6,32 @@ from typing import Any
 
 import msgspec
 
-from looptap.events import Window
+from looptap.events import Example, Window
 from looptap.sketches.distribution import Distribution
 from looptap.sketches.histogram import Histogram
 from looptap_collector.backend import Backend, RunWindow, Served, WindowQuery, all_windows
 from looptap_collector.testing.batches import Journal, started, write
 
 VERSION, OTHER = "ab" * 32, "cd" * 32
+
+
+#: One of a call with everything, and one of a call that failed.
+EXAMPLES = (
+    Example(
+        0.001,
+        -(2**63),
+        {
+            "text": "ü🦦\0'",
+            "rows": [{"shape": [2, None], "values": [1, -0.0, 1e300, "NaN"]}],
+            "…": "(3 keys)",
+            "none": None,
+        },
+        {"label": True, "scores": [0.5, 2**63 - 1]},
+        None,
+        ("abc", "def"),
+    ),
+    Example(0.5, 2**63 - 1, {}, error="ValueError"),
+)
 
 
 def window(model: str = "intent", time_ns: int = 1, requests: int = 1, **more: Any) -> Window:
@@ -44,6 +63,7 @@ def full(time_ns: int = 1) -> Window:
         features={"age": told},
         skipped={"busy": 4},
         resources={"system.process.memory.rss": float("nan"), "x": -0.0},
+        examples=EXAMPLES,
     )
 
 
