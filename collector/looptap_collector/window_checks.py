@@ -80,6 +80,7 @@ def _example(what: str, example: Example) -> None:
     for told in (*example.ids, *(() if example.error is None else (example.error,))):
         text(f"error or id of {what}", told, NAME_BYTES, at_least=0)
     try:
+        msgspec.msgpack.encode(example)
         size = len(msgspec.json.encode(example))
     except OverflowError as error:  # agents write such numbers as text
         raise Rejected(f"{what} has a whole number of more than 64 bits") from error

@@ -42,7 +42,7 @@ def test_windows(client: httpx.Client) -> None:
     )
     sketch = distribution.decode(base64.b64decode(told["predictions"]["class"]))
     assert sketch.classes == {"ü": 1, "🦦": 1}
-    assert told["examples"] == json.loads(to_json(msgspec.to_builtins(EXAMPLES)))
+    assert told["examples"] == json.loads(to_json([msgspec.structs.asdict(one) for one in EXAMPLES]))
     assert [one["asked"] for one in told["examples"]] == [EXAMPLES[0].asked, {}]
 
 

@@ -101,7 +101,7 @@ def test_outcomes_of_two_that_were_asked_at_once(backend: Backend) -> None:
         serve(backend, version)
         told = {"correct": classes(yes=right, no=100 - right).encode()}
         serve(backend, version, first=400, requests=0, latency={}, predictions={}, endpoint="", outcomes=told)
-    found = compared(backend)
+    found = compared(backend, first=VERSION, second=NEXT)
     assert found.at_once
     assert measured(found)["outcome correct"].verdict == "worse"
 
