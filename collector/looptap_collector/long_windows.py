@@ -16,6 +16,7 @@ from looptap.events import Window
 from looptap.sketches import distribution, histogram
 from looptap.sketches.distribution import MOST_CLASSES_OF_MANY, Distribution
 from looptap.sketches.histogram import MOST_VALUES, Histogram
+from looptap.sketches.sampling import sampled
 from looptap_collector.window_checks import PARTS
 from looptap_collector.windows import was_asked
 
@@ -103,6 +104,7 @@ class _Long:
             **{name: _summed(getattr(one, name) for one in windows) for name in _COUNTS},
             **{kind: self._encoded(kind) for kind in ("latency", *_STREAMS)},
             resources=dict(_means(windows)),
+            examples=sampled(example for one in windows for example in one.examples),
             windows=sum(one.windows for one in windows),
             peaks=_peaks(windows),
         )

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from looptap.events import Window
+from looptap.events import Example, Window
 from looptap.sketches.distribution import MOST_CLASSES, MOST_CLASSES_OF_MANY, Distribution, decode
 from looptap.sketches.histogram import MOST_VALUES, Histogram
+from looptap.sketches.sampling import MOST_EXAMPLES, sampled
 from looptap_collector.backend import RunWindow
 from looptap_collector.long_windows import merged
 from looptap_collector.serving.summary import Summary, summed
@@ -57,6 +58,7 @@ windows = st.builds(
     shapes=counts,
     skipped=counts,
     resources=st.fixed_dictionaries({"rss": st.floats(1e-3, 1e9), "cpu": st.floats(1e-3, 1e9)}),
+    examples=st.lists(st.builds(Example, st.floats(0, 1), st.just(1), st.just({})), max_size=20).map(sampled),
     **dict.fromkeys(STREAMS, streams),
 )
 
@@ -83,6 +85,11 @@ def exact(found: Summary) -> dict[str, Any]:
     }
 
 
+def draws(told: list[Window]) -> list[float]:
+    """Of the sample of all of their calls."""
+    return [example.draw for example in sampled(example for one in told for example in one.examples)]
+
+
 @settings(max_examples=100)
 @given(st.lists(windows, max_size=12, unique_by=lambda one: one.time_ns), st.integers(1, 6))
 def test_they_come_to_the_same(told: list[Window], at_once: int) -> None:
@@ -100,6 +107,8 @@ def test_they_come_to_the_same(told: list[Window], at_once: int) -> None:
         assert len(set(times)) == len(times)
         assert {*times} <= {one.time_ns for one in told}
         assert sum(one.windows for one in found) == len(told)
+        assert draws(found) == draws(told)
+        assert all(len(one.examples) <= MOST_EXAMPLES for one in found)
         assert merged(found) == sorted(found, key=lambda one: one.time_ns)
 
 

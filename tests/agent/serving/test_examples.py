@@ -228,6 +228,17 @@ def test_a_call_that_fails(counted: Counted) -> None:
     assert (example.asked, example.answer, example.error) == ({"rows": 3}, None, "ValueError")
 
 
+def test_an_exception_with_a_long_name(counted: Counted) -> None:
+    long: Any = type("E" * 400, (Exception,), {})
+
+    def model() -> None:
+        raise long
+
+    with pytest.raises(long):
+        looptap.watch(model, inputs=1.0)()
+    assert only(counted).error == "E" * 200
+
+
 async def later(text: str) -> str:
     await asyncio.sleep(0)
     return text * 2

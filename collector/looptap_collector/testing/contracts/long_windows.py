@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from looptap.events import RunEnded, Window
+from looptap.events import Example, RunEnded, Window
 from looptap.sketches.distribution import Distribution
 from looptap.sketches.histogram import Histogram
 from looptap_collector.backend import Backend, MergedWindows, WindowQuery, all_windows
@@ -125,6 +125,16 @@ class LongWindowContract:
         everything = windows_of(backend)
         assert backend.merge_windows() == MergedWindows()
         assert windows_of(backend) == everything
+
+    def test_examples_of_old_windows(self, backend: Backend) -> None:
+        """Are those of all of their calls with the least draws, as they were."""
+        chance = random.Random(1)
+        calls = [Example(chance.random(), ago(15) + at, {"text": f"ü{at}"}, at) for at in range(300)]
+        told = [served(ago(15) + at * 10 * SECOND, examples=tuple(calls[5 * at : 5 * at + 5])) for at in range(60)]
+        deliver(backend, Journal(), told)
+        assert backend.merge_windows() == MergedWindows(60, 1)
+        (one,) = windows_of(backend)
+        assert list(one.examples) == sorted(calls, key=lambda call: call.draw)[:20]
 
     def test_what_is_told_apart_stays_apart(self, backend: Backend) -> None:
         """Journals, models, versions and endpoints; what is only an outcome of earlier ones; numbers around different centers."""
