@@ -235,7 +235,13 @@ def test_watching(backend: Backend, store: Path, arguments: list[str]) -> None:
     record(backend)
     end, terminal = pty.openpty()
     command = [sys.executable, "-m", "looptap.cli", "serving", *arguments, "--store", str(store)]
-    with subprocess.Popen(command, stdout=terminal, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        # Tests that were started in the background ignore Ctrl-C, and so would whatever they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         os.close(terminal)
         shown = b""
         while b"abababababab" not in shown:
