@@ -361,5 +361,15 @@ class Rejected(Exception):
 
 ALERT_SEVERITIES = ("warning", "critical")
 ALERT_STATES = ("fired", "recovered")
+#: The kind of an alert of a served model whose predictions have drifted.
+DRIFT = "drift"
+
+
+def drift_key(model: str, version: str, stream: str = "") -> str:
+    """The key of such an alert, the same in every process that serves the version; without a stream, what all keys of a version
+    begin with."""
+    return f"{model}@{version[:12]}.{stream}"
+
+
 #: ``partial``: of a job of several processes, some are dead or lost, and the others have finished.
 RUN_STATUSES = ("running", "finished", "failed", "killed", "lost", "partial")

@@ -260,12 +260,15 @@ class Backend(Protocol):
 
         return {run: counted(one.alert for one in self.alerts(runs=[run], limit=MOST_ALERTS)) for run in runs}
 
-    def served(self, *, since_ns: int | None = None, until_ns: int | None = None) -> Sequence[Served]:
-        """Versions of models that were asked in windows that began at ``since_ns`` or later and before ``until_ns``, evaluations
-        left out. Sorted by model and version, the unknown version first."""
+    def served(
+        self, *, since_ns: int | None = None, until_ns: int | None = None, runs: Sequence[str] | None = None
+    ) -> Sequence[Served]:
+        """Versions of models that were asked, of these runs or of all, in windows that began at ``since_ns`` or later and before
+        ``until_ns``, evaluations left out. Sorted by model and version, the unknown version first."""
         from looptap_collector.windows import served
 
-        return served(all_windows(self, WindowQuery(since_ns=since_ns, until_ns=until_ns)))
+        of_runs = None if runs is None else tuple(runs)
+        return served(all_windows(self, WindowQuery(runs=of_runs, since_ns=since_ns, until_ns=until_ns)))
 
     def referenced(self) -> Iterator[str]:
         """Digests of the artifacts that some run refers to, each once, in order."""

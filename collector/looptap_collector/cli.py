@@ -69,6 +69,7 @@ def runs(
     """List the runs of a store, newest first. The language of filters: docs/filters.md."""
     from looptap_collector import terminal
     from looptap_collector.record import listed, to_json
+    from looptap_collector.serving.of_run import models_of
 
     with opened(store) as backend:
         rows = _asked(backend, text, experiment, order, limit)
@@ -83,7 +84,9 @@ def runs(
             click.echo(printable(f"no runs{of} yet; record one: looptap run train.py"))
             return
         ids = [row.run for row in rows]
-        terminal.console().print(terminal.runs_table(rows, backend.series(ids), backend.alert_counts(ids)))
+        terminal.console().print(
+            terminal.runs_table(rows, backend.series(ids), backend.alert_counts(ids), serves=models_of(backend, rows))
+        )
         if len(rows) == limit:
             click.echo(f"the {'first' if order else 'newest'} {limit}; more with --limit")
 

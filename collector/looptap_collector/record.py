@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
+
 from looptap.events import Artifact, Environment
 from looptap_collector import resources
 from looptap_collector.alerts import alert_fields, count_fields
@@ -21,16 +23,17 @@ from looptap_collector.alerts import of_run as alerts_of_run
 from looptap_collector.backend import Backend, ParamRow, RunRow, SeriesRow
 from looptap_collector.datasets import dataset_fields, of_run
 from looptap_collector.query import InJournal, added_up, duration_seconds, is_lasting, main_loss, series_labels
+from looptap_collector.serving.of_run import models_of, served_by
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = None) -> dict[str, Any]:
     """Everything that the store has about a run, except the points themselves (``history`` and ``export``
-    have those) and windows of serving (``looptap serving``).
+    have those) and windows of serving (``looptap serving``), of which it has sums.
 
-    Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``datasets``, ``alerts``, ``environment``, ``notes``,
-    ``delivery``.
+    Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``datasets``, ``alerts``, ``serves``, ``environment``,
+    ``notes``, ``delivery``.
     """
     series = backend.series([run.run])
     entries = backend.delivery(run.run)
@@ -43,6 +46,7 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
         "artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(run.run)],
         "datasets": [dataset_fields(dataset) for dataset in of_run(backend, run.run)],
         "alerts": [alert_fields(alert) | {"time": iso(alert.time_ns)} for alert in alerts_of_run(backend, run.run)],
+        "serves": [msgspec.structs.asdict(one) for one in served_by(backend, run.run)],
         "environment": environment_fields(run),
         "notes": _notes(run),
         "delivery": {
@@ -76,11 +80,13 @@ def run_list(backend: Backend, *, experiment: str | None = None, limit: int | No
 def listed(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
     """A list of runs: of each, what :func:`run_record` says under ``run``, the number of
     ``points``, as ``loss`` the last value of the series that a list shows (``key`` and ``last``, or
-    None), and as ``alerts`` how many were ``fired`` and how many are ``standing``."""
+    None), as ``alerts`` how many were ``fired`` and how many are ``standing``, and as ``serves`` the names of the models that a
+    serving process was asked for."""
     by_run: dict[str, list[SeriesRow]] = {row.run: [] for row in rows}
     for series in backend.series(list(by_run)):
         by_run[series.run].append(series)
     alerts = backend.alert_counts(list(by_run))
+    serves = models_of(backend, rows)
     lines = []
     for row in rows:
         own = by_run[row.run]
@@ -91,6 +97,7 @@ def listed(backend: Backend, rows: Sequence[RunRow]) -> list[dict[str, Any]]:
                 "points": sum(series.count for series in own),
                 "loss": {"key": loss.key, "last": loss.last} if loss else None,
                 "alerts": count_fields(alerts[row.run]),
+                "serves": serves.get(row.run, []),
             }
         )
     return lines

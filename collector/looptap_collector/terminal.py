@@ -33,6 +33,9 @@ from looptap_collector.query import (
     main_loss,
     series_labels,
 )
+from looptap_collector.serving.drifts import replicas_of
+from looptap_collector.serving.of_run import served_by
+from looptap_collector.serving.terminal import served_models, serves_in_words
 
 STATUS_STYLES = {
     "running": "cyan",
@@ -76,8 +79,10 @@ def runs_table(
     series: Sequence[SeriesRow],
     warned: Mapping[str, AlertCount] | None = None,
     now_ns: int | None = None,
+    serves: Mapping[str, Sequence[str]] | None = None,
 ) -> Fitted:
-    """One line for each run, newest first. ``warned``: how many alerts each has, by its id."""
+    """One line for each run, newest first. By the id of a run, ``warned``: how many alerts it has, and ``serves``: of a serving
+    process, the names of its models."""
     by_run: dict[str, list[SeriesRow]] = {}
     for item in series:
         by_run.setdefault(item.run, []).append(item)
@@ -89,12 +94,13 @@ def runs_table(
     for row in rows:
         own = by_run.get(row.run, [])
         loss = main_loss(own)
+        last = number(loss.last) if loss else "–"
         table.add_row(
             Text(printable(row.name)),
             status_text(row, (warned or {}).get(row.run)),
             Text(local_time(row.started_ns, now_ns)),
             Text(took(duration_seconds(row))),
-            Text(number(loss.last) if loss else "–"),
+            Text(last if serves is None or row.run not in serves else serves_in_words(serves[row.run])),
             Text(f"{sum(item.count for item in own):,}"),
             Text(printable(os.path.basename(row.identity.script or ""))),
         )
@@ -124,8 +130,12 @@ def show_run(out: Console, backend: Backend, run: RunRow, in_journal: InJournal 
         out.print(Text("$ " + printable(" ".join(identity.command)), style="dim"))
     if run.error:
         out.print(Text(printable(run.error), style="red"))
-    for episode in alerts.episodes(alerts.of_run(backend, run.run)):
-        out.print(alert_line(episode))
+    episodes = alerts.episodes(alerts.of_run(backend, run.run))
+    replicas = replicas_of(backend, run.run, episodes)
+    for episode in episodes:
+        out.print(alert_line(episode, replicas.get(episode.fired.time_ns, 1)))
+    if served := served_by(backend, run.run):
+        out.print(served_models(served))
     if identity.world_size > 1:
         out.print(Text(ranks_line(backend.delivery(run.run), identity.world_size)))
 
@@ -312,11 +322,13 @@ def status_text(run: RunRow, warned: AlertCount | None = None) -> Text:
     return told
 
 
-def alert_line(episode: alerts.Episode) -> Text:
-    """``alert  stall 14:03:10 today: no step for 75 s · over 14:05:00 today``."""
+def alert_line(episode: alerts.Episode, replicas: int = 1) -> Text:
+    """``alert  stall 14:03:10 today: no step for 75 s · over 14:05:00 today``; of a drift, how many replicas tell it."""
     alert = episode.fired
     of_rank = f" rank {alert.rank}" if alert.rank else ""
     line = Text(f"alert  {printable(alert.kind)}{of_rank} {local_time(alert.time_ns)}: {printable(alert.message)}")
+    if replicas > 1:
+        line.append(f" · told by {replicas} replicas")
     if episode.recovered is not None:
         return line.append(f" · over {local_time(episode.recovered.time_ns)}", style="dim")
     line.stylize("red" if alert.severity == "critical" else "yellow")

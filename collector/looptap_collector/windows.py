@@ -30,12 +30,8 @@ def window_order(one: RunWindow) -> tuple[int, str]:
 
 def served(windows: Iterable[RunWindow]) -> list[Served]:
     """See :meth:`looptap_collector.backend.Backend.served`."""
-    found: dict[tuple[str, str | None], Served] = {}
-    for one in windows:
-        window = one.window
-        if not window.requests:
-            continue
-        now = Served(
+    return added_up(
+        Served(
             window.model,
             window.version,
             window.requests,
@@ -44,8 +40,17 @@ def served(windows: Iterable[RunWindow]) -> list[Served]:
             window.time_ns,
             window.time_ns,
         )
-        which = (window.model, window.version)
-        found[which] = now if (before := found.get(which)) is None else _together(before, now)
+        for window in (one.window for one in windows)
+        if window.requests
+    )
+
+
+def added_up(parts: Iterable[Served]) -> list[Served]:
+    """One for each version of each model, in the order that a backend gives."""
+    found: dict[tuple[str, str | None], Served] = {}
+    for one in parts:
+        which = (one.model, one.version)
+        found[which] = one if (before := found.get(which)) is None else _together(before, one)
     return sorted(found.values(), key=served_order)
 
 

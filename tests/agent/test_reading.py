@@ -15,12 +15,13 @@ import pytest
 
 import looptap
 from collector.recorded import START_NS, Recording, complete_run, new_store
-from looptap.events import Points
+from looptap.events import Points, Window
 from looptap.journal import folder
 from looptap.journal.frames import encode
 from looptap.journal.writer import JournalWriter
 from looptap.reading import get_run, in_journal, search_runs
 from looptap.settings import journal_root
+from looptap.sketches.histogram import Histogram
 from looptap_collector.artifacts import LocalArtifacts, Source
 from looptap_collector.backend import Backend
 
@@ -263,6 +264,24 @@ def test_tables_are_plain_frames(backend: Backend) -> None:
     complete_run(backend)
     assert isinstance(search_runs(), pd.DataFrame)
     assert get_run().history("loss").set_index("time")["value"].resample("100ms").mean().notna().all()
+
+
+def test_what_a_run_has_served(backend: Backend) -> None:
+    """One row for each version; of a training none, with the same columns."""
+    complete_run(backend)
+    server = Recording(backend, "server", kind="serving")
+    latency = Histogram()
+    latency.add([0.25] * 4)
+    server.deliver(
+        Window("intent", 1, 10.0, "v1", requests=4, errors={"E": 1}, latency={"total": latency.encode()}),
+        Window("intent", 2, 10.0, "v2", requests=2),
+    )
+    table = get_run("server").serves
+    assert list(table["version"]) == ["v1", "v2"]
+    assert table.loc[0, ["requests", "errors", "error_rate", "p99"]].tolist() == [4, 1, 0.25, 0.25]
+    empty = get_run("calm-otter-12").serves
+    assert len(empty) == 0
+    assert list(empty.columns) == list(table.columns)
 
 
 def test_download(backend: Backend, tmp_path: Path) -> None:

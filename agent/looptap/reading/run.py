@@ -162,6 +162,18 @@ class Run:
         with opened(self.store) as backend:
             return objects([alert_fields(item) for item in of_run(backend, self.id)], COLUMNS)
 
+    @property
+    def serves(self) -> pd.DataFrame:
+        """What a serving process has answered, one row per version of a model: ``model``, ``version``, ``trained_by`` and
+        ``trained_by_id`` (the run that wrote it), ``requests``, ``errors``, ``error_rate``, ``p50`` and ``p99`` (seconds, of the
+        latest 1,000 windows), ``first_ns``, ``last_ns``. Goes back to the store."""
+        import msgspec
+
+        from looptap_collector.serving.of_run import COLUMNS, served_by
+
+        with opened(self.store) as backend:
+            return objects([msgspec.structs.asdict(one) for one in served_by(backend, self.id)], COLUMNS)
+
     def compare_data(self, other: Run | str) -> pd.DataFrame:
         """In what the data of this run and of another differs, one row per data set: ``role``, ``name``, ``outcome`` (``same``,
         ``different``, ``unknown`` without two fingerprints of the same kind, or in which run alone it is), ``fields`` that differ

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from looptap.alerts.latch import FIRED, WARNING, Change
-from looptap.events import Window
+from looptap.events import DRIFT, Window, drift_key
 from looptap.guard import Guard
 from looptap.serving.model import Model
 from looptap.sketches import distribution
@@ -22,7 +22,6 @@ from looptap.sketches.comparing import LEAST_PSI
 from looptap.sketches.distribution import Distribution
 from looptap.sketches.drifting import Drifting
 
-KIND = "drift"
 #: A store may be away when a server starts, and an evaluation may be delivered later.
 AGAIN_SECONDS = 300.0
 #: What is said of a split that is no word for it.
@@ -118,12 +117,12 @@ class _Watched:
                 how = "have drifted from" if is_drift else "are again as in"
                 split = _TOLD.get(self._reference.split, self._reference.split)
                 yield Change(
-                    KIND,
+                    DRIFT,
                     WARNING,
                     change.state,
                     f"predictions of {model} (version {version[:12]}, trained by {self._reference.run_name}) {how} its "
                     f"{split}: {name}, PSI {change.psi:.2f} over the last {change.values:,}",
-                    f"{model}.{name}",
+                    drift_key(model, version, name),
                     change.psi,
                     LEAST_PSI,
                 )

@@ -228,9 +228,11 @@ class SqlBackend(Backend):
         with self.snapshot() as connection:
             return windows.found(connection, query)
 
-    def served(self, *, since_ns: int | None = None, until_ns: int | None = None) -> Sequence[Served]:
+    def served(
+        self, *, since_ns: int | None = None, until_ns: int | None = None, runs: Sequence[str] | None = None
+    ) -> Sequence[Served]:
         with self.snapshot() as connection:
-            return windows.served(connection, since_ns, until_ns)
+            return windows.served(connection, since_ns, until_ns, runs)
 
     def experiments(self) -> Sequence[ExperimentRow]:
         with self.snapshot() as connection:

@@ -14,7 +14,7 @@ from looptap_collector.backend import RunWindow, Served, WindowQuery
 from looptap_collector.backends import tables
 from looptap_collector.backends.dialects import upsert
 from looptap_collector.backends.slices import slices
-from looptap_collector.windows import served_order, supersedes
+from looptap_collector.windows import added_up, supersedes
 
 _window = tables.serving_window.c
 _KNOWN = select(_window.digest, _window.requests, _window.stretch).where(_window.digest.in_(tables.names("ids")))
@@ -71,15 +71,23 @@ def found(connection: Connection, query: WindowQuery) -> list[RunWindow]:
     return [RunWindow(row.run, row.journal, window_of(row.told)) for row in rows[: query.limit]]
 
 
-def served(connection: Connection, since_ns: int | None, until_ns: int | None) -> list[Served]:
+def served(
+    connection: Connection, since_ns: int | None, until_ns: int | None, runs: Sequence[str] | None
+) -> list[Served]:
     sums = [func.sum(_window.requests), func.sum(_window.errors), func.count()]
     grouped = select(_window.model, _window.version, *sums, func.min(_window.time_ns), func.max(_window.time_ns))
     grouped = grouped.where(*_between(since_ns, until_ns), _NO_SPLIT, _window.requests > 0).group_by(
         _window.model, _window.version
     )
+    narrowed = (
+        [grouped] if runs is None else [grouped.where(_window.run.in_(some)) for some in slices(sorted(set(runs)))]
+    )
     # Sums are decimals on some engines.
-    rows = [Served(model, version, *map(int, numbers)) for model, version, *numbers in connection.execute(grouped)]
-    return sorted(rows, key=served_order)
+    return added_up(
+        Served(model, version, *map(int, numbers))
+        for one in narrowed
+        for model, version, *numbers in connection.execute(one)
+    )
 
 
 def window_of(told: bytes) -> Window:

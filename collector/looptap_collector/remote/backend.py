@@ -325,8 +325,10 @@ class RemoteBackend:
     def windows(self, query: WindowQuery) -> Sequence[RunWindow]:
         return remote_windows.found(self._questions, query)
 
-    def served(self, *, since_ns: int | None = None, until_ns: int | None = None) -> Sequence[Served]:
-        return remote_windows.served(self._questions, since_ns=since_ns, until_ns=until_ns)
+    def served(
+        self, *, since_ns: int | None = None, until_ns: int | None = None, runs: Sequence[str] | None = None
+    ) -> Sequence[Served]:
+        return remote_windows.served(self._questions, runs, since_ns=since_ns, until_ns=until_ns)
 
     # Journals
 

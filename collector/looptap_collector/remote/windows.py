@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 
 import msgspec
@@ -11,7 +11,7 @@ from looptap.events import Window
 from looptap_collector.backend import MOST_WINDOWS, RunWindow, Served, WindowQuery
 from looptap_collector.backends.slices import slices
 from looptap_collector.remote.asking import Questions
-from looptap_collector.windows import window_order
+from looptap_collector.windows import added_up, window_order
 
 Place = tuple[int, str]
 #: Names in one question; the head of a request has an end.
@@ -75,5 +75,8 @@ def _pages(questions: Questions, asked: Mapping[str, object], before: str | None
             return
 
 
-def served(questions: Questions, **between: int | None) -> list[Served]:
-    return questions.ask(ServedModels, "serving", **between).models
+def served(questions: Questions, runs: Sequence[str] | None, **between: int | None) -> list[Served]:
+    slicing = [None] if runs is None else slices(sorted(set(runs)), _NAMES_AT_ONCE)
+    return added_up(
+        one for some in slicing for one in questions.ask(ServedModels, "serving", run=some, **between).models
+    )

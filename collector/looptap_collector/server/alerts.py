@@ -14,6 +14,7 @@ from looptap_collector.server.answers import answered, example
 from looptap_collector.server.lineage import MOST_NAMES
 from looptap_collector.server.parameters import only_known_parameters
 from looptap_collector.server.service import service_of
+from looptap_collector.serving.drifts import each_once
 
 alerts = APIRouter(tags=["alerts"], dependencies=[Depends(only_known_parameters)])
 _ALERT = {
@@ -39,6 +40,9 @@ async def raised(
         list[str] | None, Query(max_length=MOST_NAMES, description="Only of these runs, by their ids.")
     ] = None,
     kind: Annotated[str | None, Query(max_length=64, description="`not_finite`, `stall`, …")] = None,
+    once: Annotated[
+        bool, Query(description="A drift that several replicas tell is told once, with their number as `replicas`.")
+    ] = False,
     limit: Annotated[int, Query(ge=1, le=MOST_ALERTS)] = 1_000,
 ) -> Response:
     """What runs warned of while they trained (`fired`), and what of it is over (`recovered`), the latest first. `complete` is false
@@ -48,6 +52,11 @@ async def raised(
     def ask() -> dict[str, Any]:
         found = backend.alerts(runs=run, kind=kind, limit=limit + 1)
         told = [{"run": one.run, **alert_fields(one.alert)} for one in found[:limit]]
+        if once:
+            told = [
+                {"run": one.run, **alert_fields(one.alert), "replicas": replicas}
+                for one, replicas in each_once(backend, found[:limit])
+            ]
         return {"alerts": told, "complete": len(found) <= limit}
 
     return await answered(request, ask)

@@ -23,6 +23,7 @@ _PLACE = "^-?([0-9]{1,18}|[1-8][0-9]{18}):[0-9a-f]{64}$"
 _TIME = {"ge": -(2**63), "le": 2**63 - 1}
 Since = Annotated[int | None, Query(**_TIME, description="Windows that began then or later.")]
 Until = Annotated[int | None, Query(**_TIME, description="Windows that began before that.")]
+Runs = Annotated[list[str] | None, Query(max_length=MOST_NAMES, description="Only of these runs, by their ids.")]
 _WINDOW: dict[str, Any] = {
     "run": "0f3c…",
     "journal": "host-4711-0",
@@ -61,9 +62,7 @@ _SERVED = {
 @needs(Scope.READ)
 async def told(
     request: Request,
-    run: Annotated[
-        list[str] | None, Query(max_length=MOST_NAMES, description="Only of these runs, by their ids.")
-    ] = None,
+    run: Runs = None,
     model: Annotated[list[str] | None, Query(max_length=MOST_NAMES, description="Only of these models.")] = None,
     version: Annotated[list[str] | None, Query(max_length=MOST_NAMES, description="Only of these versions.")] = None,
     reference: Annotated[bool, Query(description="Those of evaluations instead of those of serving.")] = False,
@@ -97,12 +96,12 @@ async def told(
 
 @windows.get("/v1/serving", responses=example({"models": [_SERVED]}))
 @needs(Scope.READ)
-async def served(request: Request, since_ns: Since = None, until_ns: Until = None) -> Response:
+async def served(request: Request, run: Runs = None, since_ns: Since = None, until_ns: Until = None) -> Response:
     """Versions of models that were asked: how often, with how many errors, and when."""
     backend = service_of(request).backend
 
     def ask() -> dict[str, Any]:
-        found = backend.served(since_ns=since_ns, until_ns=until_ns)
+        found = backend.served(since_ns=since_ns, until_ns=until_ns, runs=run)
         return {"models": [msgspec.structs.asdict(one) for one in found]}
 
     return await answered(request, ask)

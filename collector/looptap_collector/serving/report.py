@@ -7,8 +7,17 @@ from itertools import islice
 
 from looptap_collector.backend import Backend, WindowQuery, all_windows
 from looptap_collector.serving.drift import Baselines, held_against
+from looptap_collector.serving.drifts import drifts_of
 from looptap_collector.serving.origins import origin_of, reference_of
-from looptap_collector.serving.shapes import EndpointFields, Held, Quantiles, Report, StreamFields, VersionFields
+from looptap_collector.serving.shapes import (
+    DriftAlert,
+    EndpointFields,
+    Held,
+    Quantiles,
+    Report,
+    StreamFields,
+    VersionFields,
+)
 from looptap_collector.serving.streams import Streams
 from looptap_collector.serving.summary import Summary, by_version
 
@@ -29,11 +38,16 @@ def report(backend: Backend, model: str, *, since_ns: int, until_ns: int, drift:
         since_ns=since_ns,
         until_ns=until_ns,
         complete=len(windows) <= MOST_WINDOWS,
-        versions=[_told(backend, version, summary, baselines) for version, summary in versions.items()],
+        versions=[
+            _told(backend, version, summary, baselines, _alerts(backend, model, version, summary, since_ns, until_ns))
+            for version, summary in versions.items()
+        ],
     )
 
 
-def _told(backend: Backend, version: str | None, summary: Summary, baselines: Baselines | None) -> VersionFields:
+def _told(
+    backend: Backend, version: str | None, summary: Summary, baselines: Baselines | None, alerts: list[DriftAlert]
+) -> VersionFields:
     # What the program calls a version may be a digest, too.
     origin = origin_of(backend, summary.digest, summary.weights, version)
     held: list[Held] = []
@@ -71,7 +85,27 @@ def _told(backend: Backend, version: str | None, summary: Summary, baselines: Ba
         resources=summary.resources,
         drift=held,
         missing=missing,
+        alerts=alerts,
     )
+
+
+def _alerts(
+    backend: Backend, model: str, version: str | None, summary: Summary, since_ns: int, until_ns: int
+) -> list[DriftAlert]:
+    """Those that stood in that time."""
+    name = version or summary.digest or summary.weights
+    return [
+        DriftAlert(
+            one.fired.alert.message,
+            one.fired.alert.key or "",
+            one.fired.alert.severity,
+            one.fired.alert.time_ns,
+            one.until_ns,
+            len(one.runs),
+        )
+        for one in (drifts_of(backend, sorted(summary.runs), model, name) if name else ())
+        if one.fired.alert.time_ns < until_ns and (one.until_ns is None or one.until_ns >= since_ns)
+    ]
 
 
 def _frequent(counts: Counter[str]) -> dict[str, int]:

@@ -97,6 +97,17 @@ class Held(msgspec.Struct, frozen=True):
     comparison: Comparison
 
 
+class DriftAlert(msgspec.Struct, frozen=True):
+    """A drift that ``replicas`` processes have told while they served, from ``since_ns`` until ``until_ns``, or still."""
+
+    message: str
+    key: str
+    severity: str
+    since_ns: int
+    until_ns: int | None
+    replicas: int
+
+
 class VersionFields(msgspec.Struct, frozen=True, kw_only=True):
     """``missing``: what could not be compared, and why."""
 
@@ -126,6 +137,7 @@ class VersionFields(msgspec.Struct, frozen=True, kw_only=True):
     resources: dict[str, tuple[float, float]]
     drift: list[Held]
     missing: list[str]
+    alerts: list[DriftAlert]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,11 +85,11 @@ class Summary:
         endpoint.errors += sum(window.errors.values())
         for part, encoded in window.latency.items():
             told = histogram.decode(encoded)
-            _merge(self.latency.setdefault(part, Histogram()), told)
+            merge_times(self.latency.setdefault(part, Histogram()), told)
             if part == "total":
-                _merge(endpoint.total, told)
+                merge_times(endpoint.total, told)
         if window.batch is not None:
-            _merge(self.batch, histogram.decode(window.batch))
+            merge_times(self.batch, histogram.decode(window.batch))
         for name in ("predictions", "features"):
             add_encoded(getattr(self, name), getattr(window, name))
 
@@ -143,7 +143,7 @@ def by_version(windows: Iterable[RunWindow]) -> dict[str | None, Summary]:
     return dict(sorted(found.items(), key=lambda item: -(item[1].last_ns or 0)))
 
 
-def _merge(into: Histogram, told: Histogram) -> None:
+def merge_times(into: Histogram, told: Histogram) -> None:
     """Times and sizes are counted around zero by every agent; what is not cannot be merged, and is left out."""
     if (told.center, told.spread) == (into.center, into.spread):
         into.merge(told)

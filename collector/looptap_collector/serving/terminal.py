@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
@@ -18,7 +19,8 @@ from looptap_collector.record import sayable
 from looptap_collector.serving.examples import ExampleFields, Examples
 from looptap_collector.serving.experiment import BETTER, OPEN, WORSE, Experiment, Measured
 from looptap_collector.serving.experiment import SAME as SAME_AS
-from looptap_collector.serving.shapes import Held, Origin, Quantiles, Report, StreamFields, VersionFields
+from looptap_collector.serving.of_run import ServedModel
+from looptap_collector.serving.shapes import DriftAlert, Held, Origin, Quantiles, Report, StreamFields, VersionFields
 
 _STYLES = {"slight": "yellow", "moderate": "yellow", "large": "red"}
 _WORDS = {SAME: "none"}
@@ -50,6 +52,29 @@ def models_table(served: Sequence[Served], now_ns: int | None = None) -> Table:
             Text(local_time(one.last_ns, now_ns)),
         )
     return table
+
+
+def served_models(served: Sequence[ServedModel]) -> Group:
+    """One line for each version that a run has served, and how to see more."""
+    table = _table("serves", "version", "trained by", "requests", "errors", "p50", "p99", right=(3, 4, 5, 6))
+    for one in served:
+        table.add_row(
+            Text(printable(one.model) or "no model"),
+            Text(version_in_words(one.version)),
+            Text("–" if one.trained_by is None else printable(one.trained_by)),
+            Text(f"{one.requests:,}"),
+            Text(_share(one.error_rate)),
+            Text(_seconds(one.p50)),
+            Text(_seconds(one.p99)),
+        )
+    names = dict.fromkeys(printable(shlex.quote(one.model)) for one in served)
+    return Group(table, Text(f"more: {' · '.join(f'looptap serving {name}' for name in names)}", style="dim"))
+
+
+def serves_in_words(models: Sequence[str]) -> str:
+    """``serves intent and 2 more``; of a process that was asked for no model, ``serves``."""
+    more = f" and {len(models) - 1} more" if len(models) > 1 else ""
+    return "serves" + (f" {printable(models[0])[:24]}{more}" if models else "")
 
 
 def picture(told: Report) -> Group:
@@ -122,6 +147,8 @@ def _version(one: VersionFields) -> Iterator[RenderableType]:
         yield _line(f"not looked at: {_some([f'{count:,} {printable(name)}' for name, count in one.skipped.items()])}")
     if one.drift:
         yield _indented(_drift(one.drift))
+    for alert in one.alerts:
+        yield _indented(_alert(alert))
     for missing in one.missing:
         yield _indented(Text(f"not compared: {printable(missing)}", style="dim"))
 
@@ -304,6 +331,15 @@ def _share(value: float | None) -> str:
 
 def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}" if value < 1_000 else f"{value:,.0f}"
+
+
+def _alert(one: DriftAlert) -> Text:
+    by = f" · told by {one.replicas} replicas" if one.replicas > 1 else ""
+    line = Text(f"alert  {local_time(one.since_ns)}: {printable(one.message)}{by}")
+    if one.until_ns is not None:
+        return line.append(f" · over {local_time(one.until_ns)}", style="dim")
+    line.stylize("red" if one.severity == "critical" else "yellow")
+    return line
 
 
 def _line(told: str, style: str = "") -> Padding:

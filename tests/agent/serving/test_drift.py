@@ -83,12 +83,14 @@ def test_a_drift_is_told_once_and_taken_back() -> None:
     again = torch.randn(6_000, 3, generator=chance)
     assert served(watching, asked, again) == []
     told = {(one.key, one.state): one for one in served(watching, asked, shifted)}
-    fired = told["intent.class", "fired"]
+    fired = told["intent@abababababab.class", "fired"]
     assert fired.message.startswith(
         "predictions of intent (version abababababab, trained by calm-otter-12) have drifted from its validation: class, PSI "
     )
     assert (fired.kind, fired.severity) == ("drift", "warning")
-    assert ("intent.class", "recovered") in {(one.key, one.state) for one in served(watching, asked, again)}
+    assert ("intent@abababababab.class", "recovered") in {
+        (one.key, one.state) for one in served(watching, asked, again)
+    }
     assert notes == []
 
 

@@ -175,6 +175,9 @@ def test_windows(local: Backend, remote: RemoteBackend) -> None:
         same(remote.windows(query), local.windows(query))
     same(remote.served(), local.served())
     same(remote.served(since_ns=3, until_ns=4), local.served(since_ns=3, until_ns=4))
+    ids = [row.run for row in local.runs()]
+    for runs in (ids, ids[:1], [*ids, *(f"nobody-{number}" for number in range(60))], []):
+        same(remote.served(runs=runs), local.served(runs=runs))
 
 
 def test_more_windows_than_an_answer_has(

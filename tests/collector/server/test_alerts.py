@@ -63,3 +63,21 @@ def test_a_list_of_runs_has_their_numbers(client: httpx.Client) -> None:
     listed = {run["id"]: run["alerts"] for run in client.get("/v1/runs").json()["runs"]}
     assert listed == {"one": {"fired": 2, "standing": 2}, "two": {"fired": 2, "standing": 1}}
     assert [one["kind"] for one in client.get("/v1/runs/one").json()["alerts"]] == ["not_finite", "stall"]
+
+
+def test_a_drift_that_replicas_tell(collector: Collector) -> None:
+    """Once, where that is asked for, with their number: when it was first raised and when it was last taken back."""
+    for number in range(3):
+        journal = Journal(f"j{number}", f"worker-{number}")
+        told = [
+            Alert("drift", "warning", "fired", "drifted", 10 + number, "intent@v1.class"),
+            Alert("drift", "warning", "recovered", "is again", 20 + number, "intent@v1.class"),
+        ]
+        collector.send(journal.batch(started(journal.run, kind="serving"), *told))
+    client = collector.client()
+    assert len(client.get("/v1/alerts").json()["alerts"]) == 6
+    told = client.get("/v1/alerts", params={"once": True}).json()["alerts"]
+    assert [(one["run"], one["state"], one["time_ns"], one["replicas"]) for one in told] == [
+        ("worker-2", "recovered", 22, 3),
+        ("worker-0", "fired", 10, 3),
+    ]

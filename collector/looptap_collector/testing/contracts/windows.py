@@ -145,6 +145,11 @@ class WindowContract:
             Served("a", OTHER, 5, 2, 1, 2, 2),
         ]
         assert list(backend.served(since_ns=100)) == []
+        write(backend, Journal("j2", "r2").batch(started("r2"), window("a", 7, 1), window("d", 1, 1, errors={"x": 1})))
+        of_second = [Served("a", None, 1, 0, 1, 7, 7), Served("d", None, 1, 1, 1, 1, 1)]
+        assert list(backend.served(runs=["r2", "r2", "nobody"])) == of_second
+        assert list(backend.served(runs=["r1", "r2"], since_ns=7, until_ns=8)) == [Served("a", None, 5, 0, 2, 7, 7)]
+        assert list(backend.served(runs=[])) == []
 
     def test_the_longest_window(self, backend: Backend) -> None:
         """What validation lets through fits."""
