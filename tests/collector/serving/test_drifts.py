@@ -49,10 +49,10 @@ def all_told(backend: Backend) -> list[tuple[int, int | None, list[str]]]:
 def test_one_drift(backend: Backend) -> None:
     """From when the first has raised it until the last has taken it back."""
     over = drift(30, "recovered")
-    served(backend, (drift(90), drift(50, "recovered")), (drift(100), over), (drift(80), drift(60, "recovered")), ())
+    served(backend, (drift(90), over), (drift(100), drift(50, "recovered")), (drift(80), drift(60, "recovered")), ())
     assert all_told(backend) == [(100, 30, ["1", "0", "2"])]
     (one,) = drifts(backend, backend.alerts())
-    assert one.recovered == RunAlert("run-worker-1", over)
+    assert one.recovered == RunAlert("run-worker-0", over)
 
 
 def test_one_that_stands(backend: Backend) -> None:
@@ -65,7 +65,8 @@ def test_one_that_stands(backend: Backend) -> None:
 
 def test_two_after_each_other(backend: Backend) -> None:
     """Are two, also of one replica; what begins while another replica still drifts belongs to it."""
-    first, second = (drift(100), drift(90, "recovered")), (drift(80), drift(70, "recovered"))
+    first = (drift(100), drift(90, "recovered"), drift(88), drift(87, "recovered"))
+    second = (drift(80), drift(70, "recovered"))
     served(backend, (*first, *second), (drift(95), drift(85, "recovered"), drift(75)))
     assert all_told(backend) == [(100, 85, ["0", "1"]), (80, None, ["0", "1"])]
 

@@ -108,7 +108,7 @@ class LongWindowContract:
         """Those of two days ago are merged by ten minutes, those of two weeks ago by six hours; younger ones and evaluations stay.
         What is told of all the time is the same, and a second time there is nothing to do."""
         young, older, oldest = (each_ten_seconds(ago(days), 150) for days in (1, 3, 15))
-        evaluation = [served(ago(20), split="test"), served(ago(20) + SECOND, split="test")]
+        evaluation = [served(ago(3), split="test"), served(ago(3) + SECOND, split="test")]
         deliver(backend, Journal(), chain(oldest, older, young, evaluation))
         before = all_told(backend)
         assert before[0]["versions"][0]["requests"] == 1_350
