@@ -90,7 +90,7 @@ def draws(told: list[Window]) -> list[float]:
     return [example.draw for example in sampled(example for one in told for example in one.examples)]
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.lists(windows, max_size=12, unique_by=lambda one: one.time_ns), st.integers(1, 6))
 def test_they_come_to_the_same(told: list[Window], at_once: int) -> None:
     """At once, or some first and these with the others later; each has the time of one of them, and no time twice."""
