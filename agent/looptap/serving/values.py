@@ -172,7 +172,7 @@ class _Copying:
         if root == "numpy" and hasattr(kind, "dtype"):
             return self._array(value, depth)
         if root == "torch" and hasattr(kind, "untyped_storage") and not is_traced(kind):
-            is_here = kind.__name__ in _TENSORS and value.is_cpu and str(value.layout) == "torch.strided"
+            is_here = kind.__name__ in _TENSORS and value.is_cpu
             return self._array(value.detach(), depth) if is_here else self._shape(value)
         if root == "tensorflow" and kind.__name__ == "EagerTensor" and "CPU:" in value.device:
             return self._array(value.numpy(), depth)
