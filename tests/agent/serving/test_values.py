@@ -7,6 +7,7 @@ import enum
 import json
 import types
 import uuid
+import warnings
 from collections import OrderedDict, defaultdict, namedtuple
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -25,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from looptap.redaction import REDACTED, Redactor
-from looptap.serving.values import TEXT, Cut, copied, told
+from looptap.serving.values import TEXT, Cut, _first_values, copied, told
 
 WIDE = Cut(TEXT, 50)
 redactor = Redactor()
@@ -145,20 +146,48 @@ def test_long_arrays(shape: tuple[int, ...]) -> None:
     assert seen(array, Cut(16, 1))["values"] == [array.flat[0], f"… ({array.size:,} items)"]
 
 
+@pytest.mark.parametrize("shape", [(100, 200, 3), (50, 50, 50), (9, 1, 1, 9), (300,)])
+def test_what_is_copied_of_an_array(shape: tuple[int, ...]) -> None:
+    """Is not more than twice of what is told, whatever its shape."""
+    sizes: list[int] = []
+
+    class Array:
+        def __init__(self) -> None:
+            self.shape = shape
+
+        def __getitem__(self, part: Any) -> Any:
+            found = np.arange(np.prod(shape)).reshape(shape)[part]
+            sizes.append(found.size)
+            return found
+
+    first, length = _first_values(Array())
+    assert first == list(range(50))
+    assert length == np.prod(shape)
+    assert max(sizes) <= 100
+
+
+def masked() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is a prototype
+        return torch.masked.masked_tensor(torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool))
+
+
 @pytest.mark.parametrize(
     "array",
     [
         torch.ones(2, 3, device="meta"),
+        masked(),
         torch.eye(3).to_sparse(),
         jnp.ones((2, 3)),
         tf.Variable([[1.0]]),
         tf.ragged.constant([[1], [2, 3]]),
     ],
 )
-def test_arrays_that_are_not_here(array: Any) -> None:
-    """Nothing is fetched from anywhere."""
+def test_arrays_that_are_not_here(array: Any, recwarn: pytest.WarningsRecorder) -> None:
+    """Nothing is fetched from anywhere, nor tried."""
     found = seen(array)
     assert set(found) == {"shape", "dtype"}
+    assert not recwarn.list
     assert len(found["shape"]) == 2
 
 
