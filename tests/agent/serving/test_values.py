@@ -327,6 +327,11 @@ def test_secrets(value: Any, cut: Cut) -> None:
     assert "123" not in found
 
 
+def test_whether_there_is_one_is_no_secret() -> None:
+    """As of params."""
+    assert seen({"token": None, "auth": True, "password": 0}) == {"token": None, "auth": True, "password": REDACTED}
+
+
 def test_words_of_the_program_for_secrets() -> None:
     assert told(copied({"patient": "x", "other": "y"}), WIDE, Redactor(["patient"])) == {
         "patient": REDACTED,
