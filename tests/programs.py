@@ -9,12 +9,16 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
 
 from looptap.cli import commands
+
+#: Of the setting ``disable``: `looptap doctor` imports whatever has an integration, which takes half a minute here.
+ALL_INTEGRATIONS = ",".join(point.name for point in metadata.entry_points(group="looptap.integrations"))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from looptap.events import RunStarted
 from looptap.journal.folder import JournalMeta, find_journals
 from looptap.journal.frames import encode
 from looptap.journal.writer import JournalWriter
-from programs import Programs
+from programs import ALL_INTEGRATIONS, Programs
 
 AWAY = "http://127.0.0.1:1"
 REFUSED = f"{AWAY} cannot be reached: Connection refused"
@@ -39,7 +39,7 @@ def test_one_line_for_each_reason(programs: Programs, root: Path) -> None:
         left(root, f"calm-otter-{number}")
     left(root, "alone\x1b[31m", "https://127.0.0.1:1")
     (root / "broken").mkdir(mode=0o700)
-    done = programs.looptap("doctor", LOOPTAP_DISABLE="torch")
+    done = programs.looptap("doctor", LOOPTAP_DISABLE=ALL_INTEGRATIONS)
     broken, alone, many = sorted(done.stderr.splitlines())
     assert alone == (
         "looptap: 1 run (alone [31m) waits to be delivered: https://127.0.0.1:1 cannot be reached: Connection refused"
@@ -115,4 +115,7 @@ def test_doctor_tells_the_version_of_a_package_with_another_name(programs: Progr
     (facts / "top_level.txt").write_text("puddle\n")
     (facts / "entry_points.txt").write_text("[looptap.integrations]\npuddle = watching:Watching\n")
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-    assert "puddle 2.5: captured" in programs.looptap("doctor", PYTHONPATH=path).stdout.splitlines()
+    assert (
+        "puddle 2.5: captured"
+        in programs.looptap("doctor", PYTHONPATH=path, LOOPTAP_DISABLE=ALL_INTEGRATIONS).stdout.splitlines()
+    )

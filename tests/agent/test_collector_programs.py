@@ -19,7 +19,7 @@ from collector.server.collectors import server_process
 from faultproxy import FaultProxy, answer, dripping, forever, full_backlog, passing, refusal, silent
 from looptap.journal.folder import find_journals, read_meta
 from looptap.journal.reader import JournalReader, tail_position
-from programs import Programs, assert_conserved
+from programs import ALL_INTEGRATIONS, Programs, assert_conserved
 
 POINTS = 200
 PROGRAM = f"""
@@ -254,7 +254,7 @@ def test_doctor_asks_the_collector(programs: Programs, collector: Collector) -> 
     """One line says whether it answers and lets us in."""
 
     def doctor(**more: str) -> subprocess.CompletedProcess[str]:
-        return programs.looptap("doctor", LOOPTAP_DISABLE="torch,argparse,random,numpy.random", **more)
+        return programs.looptap("doctor", LOOPTAP_DISABLE=ALL_INTEGRATIONS, **more)
 
     good = doctor(LOOPTAP_STORE=collector.url, LOOPTAP_TOKEN=TOKEN)
     assert f"store: {collector.url}\n  the collector there answers, and accepts the token\n" in good.stdout
@@ -276,7 +276,7 @@ def test_doctor_asks_the_collector(programs: Programs, collector: Collector) -> 
 def test_token_in_the_project_is_not_used(programs: Programs, collector: Collector) -> None:
     """A token in pyproject.toml is refused in one line, without showing it."""
     (programs.folder / "pyproject.toml").write_text(f'[tool.looptap]\ntoken = "{TOKEN}"\ninsecure = true\n')
-    said = programs.looptap("doctor", LOOPTAP_STORE=collector.url, LOOPTAP_DISABLE="torch").stdout
+    said = programs.looptap("doctor", LOOPTAP_STORE=collector.url, LOOPTAP_DISABLE=ALL_INTEGRATIONS).stdout
     assert "! pyproject.toml [tool.looptap]: token was left out: that file is shared; set LOOPTAP_TOKEN instead" in said
     assert "insecure was left out" in said
     assert TOKEN not in said

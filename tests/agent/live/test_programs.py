@@ -140,7 +140,7 @@ def test_a_run_that_ends_meanwhile(programs: Programs) -> None:
     """Is not held up by it; what was seen until then is kept, and told."""
     temporary = programs.folder / "tmp"
     temporary.mkdir()
-    code = STALLED.replace("fetch(threading.Event())", "import time; time.sleep(6)")
+    code = STALLED.replace("fetch(threading.Event())", "import time; time.sleep(15)")
     process = programs.start(code, TMPDIR=str(temporary))
     trains(process, programs)
     began = time.monotonic()

@@ -15,7 +15,7 @@ from integrations.recording import Recording
 from looptap.resources.rates import Rates
 from looptap.resources.reader import Absent, Reader, Subject, Unreadable
 from looptap.resources.sampler import SHARE, Sampler, Source, pause, usual_cost
-from programs import Programs, assert_conserved
+from programs import ALL_INTEGRATIONS, Programs, assert_conserved
 
 HERE = Subject(os.getpid(), os.getpid(), os.getcwd(), {})
 
@@ -278,12 +278,15 @@ def test_a_reader_of_another_package(programs: Programs) -> None:
 def test_doctor_says_what_is_read(programs: Programs) -> None:
     """What is read here, what is not and why."""
     lines = programs.looptap(
-        "doctor", LOOPTAP_RESOURCES="1", LOOPTAP_DISABLE="torch", CUDA_VISIBLE_DEVICES=""
+        "doctor", LOOPTAP_RESOURCES="1", LOOPTAP_DISABLE=ALL_INTEGRATIONS, CUDA_VISIBLE_DEVICES=""
     ).stdout.splitlines()
     (read,) = [line for line in lines if line.startswith("resources: ")]
     assert {"process", "host"} <= set(read.removeprefix("resources: ").split(", "))
     assert any(line.startswith("  - nvidia: ") for line in lines)
-    assert "resources: switched off by the setting 'resources'" in programs.looptap("doctor").stdout
+    assert (
+        "resources: switched off by the setting 'resources'"
+        in programs.looptap("doctor", LOOPTAP_DISABLE=ALL_INTEGRATIONS).stdout
+    )
 
 
 def test_a_program_that_stood_still(programs: Programs) -> None:
