@@ -53,9 +53,10 @@ class _Stream:
         return self.distribution
 
     def _told(self, name: Hashable) -> str:
-        if self.is_secret:
-            return REDACTED
-        return SESSION.recorder.redactor.text(name) if type(name) is str else str(name)
+        """Only texts are secrets: a place or a token of a language model is none, whatever the output is called."""
+        if type(name) is not str:
+            return str(name)
+        return REDACTED if self.is_secret else SESSION.recorder.redactor.text(name)
 
 
 class Streams:
@@ -183,6 +184,8 @@ class Streams:
         known = self._streams.get(stream)
         if known is None:
             known = _Stream(stream, *self._around.get(stream, _PLAIN))
+            # Two names may be the same without what is secret in them.
+            known = next((one for one in self._streams.values() if one.name == known.name), known)
             if len(self._streams) < MOST_STREAMS:
                 self._streams[stream] = known
             else:

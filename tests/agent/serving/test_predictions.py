@@ -149,10 +149,14 @@ def test_shapes() -> None:
 def test_secrets_are_no_classes() -> None:
     """Neither by the name of the output nor by the look of the text; how many there were is counted."""
     token = "ghp_" + "a1" * 18
-    found, skipped, rows = told({"text": f"see {token}", "outer": {"api_key": "hunter2"}, token: 1}, {"text": "fine"})
+    other = "ghp_" + "b2" * 18
+    found, skipped, rows = told(
+        {"text": f"see {token}", "outer": {"api_key": "hunter2"}, token: 1, other: 1, "token": 7}, {"text": "fine"}
+    )
     assert found["text.class"] == {"see [redacted]": 1, "fine": 1}
     assert found["outer.api_key.class"] == {"[redacted]": 1}
-    assert found["[redacted].class"] == {"1": 1}
+    assert found["[redacted].class"] == {"1": 2}
+    assert found["token.class"] == {"7": 1}
     assert "hunter2" not in str(found)
     assert token not in str(found)
     assert (skipped, rows) == ({}, [1, 1])
