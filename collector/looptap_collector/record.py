@@ -46,7 +46,7 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
         "artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(run.run)],
         "datasets": [dataset_fields(dataset) for dataset in of_run(backend, run.run)],
         "alerts": [alert_fields(alert) | {"time": iso(alert.time_ns)} for alert in alerts_of_run(backend, run.run)],
-        "serves": [msgspec.structs.asdict(one) for one in served_by(backend, run.run)],
+        "serves": [msgspec.structs.asdict(one) for one in served_by(backend, run.run)] if run.kind == "serving" else [],
         "environment": environment_fields(run),
         "notes": _notes(run),
         "delivery": {

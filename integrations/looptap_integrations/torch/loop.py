@@ -351,7 +351,6 @@ class Loop:
     def finish(self) -> None:
         self.settle()
         self.validation.end(is_step=False)
-        self.validation.references.finish()
         if self.epoch is not None and self.generation == self.record.generation:
             self.completion.end_epoch()
         if self.rounds.pending and self.generation == self.record.generation:
@@ -367,6 +366,8 @@ class Loop:
         self.device_times.drain()
         if lost:
             self.record.note("torch", f"the device did not hand over the last {lost} values in time")
+        # With what the device has just handed over: the last pass is told when its means are here.
+        self.validation.references.finish()
         self.files.look_again(at_end=True)
         self.datasets.finish()
 

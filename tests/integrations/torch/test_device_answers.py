@@ -292,6 +292,7 @@ def test_ids_of_predictions(device: FakeDevice) -> None:
     assert found[1] is not None
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 @pytest.mark.parametrize("is_first", [True, False])
 def test_an_evaluation_leaves_its_reference(monkeypatch: pytest.MonkeyPatch, is_first: bool) -> None:
     """The end of the run waits for it; of the processes of a job, one leaves it."""
