@@ -8,6 +8,7 @@ numbers follow from the count of batches, so that the program's own random numbe
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from looptap_integrations.rings import variable
 
 #: Of wide answers fewer batches are kept.
 MOST_BYTES = 1 << 22
+#: Odd factors and shifts of SplitMix64's last steps (Steele, Lea and Flood 2014), as signed numbers.
+_MIXING = ((0x9E3779B97F4A7C15 - 2**64, 30), (0xBF58476D1CE4E5B9 - 2**64, 27), (0x94D049BB133111EB - 2**64, 31))
 _ops = tf.raw_ops
 
 
@@ -54,14 +57,17 @@ class GraphRows:
         """Keep this batch, each time that the graph which is being built comes by here."""
         leaves = tf.nest.flatten((predicted, labels) if labels is not None else (predicted,))
         count = _ops.ReadVariableOp(resource=self._count, dtype=tf.int64)
-        chosen = tf.random.stateless_uniform([], tf.stack([count, 0]), 0, count + 1, tf.int64)
-        place = tf.where(count < self._places, count, tf.minimum(chosen, self._places))
-        # Metrics of the program may well take labels of another length.
-        total = tf.reduce_min(tf.stack([tf.shape(leaf, tf.int64)[0] for leaf in leaves]))
+        chosen = tf.minimum(_mixed(count) % (count + 1), self._places)
+        place = tf.where(count < self._places, count, chosen)
+        # Numbers of rows are 32-bit integers, which TensorFlow has in the memory of the host, and what follows from the count are
+        # 64-bit ones, which a GPU has: the host waits for nothing. Metrics of the program may well take labels of another length.
+        total = reduce(tf.minimum, [tf.shape(leaf)[0] for leaf in leaves])
         taken = tf.minimum(total, MOST_ROWS)
         numbers = tf.range(taken)
-        picked, places = numbers * total // tf.maximum(taken, 1), place * MOST_ROWS + numbers
-        written = [_ops.ResourceScatterUpdate(resource=self._taken, indices=place, updates=taken)]
+        picked = numbers * total // tf.maximum(taken, 1)
+        places = place * MOST_ROWS + tf.cast(numbers, tf.int64)
+        rows_there = tf.cast(taken, tf.int64)
+        written = [_ops.ResourceScatterUpdate(resource=self._taken, indices=place, updates=rows_there)]
         for column, leaf in zip(self._columns, leaves, strict=True):
             rows = tf.cast(tf.gather(tf.stop_gradient(leaf), picked), column.dtype)
             written.append(_ops.ResourceScatterUpdate(resource=column.rows, indices=places, updates=rows))
@@ -116,6 +122,13 @@ def form_of(values: Any) -> Hashable:
             return None
         forms.append((*leaf.shape[1:], leaf.dtype.name))
     return str(tf.nest.map_structure(lambda leaf: 0, values)), tuple(forms)
+
+
+def _mixed(count: tf.Tensor) -> tf.Tensor:
+    """A number from 0 to 2^62 that looks like chance; the operations of TensorFlow for that would bring the count to the host."""
+    for factor, shift in _MIXING:
+        count = tf.bitwise.bitwise_xor(count * factor, tf.bitwise.right_shift(count * factor, shift))
+    return tf.bitwise.bitwise_and(count, 2**62 - 1)
 
 
 def _stored(dtype: tf.DType) -> tf.DType:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import kernels
 
 from looptap.serving.answers import MOST_ROWS
 from looptap.serving.reference import MOST_BATCHES
@@ -81,6 +82,39 @@ def test_of_many_rows_some_from_everywhere(jit_compile: bool | None) -> None:
     quarters = (counts > 0).reshape(4, 100).sum(axis=1)
     assert quarters.sum() == MOST_BATCHES
     assert (np.abs(quarters - MOST_BATCHES / 4) < 4 * np.sqrt(MOST_BATCHES * 3 / 16)).all()
+
+
+def test_the_host_waits_for_no_number_of_a_gpu() -> None:
+    """By the kernels that TensorFlow has for GPUs: nothing that they want in the memory of the host follows from what lies there,
+    but for shapes."""
+    rows = GraphRows(None, tf.zeros([4, 2]), tf.zeros([4], tf.int32))
+
+    @tf.function
+    def step(predicted: Any, labels: Any) -> None:
+        rows.write(predicted, labels)
+
+    graph = step.get_concrete_function(tf.TensorSpec([None, 2]), tf.TensorSpec([None], tf.int32)).graph
+    assert any(op.type == "ResourceScatterUpdate" for op in graph.get_operations())
+    waits = [op for op in graph.get_operations() if any("ReadVariableOp" in _sources(one) for one in _on_the_host(op))]
+    assert waits == []
+
+
+def _on_the_host(op: Any) -> list[Any]:
+    """Of what goes into it, what a GPU's kernel wants to have there: all, if there is no such kernel."""
+    if op.type in ("Placeholder", "Const", "NoOp", "ReadVariableOp", "Shape"):
+        return []
+    for kernel in kernels.get_registered_kernels_for_op(op.type).kernel:
+        fits = all(op.get_attr(one.name).as_datatype_enum in one.allowed_values.list.type for one in kernel.constraint)
+        if fits and kernel.device_type in ("GPU", "DEFAULT"):
+            names = [argument.name for argument in op.op_def.input_arg]
+            return [tensor for name, tensor in zip(names, op.inputs, strict=False) if name in kernel.host_memory_arg]
+    return list(op.inputs)
+
+
+def _sources(tensor: Any) -> set[str]:
+    """The kinds of operations that it follows from. A shape is known before its tensor is."""
+    op = tensor.op
+    return {op.type}.union(*map(_sources, op.inputs)) if op.type != "Shape" else {"Shape"}
 
 
 def test_names_and_shapes() -> None:

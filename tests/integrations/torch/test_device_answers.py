@@ -292,17 +292,20 @@ def test_ids_of_predictions(device: FakeDevice) -> None:
     assert found[1] is not None
 
 
-@pytest.mark.usefixtures("nothing_compiled")
-@pytest.mark.parametrize("is_first", [True, False])
-def test_an_evaluation_leaves_its_reference(monkeypatch: pytest.MonkeyPatch, is_first: bool) -> None:
-    """The end of the run waits for it; of the processes of a job, one leaves it."""
-
+def made_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(*told: Any) -> Window:
         time.sleep(0.2)
         return made(*told)
 
     made = reference.reference
     monkeypatch.setattr(reference, "reference", slow)
+
+
+@pytest.mark.usefixtures("nothing_compiled")
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_evaluation_leaves_its_reference(monkeypatch: pytest.MonkeyPatch, is_first: bool) -> None:
+    """The end of the run waits for it; of the processes of a job, one leaves it."""
+    made_slowly(monkeypatch)
     monkeypatch.setitem(answers._KEPT_BY, torch.Tensor, answers._of_device)
     torch.manual_seed(0)
     data = torch.utils.data.TensorDataset(torch.randn(64, 4), torch.randint(0, 3, (64,)))
@@ -332,6 +335,31 @@ def test_an_evaluation_leaves_its_reference(monkeypatch: pytest.MonkeyPatch, is_
     assert found == {str(place): int((expected == place).sum()) for place in range(3) if (expected == place).any()}
     assert sum(distribution.decode(window.labels["class"]).classes.values()) == 64
     assert len(distribution.decode(window.predictions["confidence"]).numbers) == 64
+
+
+@pytest.mark.usefixtures("nothing_compiled")
+def test_an_evaluation_whose_losses_arrive_at_the_end_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told when its means are, and waited for after that."""
+    made_slowly(monkeypatch)
+    data = torch.utils.data.TensorDataset(torch.randn(64, 4), torch.randint(0, 3, (64,)))
+    training, validation = (torch.utils.data.DataLoader(data, batch_size=16) for _ in range(2))
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with on_device() as (recording, device, integration):
+        monkeypatch.setattr(integration.loop.validation, "_scalars", integration.loop.scalars)
+        for x, y in training:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            device.run()
+        with torch.no_grad():
+            for x, y in validation:
+                nn.functional.cross_entropy(model(x), y)
+        assert recording.windows == []
+        threading.Timer(0.2, device.run).start()
+        integration.finish()
+        (window,) = recording.windows
+    assert sum(distribution.decode(window.labels["class"]).classes.values()) == 64
 
 
 def test_an_evaluation_that_has_not_arrived(device: FakeDevice) -> None:
