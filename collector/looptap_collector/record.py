@@ -30,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = None) -> dict[str, Any]:
     """Everything that the store has about a run, except the points themselves (``history`` and ``export``
-    have those) and windows of serving (``looptap serving``), of which it has sums.
+    have those) and windows of serving (``looptap serving``), of which it has sums where the run is one of serving.
 
     Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``datasets``, ``alerts``, ``serves``, ``environment``,
     ``notes``, ``delivery``.

@@ -35,7 +35,7 @@ CAPTURES = (
         " program's operations keep some rows of some batches; on JAX only with run_eagerly or jit_compile=False",
         "Model.compute_metrics",
         "each pass",
-        "in the background",
+        "in the background; in a graph some operations more a batch",
     ),
 )
 NOT_CAPTURED = (

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.backends.killing import run_until_killed
 from looptap.events import RunEnded
 from looptap_collector.backend import Backend, Compaction
 from looptap_collector.backends.compacting import Part, groups
@@ -24,8 +21,6 @@ from looptap_collector.backends.sqlite import SqliteBackend
 from looptap_collector.chunks import MAX_POINTS, DamagedChunk
 from looptap_collector.embedded import DATABASE, Embedded
 from looptap_collector.testing.batches import Journal, points, started, write
-
-TESTS = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -181,19 +176,13 @@ def test_a_file_gives_back_what_it_no_longer_needs(path: Path, backend: Backend)
 
 
 COMPACTOR = """
-import os, signal, sys
+import sys
 from pathlib import Path
-from sqlalchemy import event
+from collector.backends.killing import die_before
 from looptap_collector.backends.sqlite import SqliteBackend
 
-def count(*_):
-    global left
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-backend, left = SqliteBackend(Path(sys.argv[1])), int(sys.argv[2])
-event.listen(backend._engine, "before_cursor_execute", count)
+backend = SqliteBackend(Path(sys.argv[1]))
+die_before(int(sys.argv[2]), backend)
 backend.compact()
 """
 
@@ -203,11 +192,9 @@ def test_killed_compactions_leave_whole_chunks(path: Path, backend: Backend) -> 
     sizes = [3_000] * 400
     tell(backend, *sizes)
     exact = backend.history("r1", "x", {})
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     chunks = []
     for statement in (5, 8, 10, 13, 17, 22, 29, 30):
-        words = [sys.executable, "-c", COMPACTOR, str(path), str(statement)]
-        assert subprocess.run(words, env=environment).returncode == -signal.SIGKILL
+        run_until_killed(COMPACTOR, str(path), str(statement))
         history = backend.history("r1", "x", {})
         assert history.steps.tobytes() == exact.steps.tobytes()
         assert history.values.tobytes() == exact.values.tobytes()

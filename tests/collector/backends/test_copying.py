@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from collector.backends.killing import run_until_killed
 from collector.recorded import complete_run
 from looptap.events import Alert, Artifact, Dataset, Note, Param, RunEnded, Tag
 from looptap_collector.backend import Backend, TokenRow
@@ -25,8 +22,6 @@ from looptap_collector.backends.sql import SqlBackend
 from looptap_collector.stores import open_sql_store
 from looptap_collector.testing.batches import Journal, points, started, write
 from looptap_collector.testing.contracts.windows import full
-
-TESTS = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -206,20 +201,13 @@ def test_a_checksum_does_not_see_how_points_are_kept(source: SqlBackend) -> None
 
 
 COPIER = """
-import os, signal, sys
-from sqlalchemy import event
+import sys
+from collector.backends.killing import die_before
 from collector.backends.test_copying import copy
 from looptap_collector.stores import open_sql_store
 
-def count(*_):
-    global left
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-
 source, target = (open_sql_store(address, create=True) for address in sys.argv[1:3])
-left = int(sys.argv[3])
-event.listen(target._engine, "before_cursor_execute", count)
+die_before(int(sys.argv[3]), target)
 copy(source, target)
 """
 
@@ -236,11 +224,9 @@ def test_killed_copies_are_completed(engine: str, tmp_path: Path, request: pytes
             journal = Journal(f"j{number}", f"run-{number:02}")
             series = [points(key, range(9_000), noise.normal(size=9_000)) for key in "abcd"]
             write(source, journal.batch(started(journal.run), Tag("a", "b", 1), series=series))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     counts = []
     for statement in (4, 30, 31, 40, 57, 90):
-        words = [sys.executable, "-c", COPIER, address, target_address, str(statement)]
-        assert subprocess.run(words, env=environment).returncode == -signal.SIGKILL
+        run_until_killed(COPIER, address, target_address, str(statement))
         with opened(target_address) as target:
             assert list(check(target)) == []
             counts.append(len(target.runs()))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from collector.backends.killing import run_until_killed
 from looptap.events import RunEnded
 from looptap_collector import embedded
 from looptap_collector.backend import Backend, MergedWindows
@@ -44,19 +42,13 @@ def backend(path: Path) -> Iterator[SqliteBackend]:
 
 
 MERGER = """
-import os, signal, sys
+import sys
 from pathlib import Path
-from sqlalchemy import event
+from collector.backends.killing import die_before
 from looptap_collector.backends.sqlite import SqliteBackend
 
-def count(*_):
-    global left
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-backend, left = SqliteBackend(Path(sys.argv[1])), int(sys.argv[2])
-event.listen(backend._engine, "before_cursor_execute", count)
+backend = SqliteBackend(Path(sys.argv[1]))
+die_before(int(sys.argv[2]), backend)
 backend.merge_windows()
 """
 
@@ -68,7 +60,7 @@ def test_killed_in_the_middle(path: Path, backend: SqliteBackend) -> None:
     before = all_told(backend)
     sizes = []
     for statement in range(3, 16):
-        assert subprocess.run([sys.executable, "-c", MERGER, str(path), str(statement)]).returncode == -signal.SIGKILL
+        run_until_killed(MERGER, str(path), str(statement))
         assert_told_alike(backend, before)
         assert sum(lengths(backend)) == 600
         assert set(lengths(backend)) <= {1, 60}
