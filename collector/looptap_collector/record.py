@@ -30,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = None) -> dict[str, Any]:
     """Everything that the store has about a run, except the points themselves (``history`` and ``export``
-    have those) and windows of serving (``looptap serving``), of which it has sums where the run is one of serving.
+    have those) and windows of serving (``looptap serving``), of which it has sums.
 
     Keys: ``run``, ``params``, ``tags``, ``metrics``, ``artifacts``, ``datasets``, ``alerts``, ``serves``, ``environment``,
     ``notes``, ``delivery``.
@@ -46,7 +46,7 @@ def run_record(backend: Backend, run: RunRow, in_journal: InJournal | None = Non
         "artifacts": [artifact_fields(artifact) for artifact in backend.artifacts(run.run)],
         "datasets": [dataset_fields(dataset) for dataset in of_run(backend, run.run)],
         "alerts": [alert_fields(alert) | {"time": iso(alert.time_ns)} for alert in alerts_of_run(backend, run.run)],
-        "serves": [msgspec.structs.asdict(one) for one in served_by(backend, run.run)] if run.kind == "serving" else [],
+        "serves": [msgspec.structs.asdict(one) for one in served_by(backend, run.run)],
         "environment": environment_fields(run),
         "notes": _notes(run),
         "delivery": {

@@ -47,6 +47,7 @@ from looptap_collector.remote.aside import Aside
 from looptap_collector.remote.asking import NotThere, Questions, can_be_in_path
 from looptap_collector.remote.points import STEPS, Bounds, Histories, TooMany, in_ranges
 from looptap_collector.remote.shapes import Listed, Page, Record
+from looptap_collector.serving.of_run import ServedModel
 
 if TYPE_CHECKING:
     from looptap.exchange import Exchange
@@ -166,6 +167,10 @@ class RemoteBackend:
 
     def delivery(self, run: str) -> Sequence[Delivery]:
         return self._part(run, "delivery") or []
+
+    def serves(self, run: str) -> list[ServedModel]:
+        """See :class:`looptap_collector.serving.of_run.Serves`."""
+        return self._part(run, "serves") or []
 
     def _part(self, run: str, part: str) -> Any:
         """None when there is no such run."""

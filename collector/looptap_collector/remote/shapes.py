@@ -11,6 +11,7 @@ import msgspec
 
 from looptap.events import Alert, Artifact, Context, Dataset, Environment, Note, RunStarted
 from looptap_collector.backend import AlertCount, Delivery, ParamRow, RunRow, SeriesRow
+from looptap_collector.serving.of_run import ServedModel
 
 
 class RunFields(msgspec.Struct):
@@ -124,6 +125,7 @@ class Record(msgspec.Struct):
     delivery: DeliveryFields
     datasets: list[Dataset] = []  # a collector of before has none, nor these
     alerts: list[Alert] = []
+    serves: list[ServedModel] = []
 
     def row(self) -> RunRow:
         return run_row(self.run, self.environment, self.notes)
@@ -141,6 +143,7 @@ class Record(msgspec.Struct):
             "artifacts": self.artifacts,
             "datasets": self.datasets,
             "alerts": self.alerts,
+            "serves": self.serves,
             "delivery": [Delivery(run=run, **msgspec.structs.asdict(entry)) for entry in self.delivery.journals],
         }
 

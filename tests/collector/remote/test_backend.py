@@ -21,6 +21,7 @@ from looptap_collector.filters import FilterError
 from looptap_collector.query import UnknownRun, find_run
 from looptap_collector.record import run_list, run_record
 from looptap_collector.remote import RemoteBackend
+from looptap_collector.serving.of_run import served_by
 from looptap_collector.testing.batches import Journal, points, started, write
 from looptap_collector.testing.contracts.windows import full
 
@@ -134,7 +135,8 @@ def test_runs(local: Backend, remote: RemoteBackend) -> None:
 
 
 def test_parts_of_a_run(local: Backend, remote: RemoteBackend) -> None:
-    """Params with all their revisions, tags, files, journals; asked again, and of a run that is not there, as well."""
+    """Params with all their revisions, tags, files, journals, models served; asked again, and of a run that is not there, too."""
+    assert any(served_by(local, row.run) for row in local.runs())
     for _ in range(2):
         for run in [*(row.run for row in local.runs()), "nothing", "odd"]:
             same(remote.params(run), local.params(run))
@@ -142,6 +144,7 @@ def test_parts_of_a_run(local: Backend, remote: RemoteBackend) -> None:
             same(remote.tags(run), local.tags(run))
             same(remote.artifacts(run), local.artifacts(run))
             same(remote.delivery(run), local.delivery(run))
+            same(served_by(remote, run), served_by(local, run))
     for journal in ("second/journal ü", "journal-id-1", "nothing"):
         same(remote.position(journal), local.position(journal))
 
