@@ -60,6 +60,17 @@ def numpy(is_on: bool) -> Callable[[], object]:
     return lambda: model(asked)
 
 
+def kept(is_on: bool) -> Callable[[], object]:
+    """A text and its options, answered with scores by name; every call is kept as an example."""
+
+    def classify(text: str, options: dict[str, Any]) -> dict[str, float]:
+        return {"shipping": 0.7, "payment": 0.2, "other": 0.1}
+
+    model = looptap.watch(classify, inputs=1.0) if is_on else classify
+    options = {"language": "en", "user": {"id": 7, "plan": "free"}}
+    return lambda: model("where is my parcel?", options)
+
+
 def of_torch(is_on: bool) -> Callable[[], object]:
     """A module that answers four rows."""
     asked = torch.full((4, 3), 1 / 3)
@@ -103,6 +114,7 @@ CASES = (
     Case("serving.function", function),
     Case("serving.numpy", numpy),
     Case("serving.torch", of_torch),
+    Case("serving.kept", kept),
     Case("serving.asgi", asgi),
 )
 
