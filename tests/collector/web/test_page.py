@@ -25,8 +25,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that fails the test when anything shows up on its console, a dialog opens, or a foreign host is asked."""
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A page that fails the test when anything shows up on its console, a dialog opens, or a foreign host is asked. It is closed
+    before its server, whom it would go on asking."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     trouble: list[str] = []
