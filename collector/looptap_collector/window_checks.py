@@ -52,12 +52,12 @@ def check_window(record: Window) -> None:
     if record.windows != 1 or record.peaks:
         raise Rejected(f"a {what} is told as one of many; only a store makes such", field="windows")
     for sketch in _parts(what, "latency", record.latency).values():
-        _sketch(what, "latency", sketch, histogram.decode)
+        _sketch(what, "latency", sketch, histogram.told)
     if record.batch is not None:
-        _sketch(what, "batch", record.batch, histogram.decode)
+        _sketch(what, "batch", record.batch, histogram.told)
     for name in ("predictions", "outcomes", "labels", "features"):
         for sketch in _parts(what, name, getattr(record, name)).values():
-            _sketch(what, name, sketch, distribution.decode)
+            _sketch(what, name, sketch, distribution.told)
     if len(record.examples) > MOST_EXAMPLES:
         raise Rejected(f"a {what} has {len(record.examples)} examples; {MOST_EXAMPLES} are allowed", field="examples")
     for example in record.examples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from math import isfinite, isnan
+from typing import NamedTuple
 
 import msgspec
 
@@ -58,17 +59,21 @@ class Distribution:
     def add_null(self, count: int = 1) -> None:
         self.null += count
 
-    def merge(self, other: Distribution) -> None:
+    def merge(self, other: Distribution | Told) -> None:
         """Raises ValueError when its numbers are counted around another center."""
         self.numbers.merge(other.numbers)
         self.merge_counts(other)
 
-    def merge_counts(self, other: Distribution) -> None:
+    def merge_counts(self, other: Distribution | Told) -> None:
         """All but the numbers."""
-        if other.classes:
-            self.classes.update(other.classes)
-        for name in ("other", "nan", "above", "below", "null"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        classes, known = self.classes, self.classes.get
+        for name, count in other.classes.items():
+            classes[name] = known(name, 0) + count
+        self.other += other.other
+        self.nan += other.nan
+        self.above += other.above
+        self.below += other.below
+        self.null += other.null
 
     def encode(self, most_classes: int = MOST_CLASSES) -> bytes:
         return msgspec.msgpack.encode(self._plain(most_classes))
@@ -90,20 +95,36 @@ class _Plain(msgspec.Struct, array_like=True, frozen=True):
     null: int
 
 
-def decode(encoded: bytes) -> Distribution:
+class Told(NamedTuple):
+    """A distribution as it is encoded: to merge it, nothing more need be made of it."""
+
+    numbers: histogram.Told
+    classes: dict[str, int]
+    other: int
+    nan: int
+    above: int
+    below: int
+    null: int
+
+
+def told(encoded: bytes) -> Told:
     """Raises ValueError (a :class:`msgspec.MsgspecError` is one) for what :meth:`Distribution.encode` has not made."""
-    plain = msgspec.msgpack.decode(encoded, type=_Plain)
-    numbers = histogram.decode(plain.numbers)
-    found = Distribution(numbers.center, numbers.spread)
-    found.numbers = numbers
-    found.classes.update(plain.classes)
-    for name in ("other", "nan", "above", "below", "null"):
-        setattr(found, name, getattr(plain, name))
-    counts = (found.other, found.nan, found.above, found.below, found.null, *plain.classes.values())
-    if min(counts) < 0 or 0 in plain.classes.values() or sum(counts) > histogram.MOST_VALUES:
+    plain: _Plain = _DECODER.decode(encoded)
+    classes = plain.classes
+    counts = (plain.other, plain.nan, plain.above, plain.below, plain.null, *classes.values())
+    if min(counts) < 0 or 0 in classes.values() or sum(counts) > histogram.MOST_VALUES:
         raise ValueError("a distribution has a count that cannot be")
-    if len(plain.classes) > MOST_CLASSES_OF_MANY:
-        raise ValueError(
-            f"a distribution tells {len(plain.classes)} classes by name; {MOST_CLASSES_OF_MANY} are allowed"
-        )
+    if len(classes) > MOST_CLASSES_OF_MANY:
+        raise ValueError(f"a distribution tells {len(classes)} classes by name; {MOST_CLASSES_OF_MANY} are allowed")
+    return Told(histogram.told(plain.numbers), classes, *counts[:5])
+
+
+def decode(encoded: bytes) -> Distribution:
+    """Raises ValueError as :func:`told`."""
+    other = told(encoded)
+    found = Distribution(other.numbers.center, other.numbers.spread)
+    found.merge(other)
     return found
+
+
+_DECODER = msgspec.msgpack.Decoder(_Plain)

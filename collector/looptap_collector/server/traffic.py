@@ -92,7 +92,7 @@ class Traffic(Collector):
         counted.requests += window.requests
         counted.errors.update(window.errors)
         for part, encoded in window.latency.items():
-            told = histogram.decode(encoded)
+            told = histogram.told(encoded)
             into = counted.latency.setdefault(part, Histogram())
             if (told.center, told.spread) == (into.center, into.spread):
                 into.merge(told)

@@ -58,7 +58,7 @@ def served_by(backend: Backend, run: str) -> list[ServedModel]:
         which = (window.model, window.version)
         known.setdefault(which, set()).update(filter(None, (window.digest, window.weights)))
         if "total" in window.latency:
-            merge_times(totals.setdefault(which, Histogram()), histogram.decode(window.latency["total"]))
+            merge_times(totals.setdefault(which, Histogram()), histogram.told(window.latency["total"]))
     found = []
     for one in served:
         which = (one.model, one.version)

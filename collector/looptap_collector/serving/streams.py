@@ -16,7 +16,7 @@ class Stream:
     def __len__(self) -> int:
         return sum(map(len, self._parts.values()))
 
-    def add(self, told: Distribution) -> None:
+    def add(self, told: Distribution | distribution.Told) -> None:
         frame = (told.numbers.center, told.numbers.spread)
         if frame not in self._parts:
             self._parts[frame] = Distribution(*frame)
@@ -40,4 +40,4 @@ Streams = dict[str, Stream]
 
 def add_encoded(streams: Streams, told: Mapping[str, bytes]) -> None:
     for name, encoded in told.items():
-        streams.setdefault(name, Stream()).add(distribution.decode(encoded))
+        streams.setdefault(name, Stream()).add(distribution.told(encoded))

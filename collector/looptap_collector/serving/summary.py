@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from looptap.events import Window
 from looptap.sketches import histogram
-from looptap.sketches.histogram import Histogram
+from looptap.sketches.histogram import Histogram, Told
 from looptap_collector.backend import RunWindow
 from looptap_collector.serving.streams import Streams, add_encoded
 from looptap_collector.windows import was_asked
@@ -84,12 +84,14 @@ class Summary:
         endpoint.requests += window.requests
         endpoint.errors += sum(window.errors.values())
         for part, encoded in window.latency.items():
-            told = histogram.decode(encoded)
-            merge_times(self.latency.setdefault(part, Histogram()), told)
+            told = histogram.told(encoded)
+            if part not in self.latency:
+                self.latency[part] = Histogram()
+            merge_times(self.latency[part], told)
             if part == "total":
                 merge_times(endpoint.total, told)
         if window.batch is not None:
-            merge_times(self.batch, histogram.decode(window.batch))
+            merge_times(self.batch, histogram.told(window.batch))
         for name in ("predictions", "features"):
             add_encoded(getattr(self, name), getattr(window, name))
 
@@ -143,7 +145,7 @@ def by_version(windows: Iterable[RunWindow]) -> dict[str | None, Summary]:
     return dict(sorted(found.items(), key=lambda item: -(item[1].last_ns or 0)))
 
 
-def merge_times(into: Histogram, told: Histogram) -> None:
+def merge_times(into: Histogram, told: Histogram | Told) -> None:
     """Times and sizes are counted around zero by every agent; what is not cannot be merged, and is left out."""
     if (told.center, told.spread) == (into.center, into.spread):
         into.merge(told)
