@@ -57,7 +57,7 @@ def check_window(record: Window) -> None:
         _sketch(what, "batch", record.batch, histogram.told)
     for name in ("predictions", "outcomes", "labels", "features"):
         for sketch in _parts(what, name, getattr(record, name)).values():
-            _sketch(what, name, sketch, distribution.told)
+            _sketch(what, name, sketch, distribution.decode)
     if len(record.examples) > MOST_EXAMPLES:
         raise Rejected(f"a {what} has {len(record.examples)} examples; {MOST_EXAMPLES} are allowed", field="examples")
     for example in record.examples:

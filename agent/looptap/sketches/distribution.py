@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from math import isfinite, isnan
-from typing import NamedTuple
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -78,15 +78,18 @@ class Distribution:
     def encode(self, most_classes: int = MOST_CLASSES) -> bytes:
         return msgspec.msgpack.encode(self._plain(most_classes))
 
-    def _plain(self, most_classes: int = MOST_CLASSES) -> _Plain:
+    def _plain(self, most_classes: int = MOST_CLASSES) -> _Form[bytes]:
         ordered = sorted(self.classes.items(), key=lambda item: (-item[1], item[0]))
         other = self.other + sum(count for _, count in ordered[most_classes:])
         named = dict(sorted(ordered[:most_classes]))
-        return _Plain(self.numbers.encode(), named, other, self.nan, self.above, self.below, self.null)
+        return _Form(self.numbers.encode(), named, other, self.nan, self.above, self.below, self.null)
 
 
-class _Plain(msgspec.Struct, array_like=True, frozen=True):
-    numbers: bytes
+_Numbers = TypeVar("_Numbers")
+
+
+class _Form(msgspec.Struct, Generic[_Numbers], array_like=True, frozen=True):
+    numbers: _Numbers
     classes: dict[str, int]
     other: int
     nan: int
@@ -95,28 +98,20 @@ class _Plain(msgspec.Struct, array_like=True, frozen=True):
     null: int
 
 
-class Told(NamedTuple):
-    """A distribution as it is encoded: to merge it, nothing more need be made of it."""
-
-    numbers: histogram.Told
-    classes: dict[str, int]
-    other: int
-    nan: int
-    above: int
-    below: int
-    null: int
+#: A distribution as it is encoded: to merge it, nothing more need be made of it.
+Told: TypeAlias = _Form[histogram.Told]
 
 
 def told(encoded: bytes) -> Told:
     """Raises ValueError (a :class:`msgspec.MsgspecError` is one) for what :meth:`Distribution.encode` has not made."""
-    plain: _Plain = _DECODER.decode(encoded)
+    plain = _DECODER.decode(encoded)
     classes = plain.classes
     counts = (plain.other, plain.nan, plain.above, plain.below, plain.null, *classes.values())
     if min(counts) < 0 or 0 in classes.values() or sum(counts) > histogram.MOST_VALUES:
         raise ValueError("a distribution has a count that cannot be")
     if len(classes) > MOST_CLASSES_OF_MANY:
         raise ValueError(f"a distribution tells {len(classes)} classes by name; {MOST_CLASSES_OF_MANY} are allowed")
-    return Told(histogram.told(plain.numbers), classes, *counts[:5])
+    return _Form(histogram.told(plain.numbers), classes, *counts[:5])
 
 
 def decode(encoded: bytes) -> Distribution:
@@ -127,4 +122,4 @@ def decode(encoded: bytes) -> Distribution:
     return found
 
 
-_DECODER = msgspec.msgpack.Decoder(_Plain)
+_DECODER = msgspec.msgpack.Decoder(_Form[bytes])
