@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOPTAP_STORE", str(tmp_path / "store"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough", action="store_true", help="what is tried at random is tried as often as was promised"
+    )
+
+
+@pytest.fixture
+def times(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """How often something is tried at random: as often as given with ``--thorough``, a tenth of it else."""
+    return lambda count: count if request.config.getoption("--thorough") else count // 10
+
+
 @pytest.fixture
 def programs(tmp_path: Path) -> Programs:
     return Programs(tmp_path)
@@ -45,10 +58,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     and end processes as they like."""
     if pyfuncitem.get_closest_marker("alone") is None or ALONE in os.environ:
         return None
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", pyfuncitem.nodeid]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=pyfuncitem.config.rootpath, env=os.environ | {ALONE: "1"}
-    )
+    plugins = ["-p", "pytest_timeout", "-p", "no:cacheprovider"]  # all that are installed take seconds to load
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, pyfuncitem.nodeid]
+    environment = os.environ | {ALONE: "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=pyfuncitem.config.rootpath, env=environment)
     if done.returncode:
         pytest.fail(done.stdout + done.stderr, pytrace=False)
     return True

@@ -6,6 +6,7 @@ import math
 import os
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def test_reading_starts_in_the_middle_of_a_block(tmp_path: Path) -> None:
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
-def test_flipped_bits_never_alter_a_value(tmp_path: Path) -> None:
+def test_flipped_bits_never_alter_a_value(tmp_path: Path, times: Callable[[int], int]) -> None:
     """Case 29: any bit of the file flips; what is still read is right, and one flip costs one row, one block or nothing."""
     writer = new_writer(tmp_path / "journal")
     values = [0.1, -0.0, math.nan, math.inf, 1e-310, -1.0, 2.0]
@@ -200,7 +201,7 @@ def test_flipped_bits_never_alter_a_value(tmp_path: Path) -> None:
     whole, good = path.read_bytes(), point_bytes(folder)
     known, dice = set(map(repr, good)), random.Random(29)
     at_most = BLOCK_CELLS + 1
-    for _ in range(2000):
+    for _ in range(times(2000)):
         data = bytearray(whole)
         place = dice.randrange(len(data) * 8)
         data[place // 8] ^= 1 << place % 8

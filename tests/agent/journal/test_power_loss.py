@@ -28,7 +28,6 @@ from looptap.journal.frames import FRAME_MAGIC, encode
 from looptap.journal.reader import JournalReader
 from looptap.journal.writer import JournalWriter
 
-SCHEDULES = 10_000
 SEGMENT_BYTES = 600
 
 
@@ -225,12 +224,13 @@ def restore(disk: Path, story: Story, rest: Rest) -> Path:
     return folder
 
 
-def test_power_loss_loses_only_what_was_not_durable(story: Story, disk: Path) -> None:
+def test_power_loss_loses_only_what_was_not_durable(story: Story, disk: Path, times: Callable[[int], int]) -> None:
     """10,000 schedules: adoption always comes to an end; the store keeps all that it acknowledged, gets no record twice and none
     altered, and gets every record that is still whole on the disk."""
     dice = random.Random(30)
     delivered_something = 0
-    for _ in range(SCHEDULES):
+    schedules = times(10_000)
+    for _ in range(schedules):
         at = dice.randrange(len(story.events) + 1)
         rest = cut(story, dice, at, dice.choice([0.02, 0.2, 0.5, 0.9, 1.0]))
         folder = restore(disk, story, rest)
@@ -251,7 +251,7 @@ def test_power_loss_loses_only_what_was_not_durable(story: Story, disk: Path) ->
         ends = [record for record in store.records if isinstance(record, RunEnded)]
         assert len(ends) == (1 if rest.acknowledged or found or store.records else 0)
         delivered_something += bool(found)
-    assert delivered_something > SCHEDULES // 3
+    assert delivered_something > schedules // 3
 
 
 def test_without_any_loss_all_is_there(story: Story, disk: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
@@ -67,7 +68,7 @@ def test_reader_follows_a_growing_segment_byte_by_byte(tmp_path: Path) -> None:
         assert found == list(range(sum(end <= size for end in ends)))
 
 
-def test_flipped_bits_never_become_records(tmp_path: Path) -> None:
+def test_flipped_bits_never_become_records(tmp_path: Path, times: Callable[[int], int]) -> None:
     """10,000 single flipped bits: each costs at most the frame that it hits, and nothing altered is delivered (case 29)."""
     writer = new_writer(tmp_path / "journal", segment_bytes=900)
     for step in range(24):
@@ -78,7 +79,7 @@ def test_flipped_bits_never_become_records(tmp_path: Path) -> None:
     truth = {seq: record for seq, _, record in contents(folder)}
     paths = sorted(intact)
     dice = random.Random(29)
-    for _ in range(10_000):
+    for _ in range(times(10_000)):
         path = dice.choice(paths)
         data = bytearray(intact[path])
         at = dice.randrange(len(data))

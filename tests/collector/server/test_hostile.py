@@ -49,10 +49,10 @@ def zstd_bomb(plain_bytes: int) -> bytes:
 
 
 def test_12_bombs_are_refused_before_they_burst(tmp_path: Path) -> None:
-    """A small body that becomes gigabytes is 413, and the collector's memory hardly grows."""
+    """A small body that becomes a gigabyte is 413, and the collector's memory hardly grows."""
     bombs = [
-        (gzip_bomb(4 << 30), "gzip"),
-        (zstd_bomb(4 << 30), "zstd"),
+        (gzip_bomb(1 << 30), "gzip"),
+        (zstd_bomb(1 << 30), "zstd"),
         (zlib.compress(bytes(1 << 20)), "deflate"),
         (gzip.compress(gzip_bomb(64 << 20)), "gzip"),
     ]

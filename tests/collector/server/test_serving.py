@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -19,9 +20,6 @@ import trustme
 from collector.server.collectors import MEDIA_TYPE, Process, body_of, server_process
 from looptap_collector.stores import open_store
 from looptap_collector.testing.batches import Journal, points, started
-
-#: The matrix asks for 200: ``DEATHS=200 pytest --timeout 1200 -k killed tests/collector/server/test_serving.py`` (three minutes).
-DEATHS = int(os.environ.get("DEATHS", "25"))
 
 
 def send(running: Process, body: bytes, client: httpx.Client | None = None) -> httpx.Response:
@@ -178,22 +176,24 @@ def test_token_commands(tmp_path: Path) -> None:
     assert (nonsense.returncode, nonsense.stderr.count("\n")) == (2, 1)
 
 
-def test_killed_again_and_again_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    """Fault 3: ``kill -9`` at random points of commits, and a start after each. Agents send again what was not answered: all
-    points are there exactly once, and what was acknowledged at the moment of a kill is there before anything is sent again."""
+@pytest.mark.timeout(1200)
+def test_killed_again_and_again_nothing_acknowledged_is_lost(tmp_path: Path, times: Callable[[int], int]) -> None:
+    """Fault 3: 200 times ``kill -9`` at random points of commits, and a start after each. Agents send again what was not answered:
+    all points are there exactly once, and what was acknowledged at the moment of a kill is there before anything is sent again."""
     chance = random.Random(3)
     agents = [Journal(f"j{number}", f"r{number}") for number in range(4)]
     unanswered: list[bytes | None] = [None] * 4
     acknowledged = [0] * 4
     sent = [0] * 4
-    for death in range(DEATHS + 1):
+    deaths = times(200)
+    for death in range(deaths + 1):
         with server_process(tmp_path) as running:
             store = open_store(str(tmp_path / "store"), create=False)
             for number in range(4):
                 assert store.position(f"j{number}") >= acknowledged[number]
             store.close()
 
-            def deliver(number: int, running: Process = running, last: bool = death == DEATHS) -> None:
+            def deliver(number: int, running: Process = running, last: bool = death == deaths) -> None:
                 with httpx.Client(trust_env=False) as client:
                     for _ in range(3 if last else 1_000):
                         body = unanswered[number]
@@ -217,7 +217,7 @@ def test_killed_again_and_again_nothing_acknowledged_is_lost(tmp_path: Path) -> 
             threads = [threading.Thread(target=deliver, args=(number,)) for number in range(4)]
             for thread in threads:
                 thread.start()
-            if death < DEATHS:
+            if death < deaths:
                 time.sleep(chance.uniform(0.0, 0.25))
                 running.process.kill()
             for thread in threads:
