@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -115,7 +115,7 @@ def classic_buckets(found: Histogram) -> list[tuple[str, float]]:
     return [*((repr(bound), counts.up_to(bound)) for bound in BOUNDS), ("+Inf", len(found))]
 
 
-def spans(buckets: Counter[int]) -> tuple[list[tuple[int, int]], list[int]]:
+def spans(buckets: Mapping[int, int]) -> tuple[list[tuple[int, int]], list[int]]:
     """Buckets as Prometheus has them: runs of neighbours (how many buckets lie between it and the one before, and its length), and
     the difference of each count to the one before. Its bucket ``i`` ends where ours does that has the number ``i - 1``."""
     found: list[tuple[int, int]] = []
