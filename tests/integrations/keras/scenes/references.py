@@ -73,13 +73,15 @@ def test_many_predictions(record: Recording) -> None:
 def test_named_outputs(record: Recording) -> None:
     """Each under its name, as what serving answers."""
     given = keras.Input((4,))
-    model = keras.Model(given, {"wants": keras.layers.Dense(3)(given), "much": keras.layers.Dense(1)(given)})
-    model.compile("sgd", "mse")
+    # Before Keras 3.4 losses go by the names of the layers.
+    layers = [keras.layers.Dense(3, "softmax", name="wants"), keras.layers.Dense(1, name="much")]
+    model = keras.Model(given, {layer.name: layer(given) for layer in layers})
+    model.compile("sgd", {"wants": "mse", "much": "mse"})
     x, _ = data(300)
     model.fit(x, {"wants": np.zeros((300, 3)), "much": np.zeros((300, 1))}, verbose=0)
     model.predict(x, verbose=0)
     found = left(record)["predict"].predictions
-    assert set(found) == {"wants.class", "much.value"}
+    assert set(found) == {"wants.class", "wants.confidence", "much.value"}
     assert len(distribution.decode(found["much.value"]).numbers) == 300
 
 
