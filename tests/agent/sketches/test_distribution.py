@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import random
 
+import msgspec
 import pytest
 
-from looptap.sketches.distribution import MOST_CLASSES, Distribution, decode
+from looptap.sketches.distribution import MOST_CLASSES, Distribution, decode, told
 
 
 def test_what_is_no_number_is_counted_apart() -> None:
@@ -47,15 +48,34 @@ def test_more_classes_than_are_told() -> None:
     found = Distribution()
     for index in range(MOST_CLASSES + 10):
         found.add_classes([f"class {index}"] * (1 + index))
-    told = decode(found.encode())
-    assert len(told) == len(found)
-    assert len(told.classes) == MOST_CLASSES
-    assert told.other == sum(range(1, 11))
-    assert "class 10" in told.classes
-    assert "class 9" not in told.classes
+    again = decode(found.encode())
+    assert len(again) == len(found)
+    assert len(again.classes) == MOST_CLASSES
+    assert again.other == sum(range(1, 11))
+    assert "class 10" in again.classes
+    assert "class 9" not in again.classes
 
 
 def test_what_is_no_distribution() -> None:
     for encoded in (b"", b"\x97", Distribution().encode()[:-1] + b"\xff"):
         with pytest.raises(ValueError):
             decode(encoded)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        (1, {"a": 0}, "a count that cannot be"),
+        (1, {"a": -1}, "a count that cannot be"),
+        (1, {"a": 2**49}, "a count that cannot be"),
+        (1, {str(name): 1 for name in range(4_097)}, "4097 classes"),
+        *((place, -1, "a count that cannot be") for place in range(2, 7)),
+    ],
+)
+def test_what_cannot_be(place: int, value: object, reason: str) -> None:
+    plain = msgspec.msgpack.decode(Distribution().encode())
+    assert len(decode(msgspec.msgpack.encode(plain))) == 0
+    plain[place] = value
+    for read in (told, decode):
+        with pytest.raises(ValueError, match=reason):
+            read(msgspec.msgpack.encode(plain))

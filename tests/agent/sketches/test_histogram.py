@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looptap.sketches.histogram import Histogram, bucket_of, decode, typical, upper_bound
+from looptap.sketches.histogram import Histogram, bucket_of, decode, told, typical, upper_bound
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -135,3 +136,31 @@ def test_size() -> None:
 def test_what_is_no_histogram(encoded: bytes) -> None:
     with pytest.raises(ValueError):
         decode(encoded)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        (0, 3, "do not add up"),
+        (4, -1, "do not add up"),
+        (1, 2.5, "above its greatest"),
+        (3, [math.nan], "the sum"),
+        (3, [1.0] * 42, "the sum"),
+        (5, [[-1, 0], [1, 1]], "not in order"),
+        (5, [[-1, 32], [2, 0]], "not in order"),
+        (5, [[-1], [1, 1]], "not in order"),
+        (5, [[32_768, 1], [1, 1]], "no float is in"),
+        (5, [[-34_500, 1], [1, 1]], "no float is in"),
+        (6, [[0], [-1]], "not in order"),
+        (7, math.nan, "finite center"),
+        (8, 0.0, "finite center"),
+    ],
+)
+def test_what_cannot_be(place: int, value: object, reason: str) -> None:
+    """One part of a histogram of two values is another, and nothing is made of it, nor merged."""
+    plain = msgspec.msgpack.decode(of([1.0, 2.0]).encode())
+    assert len(told(msgspec.msgpack.encode(plain))) == 2
+    plain[place] = value
+    for read in (told, decode):
+        with pytest.raises(ValueError, match=reason):
+            read(msgspec.msgpack.encode(plain))
